@@ -1,0 +1,34 @@
+"""Every tensor of crfnet, named once: shape, unit, range.
+
+Axis letters: ``b`` image, ``l`` label, ``n`` pixel (row-major), ``d`` feature dimension, ``c`` channel, ``h
+w`` rows and columns. Checked by jaxtyping and beartype while testing, free at run time.
+"""
+
+from typing import TypeAlias
+
+from jaxtyping import Float, Int, Num, UInt8
+from torch import Tensor
+
+__all__ = [
+    "Features",
+    "Image",
+    "ImageBytes",
+    "Labels",
+    "LabelMap",
+    "Logits",
+    "Marginals",
+    "Normalizer",
+    "Scores",
+    "Values",
+]
+
+Values: TypeAlias = Float[Tensor, "b l n"]  #: anything that is filtered: one number per label and pixel
+Features: TypeAlias = Float[Tensor, "b d n"]  #: positions in kernel space, in units of one bandwidth theta
+Normalizer: TypeAlias = Float[Tensor, "b 1 n"]  #: row sums K 1 of a kernel, > 0
+Logits: TypeAlias = Float[Tensor, "b l h w"]  #: unnormalised log-probabilities, in nats, at image size
+Marginals: TypeAlias = Float[Tensor, "b l h w"]  #: probabilities Q, summing to 1 over l
+Scores: TypeAlias = Float[Tensor, "b l hs ws"]  #: a network's logits at its own output stride
+Image: TypeAlias = Num[Tensor, "b c h w"]  #: RGB in 0..255, uint8 or float (the scale of theta_beta)
+Labels: TypeAlias = Int[Tensor, "b h w"]  #: class index, 255 = void
+ImageBytes: TypeAlias = UInt8[Tensor, "3 h w"]  #: one stored image, RGB
+LabelMap: TypeAlias = Int[Tensor, "h w"]  #: labels of one image, 255 = void

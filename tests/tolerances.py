@@ -1,0 +1,33 @@
+"""The only tolerances of the test suite: (quantity, dtype) -> relative L2 error. None is loosened to get green."""
+
+import torch
+from torch import Tensor
+
+RELATIVE_L2 = {
+    # float64 against the O(N^2) reference: the same sums in another order.
+    ("exact", torch.float64): 1e-12,
+    # Promised: 1e-5 against float64 brute force. Float32 sums of a few thousand terms stay below 1e-6.
+    ("exact", torch.float32): 1e-5,
+    ("separable", torch.float64): 1e-6,  # the truncation at the stated radius
+    ("separable", torch.float32): 1e-5,
+    # The same lattice in two batchings or as an explicit matrix: rounding only.
+    ("lattice", torch.float64): 1e-12,
+    ("lattice", torch.float32): 1e-5,
+    # The lattice is an approximation of the Gaussian: after row normalisation, against brute force.
+    ("lattice-vs-gaussian", torch.float32): 0.08,
+    ("layer", torch.float64): 1e-10,
+    ("layer", torch.float32): 1e-4,
+}
+
+
+def relative_l2(actual: Tensor, expected: Tensor) -> float:
+    """``|actual - expected| / |expected|`` in float64; NaN anywhere gives NaN, which fails every comparison."""
+    actual, expected = actual.detach().double(), expected.detach().double()
+    return float((actual - expected).norm() / expected.norm().clamp_min(1e-300))
+
+
+def assert_close(actual: Tensor, expected: Tensor, quantity: str, dtype: torch.dtype) -> None:
+    """Shapes are equal and the relative L2 error is within the table's bound."""
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    error, bound = relative_l2(actual, expected), RELATIVE_L2[quantity, dtype]
+    assert error <= bound, f"{quantity}: relative L2 error {error:.3g} > {bound:.3g}"

@@ -1,0 +1,187 @@
+"""The main job: all five arms on one data set, in one report.
+
+| arm | what it is |
+| --- | --- |
+| unary | the network alone |
+| posthoc | the network frozen, the dense CRF cross-validated on held-out images behind it (DeepLab's way) |
+| joint | network and unrolled CRF trained end to end from there (CRF-as-RNN's way) |
+| unary+ | control: the network trained for the same extra iterations with no CRF |
+| posthoc+ | control: the CRF cross-validated again, on unary+ |
+
+Without the controls the gain of joint training is confounded with that of the extra training.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import torch
+
+from crfnet.config import Run
+from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.data import load_dataset
+from crfnet.errors import InputError
+from crfnet.report import ArmResult, console_table, largest_changes, write_report
+from crfnet.run_folder import check_folder, open_run, seconds_of, stage
+from crfnet.scoring import cache_scores, from_model, score_arm, strip_samples
+from crfnet.search import draw_images, load_crf_config, search
+from crfnet.segmenter import Segmenter, build_segmenter
+from crfnet.training import TrainConfig, load_model, train
+
+__all__ = ["ARMS", "compare", "resolve_device", "warm_start"]
+
+ARMS = ("unary", "posthoc", "joint", "unary+", "posthoc+")
+
+log = logging.getLogger(__name__)
+
+
+def compare(
+    run: Run, *, resume: bool = False, overwrite: bool = False, command: str = ""
+) -> tuple[Path, str]:
+    """Runs all five arms of `run`; returns the path of the report and its table as text.
+
+    Every stage leaves its result in a folder of its own under ``run.output``; with `resume`, finished
+    stages are kept and a training or search that was killed goes on where it was.
+
+    Raises:
+        InputError: anything in the data, the config or the output folder that cannot be used, before
+            training begins.
+    """
+    check_folder(run.output, resume=resume, overwrite=overwrite)
+    job = _Job(run)
+    facts = open_run(run, resume=resume, overwrite=overwrite, command=command)
+    log.info(
+        "%s: searching on %d images, reporting on %d", job.val.name, len(job.search_ids), len(job.report_ids)
+    )
+
+    log.info("unary: training the network alone")
+    unary = job.train("unary", run.train, crf=None, start=None)
+    log.info("posthoc: searching the CRF's parameters on the held-out images")
+    searched = job.search("posthoc", unary)
+    log.info("joint: training network and CRF together")
+    begun = warm_start(run.crf, searched)
+    joint = job.train("joint", run.joint, crf=begun, start=unary)
+    log.info("unary+: training the network for as long, without the CRF")
+    unary_plus = job.train("unary+", run.joint, crf=None, start=unary)
+    log.info("posthoc+: searching the CRF's parameters again")
+    searched_plus = job.search("posthoc+", unary_plus)
+
+    log.info("scoring the five arms on the %d images that no search has seen", len(job.report_ids))
+    more = ("unary", "unary+")
+    arms = [
+        job.score("unary", job.segmenter(unary, None), trained=("unary",)),
+        job.score("posthoc", job.behind(unary, searched), trained=("unary",), searched=("posthoc",)),
+        job.score("joint", job.segmenter(joint, begun), trained=("unary", "joint"), searched=("posthoc",)),
+        job.score("unary+", job.segmenter(unary_plus, None), trained=more),
+        job.score("posthoc+", job.behind(unary_plus, searched_plus), trained=more, searched=("posthoc+",)),
+    ]
+    facts["configuration"] = "config.yaml beside this report"
+    facts["data"] = (
+        f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
+        f"scores from the other {len(job.report_ids)} of split {run.data.val!r}"
+    )
+    # The pictures: where joint training changed most against the network alone, for better and for worse.
+    changed = largest_changes(arms[0].evaluation, arms[2].evaluation, run.pictures)
+    folders = {arm: job.folder(arm) / "predictions" for arm in ARMS}
+    report = write_report(
+        run.output,
+        arms,
+        title=run.title,
+        class_names=job.val.classes,
+        palette=job.val.palette,
+        facts=facts,
+        strip_samples=strip_samples(job.val, changed, folders),
+        config=run.evaluation,
+    )
+    return report, console_table(arms, run.evaluation)
+
+
+def warm_start(structure: CRFConfig, searched: CRFConfig) -> CRFConfig:
+    """The CRF that joint training begins with: the structure of the config, the searched numbers."""
+    numbers = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "normalization")
+    return dataclasses.replace(structure, **{name: getattr(searched, name) for name in numbers})
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+class _Job:
+    """One comparison: its data, and a folder for each of its stages."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.device = resolve_device(run.device)
+        self.train_set, self.val = load_dataset(run.data, "train"), load_dataset(run.data, "val")
+        if run.search.images >= len(self.val.ids):
+            raise InputError(
+                f"search.images is {run.search.images}, of the {len(self.val.ids)} images in split "
+                f"{run.data.val!r}; some must be left to report on"
+            )
+        self.search_ids = draw_images(self.val.ids, run.search)
+        searched = set(self.search_ids)
+        self.report_ids = [name for name in self.val.ids if name not in searched]
+        self.train_set.check()
+        self.val.check()
+
+    def folder(self, arm: str) -> Path:
+        return self.run.output / arm.replace("+", "_plus")
+
+    def segmenter(
+        self, checkpoint: Path | None, crf: CRFConfig | None, *, network_only: bool = False
+    ) -> Segmenter:
+        torch.manual_seed(self.run.seed)
+        model = build_segmenter(self.run.model, len(self.val.classes), crf)
+        if checkpoint is not None:
+            load_model(model, checkpoint, network_only=network_only)
+        return model.to(self.device)
+
+    def behind(self, checkpoint: Path, crf: CRFConfig) -> Segmenter:
+        """The network of `checkpoint` with a CRF that was not trained with it."""
+        return self.segmenter(checkpoint, crf, network_only=True)
+
+    def train(self, arm: str, config: TrainConfig, *, crf: CRFConfig | None, start: Path | None) -> Path:
+        folder = self.folder(arm) / "train"
+
+        def work() -> dict[str, float]:
+            model = self.segmenter(start, crf, network_only=True)
+            result = train(model, self.train_set, config, folder, seed=self.run.seed, resume=True)
+            return {"seconds": result.seconds}  # over all parts of a run that was killed and resumed
+
+        stage(folder, work)
+        return folder / "checkpoint.pt"
+
+    def search(self, arm: str, checkpoint: Path) -> CRFConfig:
+        folder = self.folder(arm) / "search"
+
+        def work() -> dict[str, float]:
+            model = self.segmenter(checkpoint, None).eval()
+            source = f"{checkpoint.parent.parent.name} network of this run"
+            scores = cache_scores(model, self.val, self.search_ids, folder / "scores", source=source)
+            search(self.val, self.search_ids, scores, self.run.search, folder, resume=True)
+            return {}
+
+        stage(folder, work)
+        return load_crf_config(folder / "best.yaml")
+
+    def score(
+        self, arm: str, model: Segmenter, *, trained: tuple[str, ...], searched: tuple[str, ...] = ()
+    ) -> ArmResult:
+        """The arm on the reported images; `trained` and `searched` name the stages that it cost."""
+        scored = score_arm(
+            arm,
+            from_model(model),
+            self.val,
+            self.report_ids,
+            self.folder(arm) / "predictions",
+            max_width=self.run.evaluation.max_width,
+            crf=model.crf if isinstance(model.crf, DenseCRF) else None,
+        )
+        return dataclasses.replace(
+            scored,
+            train_seconds=sum(seconds_of(self.folder(name) / "train") for name in trained),
+            search_seconds=sum(seconds_of(self.folder(name) / "search") for name in searched),
+        )

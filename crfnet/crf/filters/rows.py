@@ -1,0 +1,35 @@
+"""Rows of the exact Gaussian kernel matrix: what `exact` sums and what `permutohedral` samples for theta."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_finite", "kernel_rows", "row_chunks"]
+
+_CHUNK = 1 << 21  # kernel entries alive at once: 8 MB in float32
+
+
+def check_finite(features: Tensor) -> None:
+    """Raises ValueError if a feature is NaN or infinite."""
+    if not torch.isfinite(features.detach()).all():
+        raise ValueError("features hold NaN or infinity; every feature has to be a finite number")
+
+
+def row_chunks(rows: int, batch: int, pixels: int) -> Iterator[slice]:
+    """Slices of ``range(rows)`` so that one slice of the kernel matrix stays within a few megabytes."""
+    step = max(1, _CHUNK // max(1, batch * pixels))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def kernel_rows(rows: Tensor, features: Tensor) -> Tensor:
+    """``K_ij = exp(-|rows_i - f_j|^2 / 2)``: (b, d, r) and (b, d, n) -> (b, r, n).
+
+    The distance is summed over subtractions: the expanded square |x|^2 - 2 x.y + |y|^2 cancels in float32.
+    """
+    square = (rows[:, 0, :, None] - features[:, 0, None, :]).square()
+    for k in range(1, features.shape[1]):
+        difference = rows[:, k, :, None] - features[:, k, None, :]
+        square = torch.addcmul(square, difference, difference)
+    return torch.exp(square * -0.5)

@@ -1,0 +1,57 @@
+"""The four ways to scale a kernel K by its row sums n = K 1; parameters do not carry over between them."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crfnet.crf.filters.contract import KernelOperator
+from crfnet.shapes import Values
+
+__all__ = ["NORMALIZATIONS", "normalized"]
+
+NORMALIZATIONS = ("after", "symmetric", "before", "none")
+
+_EPS = 1e-20  # as in pydensecrf
+
+
+def normalized(kernel: KernelOperator, like: Values, normalization: str) -> Callable[[Values], Values]:
+    """``after`` D^-1 K, ``symmetric`` D^-1/2 K D^-1/2, ``before`` K D^-1, ``none`` K, with D = diag(K 1).
+
+    ``after`` is what DeepLab's binary and CRF-as-RNN do; ``symmetric`` is pydensecrf's default.
+
+    Args:
+        kernel: The unnormalised operator K.
+        like: Values whose batch, pixels, dtype and device the calls will have; its content is not read.
+        normalization: One of `NORMALIZATIONS`.
+
+    Returns:
+        The normalised operator, differentiable in whatever ``kernel`` is differentiable in.
+
+    Raises:
+        ValueError: ``normalization`` is none of the four.
+    """
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization is {normalization!r}; allowed are {', '.join(NORMALIZATIONS)}")
+    ones = torch.ones_like(like[:, :1])
+    if normalization == "after" and kernel.features_need_grad:
+        return lambda values: _ratio(kernel(torch.cat([values, ones], dim=1)))
+    if normalization == "none":
+        return kernel
+    power = -0.5 if normalization == "symmetric" else -1.0
+    scale = (kernel(ones) + _EPS).pow(power)
+    return {
+        "after": lambda values: kernel(values) * scale,
+        "symmetric": lambda values: kernel(values * scale) * scale,
+        "before": lambda values: kernel(values * scale),
+    }[normalization]
+
+
+def _ratio(filtered: Values) -> Float[Tensor, "b l-1 n"]:
+    """K v / K 1 where K 1 is the last channel.
+
+    One call filters both, so that a filter which estimates the gradient of its features from a sample of
+    rows uses the same rows for K v and for K 1: their errors cancel to a large part.
+    """
+    return filtered[:, :-1] / (filtered[:, -1:] + _EPS)

@@ -1,0 +1,45 @@
+"""Data sets: a list of images with label maps, a file for each, and the augmented training sequence."""
+
+from collections.abc import Callable
+
+from crfnet.data.augment import MEAN_COLOUR, AugmentConfig, TrainingStream, augment
+from crfnet.data.camvid import camvid
+from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, palette
+from crfnet.data.shapes_toy import toy
+from crfnet.data.voc import voc
+from crfnet.errors import InputError
+
+__all__ = [
+    "DATASETS",
+    "MEAN_COLOUR",
+    "VOID",
+    "AugmentConfig",
+    "DataConfig",
+    "Sample",
+    "SegmentationDataset",
+    "Split",
+    "TrainingStream",
+    "augment",
+    "load_dataset",
+    "palette",
+]
+
+DATASETS: dict[str, Callable[[DataConfig, Split], SegmentationDataset]] = {
+    "toy": toy,
+    "camvid": camvid,
+    "voc": voc,
+}
+
+
+def load_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
+    """The data set that ``config`` names; no image is read yet.
+
+    Raises:
+        InputError: The data set, its folder or its list cannot be used; one line saying why.
+        ValueError: ``split`` is neither ``train`` nor ``val``.
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"split: {split!r}; allowed are train, val")
+    if config.name not in DATASETS:
+        raise InputError(f"data.name: {config.name!r}; allowed are {', '.join(DATASETS)}")
+    return DATASETS[config.name](config, split)

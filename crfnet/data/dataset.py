@@ -1,0 +1,138 @@
+"""What every data set is: a named list of images with label maps, read by index."""
+
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from crfnet.errors import InputError
+from crfnet.shapes import ImageBytes, LabelMap
+
+__all__ = ["VOID", "Colour", "DataConfig", "Sample", "SegmentationDataset", "Split", "palette"]
+
+VOID = 255  #: label of a pixel that is neither trained on nor scored
+
+Split: TypeAlias = Literal["train", "val"]
+Colour: TypeAlias = tuple[int, int, int]  #: RGB, 0..255
+
+
+class Sample(NamedTuple):
+    """One image with its labels; both have the same height and width.
+
+    Attributes:
+        id: Name of the image, unique in its split and usable as a file name.
+        image: RGB, uint8.
+        labels: Class indices, int64; 255 = void.
+    """
+
+    id: str
+    image: ImageBytes
+    labels: LabelMap
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data set, where it lies and which of its lists are trained on and scored.
+
+    Attributes:
+        name: ``toy`` (drawn on the fly), ``camvid`` or ``voc``.
+        root: The folder that holds ``JPEGImages``, ``SegmentationClass`` and ``ImageSets/Segmentation``;
+            unused by toy.
+        train: Name of the training list (without ``.txt``); unused by toy.
+        val: Name of the validation list (without ``.txt``); unused by toy.
+        toy_train: Number of training images, >= 1.
+        toy_val: Number of validation images, >= 1.
+        toy_size: Height and width in pixels, each >= 32.
+        toy_seed: Another seed is another toy set; >= 0.
+    """
+
+    name: Literal["toy", "camvid", "voc"] = "toy"
+    root: Path | None = None
+    train: str = "train"
+    val: str = "val"
+    toy_train: int = 200
+    toy_val: int = 60
+    toy_size: tuple[int, int] = (96, 128)
+    toy_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.toy_train < 1 or self.toy_val < 1:
+            raise InputError(
+                f"data: toy_train {self.toy_train}, toy_val {self.toy_val}; allowed are numbers >= 1"
+            )
+        if min(self.toy_size) < 32:
+            raise InputError(f"data.toy_size: {list(self.toy_size)}; allowed are height and width >= 32")
+        if self.toy_seed < 0:
+            raise InputError(f"data.toy_seed: {self.toy_seed}; allowed are numbers >= 0")
+
+
+class SegmentationDataset(Dataset[Sample], ABC):
+    """Images with label maps whose values are 0..len(classes)-1 or 255.
+
+    Attributes:
+        name: Short name for logs and reports.
+        classes: Class names; the position is the label.
+        palette: One colour for each class.
+        ids: One id for each sample, in the order of the indices.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    ids: tuple[str, ...]
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Sample number ``index``; ``InputError`` when its files are missing, unreadable or contradictory."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels l, void not counted."""
+        return len(self.classes)
+
+    def check(self) -> None:
+        """Reads every sample once, so that no file can stop a long run in its middle.
+
+        Raises:
+            InputError: One line about the first sample of ``ids`` that cannot be used: the file,
+                the value and what is allowed; and how many others there are.
+        """
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            found = pool.map(self._problem, range(len(self)))
+            progress = tqdm(found, desc=f"check {self.name}", total=len(self), unit="image", mininterval=0.5)
+            problems = [problem for problem in progress if problem is not None]
+        if problems:
+            others = f" (and {len(problems) - 1} more of {len(self)} images)" if len(problems) > 1 else ""
+            raise InputError(f"{problems[0]}{others}")
+
+    def _problem(self, index: int) -> str | None:
+        try:
+            self[index]
+        except InputError as error:
+            return str(error)
+        return None
+
+
+def palette(num_classes: int) -> tuple[Colour, ...]:
+    """The PASCAL VOC colours: bits 0, 1, 2 of ``label >> 3j`` are bit ``7-j`` of red, green and blue.
+
+    Args:
+        num_classes: How many colours, 1..256; ``palette(256)[255]`` is the colour of void.
+
+    Returns:
+        Black, (128, 0, 0), (0, 128, 0), (128, 128, 0), ...
+    """
+    if not 1 <= num_classes <= 256:
+        raise ValueError(f"num_classes: {num_classes}; allowed are 1..256")
+    return tuple((_spread(label), _spread(label >> 1), _spread(label >> 2)) for label in range(num_classes))
+
+
+def _spread(bits: int) -> int:
+    return sum((bits >> 3 * j & 1) << 7 - j for j in range(3))

@@ -1,0 +1,120 @@
+"""Confusion matrices and the metrics read off them. Void pixels are excluded here and nowhere else."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+
+from crfnet.errors import InputError
+from crfnet.shapes import LabelMap
+
+__all__ = [
+    "VOID",
+    "Absent",
+    "ConfusionMatrix",
+    "Confusions",
+    "Metrics",
+    "Prediction",
+    "confusion_matrix",
+    "metrics",
+    "scored_pairs",
+]
+
+VOID = 255  #: label of pixels that are never scored
+
+Prediction: TypeAlias = Int[
+    Tensor, "hp wp"
+]  #: class per pixel; its own axes, so that a wrong size is an `InputError`
+ConfusionMatrix: TypeAlias = Int[Tensor, "l l"]  #: pixels counted, rows truth, columns prediction
+Confusions: TypeAlias = Num[Tensor, "*leading l l"]  #: several of them; floating when they were resampled
+Absent: TypeAlias = Literal["skip", "zero"]
+
+
+def scored_pairs(prediction: Prediction, labels: LabelMap, num_classes: int) -> Int[Tensor, " n"]:
+    """``truth * num_classes + prediction`` of every pixel that is not void, in row-major order.
+
+    What was predicted on void pixels does not matter.
+
+    Raises:
+        InputError: the sizes differ, or a label or a scored prediction is outside ``0..num_classes-1``.
+    """
+    if prediction.shape != labels.shape:
+        raise InputError(
+            f"prediction is {_size(prediction)} and labels are {_size(labels)} (rows x columns): "
+            "they must have the same size"
+        )
+    scored = labels != VOID
+    truth, predicted = labels[scored].long(), prediction[scored].long()
+    _check_range("labels", truth, num_classes, f" or {VOID} (void)")
+    _check_range("prediction", predicted, num_classes, "")
+    return truth * num_classes + predicted
+
+
+def confusion_matrix(prediction: Prediction, labels: LabelMap, num_classes: int) -> ConfusionMatrix:
+    """Count the pixels of each (truth, prediction); int64, rows truth, columns prediction, void excluded.
+
+    A void pixel is no false positive either, whatever was predicted there (VOC's rule).
+
+    Raises:
+        InputError: as `scored_pairs`.
+    """
+    pairs = scored_pairs(prediction, labels, num_classes)
+    return torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores of confusion matrices, fractions in 0..1; NaN where nothing defines them."""
+
+    miou: Float[Tensor, "*leading"]  #: mean over classes of TP / (TP + FP + FN)
+    pixel_accuracy: Float[Tensor, "*leading"]  #: trace / sum
+    mean_accuracy: Float[Tensor, "*leading"]  #: mean over classes of TP / (TP + FN)
+    per_class_iou: Float[Tensor, "*leading l"]
+
+
+def metrics(confusions: Confusions, absent: Absent = "skip") -> Metrics:
+    """Metrics of each confusion matrix, vectorised over the leading axes, in float64.
+
+    Args:
+        confusions: rows truth, columns prediction.
+        absent: what a class does that has no pixel in a score's denominator. ``"skip"``: it is NaN and left
+            out of the mean (for the IoU: absent from truth *and* prediction; for the accuracy: absent from
+            the truth). ``"zero"``: it counts as 0, as in MyVOCevalseg.m of DeepLab's authors.
+
+    Without a single scored pixel every metric is NaN, under both conventions.
+    """
+    if absent not in ("skip", "zero"):
+        raise ValueError(f"absent is {absent!r}: allowed are 'skip' and 'zero'")
+    confusions = confusions.double()
+    hits = confusions.diagonal(dim1=-2, dim2=-1)  # (..., l)
+    truth, predicted = confusions.sum(-1), confusions.sum(-2)
+    total = truth.sum(-1)
+    iou = _share(hits, truth + predicted - hits, absent)
+    accuracy = _share(hits, truth, absent)
+    nothing = total == 0
+    return Metrics(
+        miou=iou.nanmean(-1).masked_fill(nothing, torch.nan),
+        pixel_accuracy=hits.sum(-1) / total,
+        mean_accuracy=accuracy.nanmean(-1).masked_fill(nothing, torch.nan),
+        per_class_iou=iou.masked_fill(nothing.unsqueeze(-1), torch.nan),
+    )
+
+
+def _share(part: Tensor, whole: Tensor, absent: Absent) -> Tensor:
+    """``part / whole``; where whole is 0: NaN to be skipped, or 0."""
+    return (part / whole).masked_fill(whole == 0, torch.nan if absent == "skip" else 0.0)
+
+
+def _size(labels: Tensor) -> str:
+    return " x ".join(map(str, labels.shape))
+
+
+def _check_range(name: str, values: Tensor, num_classes: int, also: str) -> None:
+    if values.numel() == 0:
+        return
+    low, high = (int(v) for v in values.aminmax())
+    if low < 0 or high >= num_classes:
+        wrong = low if low < 0 else high
+        raise InputError(f"{name} holds {wrong}: allowed are 0..{num_classes - 1}{also}")

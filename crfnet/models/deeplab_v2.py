@@ -1,0 +1,83 @@
+"""DeepLab v2 (Chen et al., TPAMI 2018) on one scale: LargeFOV (also v1's), ASPP-S and ASPP-L."""
+
+from torch import nn
+
+from crfnet.backbones import build_backbone
+from crfnet.backbones.backbone import NormalizedImage, scaled_channels
+from crfnet.backbones.vgg import VGG16, decimated_fc
+from crfnet.backbones.weights import imagenet_state
+from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
+from crfnet.models.config import ModelConfig
+from crfnet.shapes import Scores
+
+__all__ = ["RATES", "DeepLabV2"]
+
+#: Dilations of the branches (DeepLab v2, sections 4.1.1 and 4.1.2).
+RATES = {"large_fov": (12,), "aspp_s": (2, 4, 8, 12), "aspp_l": (6, 12, 18, 24)}
+
+
+class DeepLabV2(nn.Module):
+    """A backbone at output stride 8 and summed dilated branches; logits at stride 8.
+
+    On VGG-16 the branches are fc6 - fc7 - fc8 of 1024 channels (times ``width``), and LargeFOV has an average
+    pool before them, as its prototxt. On every other backbone they are single 3x3 convolutions. With ImageNet
+    weights fc6 and fc7 of all branches start from VGG's decimated classifier.
+
+    Args:
+        config: the network.
+        num_classes: at least 2.
+
+    Raises:
+        InputError: the backbone or its weights are not to be had.
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        pretrained = config.weights == "imagenet"
+        self.backbone = build_backbone(config.backbone, width=config.width, pretrained=pretrained)
+        channels, rates = self.backbone.out_channels, RATES[config.head]
+        self.pool5a: nn.Module = nn.Identity()
+        if isinstance(self.backbone, VGG16):
+            if config.head == "large_fov":
+                self.pool5a = nn.AvgPool2d(3, 1, padding=1)
+            fc_channels = scaled_channels(1024, config.width)
+            branches = [fc_branch(channels, fc_channels, num_classes, rate, config.dropout) for rate in rates]
+        else:
+            branches = [convolution_branch(channels, num_classes, rate) for rate in rates]
+        self.head = SummedBranches(branches)
+        if isinstance(self.backbone, VGG16) and pretrained:
+            self._start_from_classifier()
+        if config.batch_norm == "frozen":
+            self.backbone.freeze_batch_norm()
+
+    def forward(self, image: NormalizedImage) -> Scores:
+        """Logits at stride 8 of a batch of normalised images."""
+        return self.head(self.pool5a(self.backbone(image)))  # type: ignore[no-any-return]
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The trainable parameters, each in one group, for DeepLab's learning-rate multipliers.
+
+        ``backbone_weight`` (1), ``backbone_bias`` (2, no weight decay), ``head_weight`` (10), ``head_bias``
+        (20, no weight decay). The head is the convolutions to the classes alone; fc6 and fc7 count as
+        backbone, as in the released prototxts. The scale of batch normalisation is a weight and its shift a
+        bias; frozen ones are in no group.
+        """
+        head = {id(parameter) for layer in self.head.classifiers() for parameter in layer.parameters()}
+        groups: dict[str, list[nn.Parameter]] = {
+            "backbone_weight": [],
+            "backbone_bias": [],
+            "head_weight": [],
+            "head_bias": [],
+        }
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                part = "head" if id(parameter) in head else "backbone"
+                kind = "bias" if name.endswith(".bias") else "weight"
+                groups[f"{part}_{kind}"].append(parameter)
+        return groups
+
+    def _start_from_classifier(self) -> None:
+        state = decimated_fc(imagenet_state("vgg16"))
+        for branch in self.head.branches:
+            rest = {f"fc8.{key}": value for key, value in branch.fc8.state_dict().items()}  # type: ignore[union-attr]
+            branch.load_state_dict(state | rest)

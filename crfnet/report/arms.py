@@ -1,0 +1,102 @@
+"""What a comparison measured of each arm, and which arms are compared with which."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from crfnet.errors import InputError
+from crfnet.evaluation.evaluator import Evaluation
+
+__all__ = ["DESCRIPTIONS", "DIFFERENCES", "ArmResult", "check_arms", "compared_pairs"]
+
+#: What each arm is; arms of other names are reported without a description.
+DESCRIPTIONS = {
+    "unary": "the network alone",
+    "posthoc": "the same network, frozen, with a dense CRF of searched parameters behind it (DeepLab's way)",
+    "joint": "network and unrolled CRF trained together from there, end to end (CRF-as-RNN's way)",
+    "unary+": "control: the network trained for the same extra iterations as joint, with no CRF",
+    "posthoc+": "control: the CRF searched again, behind unary+",
+}
+
+#: (arm, minus): the differences that answer the question; in the last two both arms had the extra training.
+DIFFERENCES = (
+    ("posthoc", "unary"),
+    ("joint", "unary"),
+    ("joint", "posthoc"),
+    ("unary+", "unary"),
+    ("posthoc+", "unary+"),
+    ("joint", "unary+"),
+    ("joint", "posthoc+"),
+)
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm of a comparison.
+
+    Attributes:
+        name: unique; see `DESCRIPTIONS` for those that the report explains.
+        evaluation: its confusion matrices; all arms score the same images in the same order.
+        seconds_per_image: inference with everything behind the network.
+        train_seconds: all training this arm needed, also what it shares with others.
+        search_seconds: all parameter search this arm needed.
+        peak_memory_mb: at inference, in MB.
+        crf: CRF parameters used, by name; None without a CRF.
+        search_ids: the images on which its parameters were chosen; they must be held out of the evaluation.
+
+    A cost that was not measured is NaN.
+    """
+
+    name: str
+    evaluation: Evaluation
+    seconds_per_image: float
+    train_seconds: float
+    search_seconds: float
+    peak_memory_mb: float
+    crf: Mapping[str, float | str] | None = None
+    search_ids: Sequence[str] = ()
+
+
+def check_arms(arms: Sequence[ArmResult]) -> None:
+    """Raise `InputError` unless the arms can be compared.
+
+    They need different names, the same images, classes and widths, and no image that any arm was searched on.
+    """
+    if not arms:
+        raise InputError("arms is empty: a comparison needs at least one")
+    names = [arm.name for arm in arms]
+    if len(set(names)) != len(names):
+        raise InputError(f"arms are named {', '.join(names)}: names must differ")
+    first = arms[0]
+    if not first.evaluation.ids:
+        raise InputError(f"arm {first.name} scored no image")
+    for arm in arms[1:]:
+        for quantity in ("ids", "num_classes", "max_width"):
+            mine, theirs = (getattr(each.evaluation, quantity) for each in (arm, first))
+            if mine != theirs:
+                raise InputError(
+                    f"arms {first.name} and {arm.name} differ in {quantity}: {_short(theirs)} and "
+                    f"{_short(mine)}; only arms that scored the same images can be compared"
+                )
+    for arm in arms:
+        _check_held_out(arm)
+
+
+def compared_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The `DIFFERENCES` between arms that are there, then every other arm minus the first."""
+    known = [pair for pair in DIFFERENCES if set(pair) <= set(names)]
+    return (*known, *((name, names[0]) for name in names[1:] if (name, names[0]) not in known))
+
+
+def _check_held_out(arm: ArmResult) -> None:
+    searched = set(arm.search_ids)
+    scored = [id for id in arm.evaluation.ids if id in searched]
+    if scored:
+        raise InputError(
+            f"arm {arm.name}: {len(scored)} of the scored images, first {scored[0]}, are among those its "
+            "parameters were searched on; those must be held out"
+        )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,97 @@
+"""Figures of the scores against the trimap's width."""
+
+import io
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from crfnet.evaluation.atomic import write_atomically
+from crfnet.evaluation.significance import Interval
+from crfnet.evaluation.trimap import Band
+from crfnet.report.scores import Scores, difference_name, trimap_metric
+
+__all__ = ["arm_styles", "save_figure", "trimap_figure"]
+
+#: Colours of Okabe & Ito's palette, which colour-blind readers tell apart. A control arm has the lighter hue
+#: of its family and is dashed.
+STYLES: dict[str, dict[str, Any]] = {
+    "unary": {"color": "#404040"},
+    "posthoc": {"color": "#0072B2"},
+    "joint": {"color": "#D55E00"},
+    "unary+": {"color": "#9A9A9A", "linestyle": "--"},
+    "posthoc+": {"color": "#56B4E9", "linestyle": "--"},
+}
+OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#F0E442")
+
+MEASURES = {"miou": "mean IoU, %", "pixel_accuracy": "pixel accuracy, %"}
+BAND_TITLES = {
+    "void": "band grown from the void ribbon",
+    "change": "band on both sides of a change of class",
+}
+
+
+def arm_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Line style of each arm."""
+    others = cycle(OTHER_COLORS)
+    return {name: STYLES[name] if name in STYLES else {"color": next(others)} for name in names}
+
+
+def trimap_figure(scores: Scores, names: Sequence[str], band: Band, max_width: int) -> Figure:
+    """mIoU, pixel accuracy, and the mIoU gained on the first arm, each against the width of the band.
+
+    Shaded: 95 % bootstrap intervals; those of the third panel are paired, so that it shows which gains are
+    sure even where the intervals of the first two overlap. One arm alone has no third panel.
+    """
+    styles, widths = arm_styles(names), range(1, max_width + 1)
+    first, others = names[0], names[1:]
+    figure = Figure(figsize=(4.3 * (3 if others else 2), 4.0), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3 if others else 2)
+    for panel, (metric, label) in zip(panels, MEASURES.items(), strict=False):
+        keys = [trimap_metric(band, metric, width) for width in widths]
+        for name in names:
+            _curve(panel, [scores[name, key] for key in keys], name, styles[name])
+        _finish(panel, label)
+    panels[0].legend(frameon=False)
+    if others:
+        panels[2].axhline(0.0, **styles[first], linewidth=1)
+        for name in others:
+            key = difference_name(name, first)
+            found = [scores[key, trimap_metric(band, "miou", width)] for width in widths]
+            _curve(panels[2], found, name, styles[name])
+        _finish(panels[2], f"mean IoU minus {first}, points")
+    figure.suptitle(f"Trimap: {BAND_TITLES[band]}", fontsize="medium")
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    write_atomically(path, stream.getvalue())
+
+
+def _curve(panel: Axes, found: Sequence[Interval], name: str, style: dict[str, Any]) -> None:
+    """One arm's scores at width 1, 2, ... with their intervals."""
+    widths = range(1, len(found) + 1)
+    low, high, estimate = (
+        [100 * getattr(each, part) for each in found] for part in ("low", "high", "estimate")
+    )
+    panel.fill_between(widths, low, high, color=style["color"], alpha=0.10, linewidth=0)
+    panel.plot(widths, estimate, label=name, linewidth=1.6, **style)
+
+
+def _finish(panel: Axes, label: str) -> None:
+    panel.set_xlabel("trimap width w, px")
+    panel.set_title(label, fontsize="medium")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.margins(x=0.01)
+    panel.grid(color="0.92")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)

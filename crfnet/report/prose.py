@@ -1,0 +1,108 @@
+"""The sentences of a report: what the arms are and what its numbers mean."""
+
+from collections.abc import Sequence
+
+from crfnet.evaluation.evaluator import EvaluationConfig
+from crfnet.evaluation.trimap import Band
+from crfnet.report.arms import DESCRIPTIONS, ArmResult
+
+__all__ = ["about_arms", "about_band", "about_crf", "about_differences", "about_scores", "about_trimaps"]
+
+NORMALIZATIONS = {
+    "after": "messages are divided by the kernel's row sum, D⁻¹K, as in the code of DeepLab and CRF-as-RNN",
+    "symmetric": "D^-½ K D^-½, as pydensecrf does by default",
+    "before": "marginals are divided by the kernel's row sum before filtering, K D⁻¹",
+    "none": "the raw kernel sum K",
+}
+
+BANDS_WITH_PIXELS = {
+    "void": "**void**: the void region dilated by a square of side 2w+1, minus void itself (the evaluation "
+    "of DeepLab's authors). w = 1 touches the void ribbon, which is itself not scored.",
+    "change": "**change**: pixels within Chebyshev distance w of a change between two non-void classes, on "
+    "either side. The pixel that touches the change has distance 1; the image border is no boundary.",
+}
+
+BANDS_WITHOUT_PIXELS = {
+    "void": "**void**: no pixel lies in a void band (no scored pixel is near void), so it has no curve.",
+    "change": "**change**: no pixel lies in a change band (in no image do two classes touch), so it has no "
+    "curve.",
+}
+
+ABSENT = {
+    "skip": "A class absent from truth and prediction is left out of the mean.",
+    "zero": "A class absent from truth and prediction counts as 0, as in the script of DeepLab's authors.",
+}
+
+
+def about_arms(arms: Sequence[ArmResult]) -> str:
+    """What each arm is, that searched images are held out, what the controls are for."""
+    described = [f"- `{arm.name}`: {DESCRIPTIONS[arm.name]}." for arm in arms if arm.name in DESCRIPTIONS]
+    scored = len(arms[0].evaluation)
+    searched = len({id for arm in arms for id in arm.search_ids})
+    if searched:
+        text = (
+            f"The {searched} images that CRF parameters were searched on are held out: none of them is "
+            f"among the {scored} images scored here."
+        )
+    else:
+        text = (
+            f"All scores are over the same {scored} images. Images that CRF parameters were searched on must "
+            "be held out of them; no list of such images was given to this report."
+        )
+    if {"joint", "posthoc+"} <= {arm.name for arm in arms}:
+        text += (
+            " The controls take the effect of the extra training out: `joint` − `posthoc+` is what training "
+            "network and CRF together gives beyond searching the CRF, after equal training."
+        )
+    return "\n".join([*described, "", text]).strip()
+
+
+def about_scores(config: EvaluationConfig) -> str:
+    """What the columns of the table of scores are."""
+    return (
+        "In %, from one confusion matrix over all images, void pixels excluded; best values bold. The "
+        "`void` and `change` columns are the mIoU inside the trimap of that width (see below). "
+        f"{ABSENT[config.absent]} Training and search seconds are all that an arm needed, with what it "
+        "shares with others. All widths, with intervals: [scores.csv](scores.csv)."
+    )
+
+
+def about_differences(config: EvaluationConfig) -> str:
+    """How the intervals are made."""
+    return (
+        "In percentage points, with the 95 % percentile interval of a paired bootstrap: as many images as "
+        f"were scored are drawn with replacement, {config.draws} times, and both arms are scored on the same "
+        "draw. **Bold**: the interval excludes 0. The interval covers the choice of images, not chance in "
+        "training."
+    )
+
+
+def about_trimaps() -> str:
+    """What the trimap curves show."""
+    return (
+        "Scores of the pixels inside a band of w pixels; void pixels are never scored. Shaded: 95 % "
+        "bootstrap intervals; in the panel of the gains, those of the paired difference."
+    )
+
+
+def about_band(band: Band, has_pixels: bool) -> str:
+    """Definition of a band, or why it has no curve."""
+    return (BANDS_WITH_PIXELS if has_pixels else BANDS_WITHOUT_PIXELS)[band]
+
+
+def about_crf(arms: Sequence[ArmResult]) -> str:
+    """Units of the CRF parameters and the normalisation that they belong to."""
+    used = dict.fromkeys(
+        str(arm.crf["normalization"]) for arm in arms if arm.crf and "normalization" in arm.crf
+    )
+    texts = [f"`{name}` ({NORMALIZATIONS[name]})" if name in NORMALIZATIONS else f"`{name}`" for name in used]
+    units = (
+        "theta_alpha and theta_gamma are in pixels, theta_beta in colour units of 0..255 (the papers' "
+        "sigma_alpha, sigma_gamma and sigma_beta)."
+    )
+    if not texts:
+        return units
+    return (
+        f"{units} They were used with the kernel normalisation {', '.join(texts)}, and do not carry over to "
+        "another normalisation."
+    )

@@ -1,0 +1,97 @@
+"""Every score of every arm and every difference of two arms, each with its bootstrap interval, computed once.
+
+All arms are resampled on the same draws, so a difference of draws is a paired difference.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crfnet.evaluation.confusion import Absent, metrics
+from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
+from crfnet.evaluation.significance import Interval, percentile_interval, resample_counts, resampled
+from crfnet.evaluation.trimap import BANDS, Band
+from crfnet.report.arms import ArmResult, compared_pairs
+
+__all__ = [
+    "MEANS",
+    "Scores",
+    "bands_with_pixels",
+    "class_metric",
+    "difference_name",
+    "score_arms",
+    "trimap_metric",
+]
+
+#: (arm or "arm - other", metric) -> interval; metrics are fractions in 0..1, differences in -1..1
+Scores: TypeAlias = dict[tuple[str, str], Interval]
+
+MEANS = ("miou", "pixel_accuracy", "mean_accuracy")  #: of the whole image and of each trimap
+
+
+def bands_with_pixels(evaluation: Evaluation) -> tuple[Band, ...]:
+    """The bands in which anything was scored; labels without void have no void band."""
+    return tuple(band for band in BANDS if evaluation.trimap(band).any())
+
+
+def class_metric(class_name: str) -> str:
+    """Name of a class's IoU."""
+    return f"iou/{class_name}"
+
+
+def trimap_metric(band: Band, metric: str, width: int) -> str:
+    """Name of a metric inside the band of a width in pixels."""
+    return f"trimap_{band}/{metric}@{width}"
+
+
+def difference_name(arm: str, minus: str) -> str:
+    """Name under which the difference of two arms is found."""
+    return f"{arm} - {minus}"
+
+
+def score_arms(arms: Sequence[ArmResult], class_names: Sequence[str], config: EvaluationConfig) -> Scores:
+    """Score the arms and their `compared_pairs`; the widths are those of the evaluations.
+
+    Costs about draws x images x classes^2 multiplications per arm and (band, width).
+    """
+    counts = resample_counts(len(arms[0].evaluation), config.draws, config.seed)
+    scores: Scores = {}
+    blocks = zip(*(_blocks(arm.evaluation, class_names) for arm in arms), strict=True)
+    total = 1 + len(bands_with_pixels(arms[0].evaluation)) * arms[0].evaluation.max_width
+    for block in tqdm(blocks, desc="bootstrap", total=total, mininterval=0.5, leave=False):
+        names = block[0][0]
+        statistic = partial(_statistic, columns=len(names), absent=config.absent)
+        estimates, samples = {}, {}
+        for arm, (_, confusions) in zip(arms, block, strict=True):
+            estimates[arm.name] = statistic(confusions.sum(0))
+            samples[arm.name] = resampled(confusions, statistic, counts)
+            _store(scores, arm.name, names, estimates[arm.name], samples[arm.name])
+        for arm_name, minus in compared_pairs([arm.name for arm in arms]):
+            estimate, sample = (of[arm_name] - of[minus] for of in (estimates, samples))
+            _store(scores, difference_name(arm_name, minus), names, estimate, sample)
+    return scores
+
+
+def _blocks(evaluation: Evaluation, class_names: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
+    """(metric names, confusions (i, l, l)) of the whole image, then of each band and width."""
+    yield [*MEANS, *map(class_metric, class_names)], evaluation.confusion
+    for band in bands_with_pixels(evaluation):
+        trimap = evaluation.trimap(band)
+        for width in range(1, evaluation.max_width + 1):
+            yield [trimap_metric(band, metric, width) for metric in MEANS], trimap[:, width - 1]
+
+
+def _statistic(confusions: Tensor, columns: int, absent: Absent) -> Tensor:
+    """The means, then the IoU of each class, as many as there are ``columns``."""
+    found = metrics(confusions, absent)
+    means = torch.stack([getattr(found, name) for name in MEANS], -1)
+    return torch.cat([means, found.per_class_iou], -1)[..., :columns]
+
+
+def _store(scores: Scores, arm: str, names: Sequence[str], estimates: Tensor, samples: Tensor) -> None:
+    for column, name in enumerate(names):
+        scores[arm, name] = percentile_interval(estimates[column], samples[:, column])

@@ -1,0 +1,146 @@
+"""A run's folder: refused when it is in use, and what produced it written down before anything else."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import crfnet
+from crfnet.config import Run, save_run
+from crfnet.cost import Cost
+from crfnet.errors import InputError
+
+__all__ = ["check_folder", "open_folder", "open_run", "provenance", "seconds_of", "stage"]
+
+_MARK = "run.json"  #: the file that says: this folder was made by crfnet, and may be replaced on request
+
+
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuses a folder that must not be written; changes nothing.
+
+    Raises:
+        InputError: it holds files and neither `resume` nor `overwrite` was asked for; it is a file; or
+            `overwrite` was asked for a folder that crfnet did not make.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; the output must be a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        if not overwrite:
+            raise InputError(f"{folder}: already holds files; give --resume, --overwrite or another --output")
+        if not (folder / _MARK).is_file():
+            raise InputError(
+                f"{folder}: not made by crfnet (no {_MARK} in it), so --overwrite leaves it alone"
+            )
+
+
+def open_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Makes `folder` ready to be written; `overwrite` empties it first. Errors as of `check_folder`."""
+    check_folder(folder, resume=resume, overwrite=overwrite)
+    if overwrite and not resume and folder.is_dir():
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[str, str]:
+    """Opens the run's output folder, writes ``config.yaml`` and ``run.json`` into it; returns the provenance.
+
+    Raises:
+        InputError: as `open_folder`; or on resuming with another configuration than the folder was begun
+            with.
+    """
+    folder = run.output
+    open_folder(folder, resume=resume, overwrite=overwrite)
+    config, mark = folder / "config.yaml", folder / _MARK
+    facts = provenance(command)
+    if resume and config.is_file():
+        fresh = folder / "config.yaml.now"
+        save_run(run, fresh)
+        same, changed = (
+            config.read_text() == fresh.read_text(),
+            _changed(config.read_text(), fresh.read_text()),
+        )
+        fresh.unlink()
+        if not same:
+            raise InputError(f"{config}: the run was begun with another configuration: {changed}")
+        return json.loads(mark.read_text()) if mark.is_file() else facts
+    save_run(run, config)
+    mark.write_text(json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def _changed(old: str, new: str) -> str:
+    pairs = zip(old.splitlines(), new.splitlines(), strict=False)
+    return next(
+        (f"{a.strip()!r} became {b.strip()!r}" for a, b in pairs if a != b), "keys were added or removed"
+    )
+
+
+def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    """Does `work` unless ``folder/stage.json`` says that it is done; returns what it returned, with its cost.
+
+    The keys ``seconds`` and ``peak_mb`` are added (see `Cost`). A stage that was killed half-way reports
+    the cost of the part since it was resumed.
+    """
+    record = folder / "stage.json"
+    if record.is_file():
+        done: dict[str, float] = json.loads(record.read_text())
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    with Cost() as cost:
+        outcome = dict(work())
+    outcome = {"seconds": cost.seconds, "peak_mb": cost.peak_mb, **outcome}
+    temporary = record.with_suffix(".tmp")
+    temporary.write_text(json.dumps(outcome, indent=1) + "\n")
+    temporary.replace(record)
+    return outcome
+
+
+def seconds_of(folder: Path) -> float:
+    """What the finished stage in `folder` took."""
+    return float(json.loads((folder / "stage.json").read_text())["seconds"])
+
+
+def provenance(command: str) -> dict[str, str]:
+    """What a reader of a result must know: command, commit, versions, hardware."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "command": command,
+        "crfnet": crfnet.__version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "processor": f"{_processor()}, {torch.get_num_threads()} threads",
+        "gpu": gpu,
+    }
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (not a git checkout)"
+    return head.stdout.strip() + (" with uncommitted changes" if dirty.stdout.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,153 @@
+"""The whole model: image in 0..255 -> a network's scores -> logits at image size -> dense CRF -> logits."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Num
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
+from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.models import ModelConfig, build_network
+from crfnet.shapes import Image, Logits, Scores
+
+__all__ = ["CAFFE_MEAN_BGR", "Segmenter", "build_segmenter"]
+
+#: Of networks from Caffe, which take ``bgr=True`` and ``std=(1, 1, 1)``.
+CAFFE_MEAN_BGR = (104.008, 116.669, 122.675)
+
+
+class Segmenter(nn.Module):
+    """Any segmentation network with the preprocessing before it and, if wanted, a dense CRF behind it.
+
+    The network runs in whatever autocast is active; its scores are resized in float32. The CRF gets the image
+    as it came, on the scale 0..255.
+
+    Args:
+        network: takes a normalised image ``(b, 3, h, w)``, returns scores ``(b, l, hs, ws)`` of any stride,
+            or a dictionary that holds them as ``"out"`` (torchvision's segmentation networks).
+        crf: a `DenseCRF` of as many classes, or any module that is called as ``crf(logits, image)``.
+        mean: subtracted from the image, in the channel order of the network.
+        std: what the difference is divided by, in the channel order of the network.
+        bgr: the network takes its channels as blue, green, red.
+        align_corners: geometry of the bilinear resize of scores to image size. True places the first and last
+            score on the first and last pixel: exact for DeepLab where image sides are 8 k + 1.
+
+    Raises:
+        ValueError: ``mean`` or ``std`` are not three finite numbers, or a ``std`` is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        crf: nn.Module | None = None,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        bgr: bool = False,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or not all(map(math.isfinite, mean)):
+            raise ValueError(f"mean: {tuple(mean)}, must be three finite numbers")
+        if len(std) != 3 or not all(0 < value < math.inf for value in std):
+            raise ValueError(f"std: {tuple(std)}, must be three positive finite numbers")
+        self.network = network
+        self.crf = crf
+        self.bgr = bgr
+        self.align_corners = align_corners
+        # Buffers, so that they move with the model; in no checkpoint, because the configuration gives them.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def scores(self, image: Image) -> Scores:
+        """The network's own logits at its stride, in its own precision.
+
+        Args:
+            image: RGB in 0..255, uint8 or float, not normalised.
+
+        Raises:
+            ValueError: not three channels, empty, not finite, or clearly not 0..255.
+            TypeError: the network returned neither a tensor nor a dictionary with a tensor ``"out"``.
+        """
+        check_image(image)
+        channels = image.flip(1) if self.bgr else image
+        output = self.network((channels.to(self.mean.dtype) - self.mean) / self.std)
+        scores = output.get("out") if isinstance(output, dict) else output
+        if not isinstance(scores, Tensor):
+            raise TypeError(
+                f"network: returned {_described(output)}, must return a tensor or {{'out': tensor}}"
+            )
+        return scores
+
+    def forward(self, image: Image) -> Logits:
+        """Logits at image size, through the CRF if there is one; image and errors as of `scores`."""
+        return self.both(image)[0]
+
+    def both(self, image: Image) -> tuple[Logits, Scores]:
+        """Logits as of `forward` and the scores that they came from, for a loss on each."""
+        scores = self.scores(image)
+        logits = self.upsample(scores, (image.shape[2], image.shape[3]))
+        return (logits if self.crf is None else self.crf(logits, image)), scores
+
+    def upsample(self, scores: Scores, size: tuple[int, int]) -> Logits:
+        """Scores resized bilinearly to ``size`` (rows, columns), in float32 (float64 stays float64)."""
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if scores.shape[2:] == size:
+            return scores
+        return F.interpolate(scores, size, mode="bilinear", align_corners=self.align_corners)
+
+
+def check_image(image: Num[Tensor, "..."]) -> None:
+    """Refuse what is clearly no batch of RGB images in 0..255.
+
+    Raises:
+        ValueError: names what came and what is allowed.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
+        raise ValueError(f"image: shape {tuple(image.shape)}, must be (b, 3, h, w), not empty")
+    if image.dtype == torch.uint8:
+        return
+    low, high = (float(bound) for bound in image.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("image: contains NaN or infinity, must be finite")
+    unit_range = image.is_floating_point() and -1 <= low <= high <= 1 and (low, high) != (0, 0)
+    if unit_range or low < -1 or high > 256:
+        raise ValueError(
+            f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalised "
+            "(multiply a 0..1 image by 255)"
+        )
+
+
+def _described(output: object) -> str:
+    if isinstance(output, dict):
+        return f"a dictionary with the keys {', '.join(map(repr, output)) or 'none'}"
+    return f"a {type(output).__name__}"
+
+
+def build_segmenter(model: ModelConfig, num_classes: int, crf: CRFConfig | None = None) -> Segmenter:
+    """The model of a configuration.
+
+    Args:
+        model: the network.
+        num_classes: at least 2.
+        crf: the dense CRF behind it; None for the network alone.
+
+    Raises:
+        InputError: the backbone or its weights are not to be had, or the CRF cannot be built.
+        ValueError: fewer than two classes.
+    """
+    layer = None if crf is None else DenseCRF(num_classes, crf)
+    network = build_network(model, num_classes)
+    return Segmenter(
+        network,
+        layer,
+        mean=network.backbone.mean,
+        std=network.backbone.std,
+        align_corners=model.align_corners,
+    )

@@ -1,0 +1,160 @@
+"""Checkpoints: files that are whole or not there, and that are read without running code from them."""
+
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from crfnet.crf.layer import CRFConfig
+from crfnet.errors import InputError
+from crfnet.segmenter import Segmenter
+
+__all__ = [
+    "Checkpoint",
+    "checkpoint_crf",
+    "load_model",
+    "random_state",
+    "read_checkpoint",
+    "restore",
+    "save_checkpoint",
+]
+
+
+class Checkpoint(TypedDict):
+    """All that a training run needs to go on."""
+
+    step: int  #: updates done
+    seconds: float  #: spent on them, over all resumed parts
+    settings: dict[str, Any]  #: what must be the same for the run to go on; plain values
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    random: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes to a temporary file beside ``path``, forces it to the disk and renames it over ``path``.
+
+    Raises:
+        OSError: the disk is full or not writable; what was at ``path`` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save(dict(checkpoint), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at ``path``, on the CPU; only tensors and plain values are read, no code is run.
+
+    Raises:
+        InputError: missing, damaged, or not written by `save_checkpoint`.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything at all
+        raise InputError(f"{path}: damaged, or no checkpoint ({_one_line(error)})") from error
+    if not isinstance(checkpoint, dict) or not Checkpoint.__required_keys__ <= checkpoint.keys():
+        raise InputError(f"{path}: no checkpoint of a training run; it must be one that crfnet wrote")
+    return checkpoint  # type: ignore[return-value]
+
+
+def restore(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
+    """Model, optimiser and random generators become those of ``checkpoint``, which was read from ``path``.
+
+    Raises:
+        InputError: it is of another model, or other parameters were trained.
+    """
+    _load(path, checkpoint["model"], model)
+    try:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+    except ValueError as error:
+        raise InputError(f"{path}: another set of parameters was trained ({_one_line(error)})") from error
+    _set_random_state(checkpoint["random"])
+
+
+def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> None:
+    """The weights of a checkpoint, for a warm start or for evaluation.
+
+    Args:
+        model: what they are loaded into; unchanged when they do not fit.
+        path: a checkpoint of a training run.
+        network_only: leave the CRF out, the file's and the model's: a CRF in ``model`` keeps its parameters.
+            So joint training begins from a network that was trained alone.
+
+    Raises:
+        InputError: missing, damaged, or of another model; the message names the first differences.
+    """
+    state = read_checkpoint(path)["model"]
+    if network_only:
+        state = {name: value for name, value in state.items() if not name.startswith("crf.")}
+        state |= {name: value for name, value in model.state_dict().items() if name.startswith("crf.")}
+    _load(path, state, model)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global random generator (torch on CPU and GPUs, Python, NumPy) as plain values."""
+    bits = np.random.get_state(legacy=False)  # noqa: NPY002 (a network from elsewhere may draw from it)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": {**bits, "state": {**bits["state"], "key": bits["state"]["key"].tolist()}},
+    }
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    random.setstate(state["python"])
+    bits = state["numpy"]
+    key = np.array(bits["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**bits, "state": {**bits["state"], "key": key}})  # noqa: NPY002
+
+
+def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
+    """``load_state_dict`` that looks before it changes anything, and says in one line what differs."""
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    differences = [
+        *(f"it lacks {name}" for name in ours if name not in theirs),
+        *(f"it has {name}, which the model lacks" for name in theirs if name not in ours),
+        *(
+            f"{name} is {list(theirs[name])} in the file and {list(shape)} in the model"
+            for name, shape in ours.items()
+            if theirs.get(name, shape) != shape
+        ),
+    ]
+    if differences:
+        more = f" (and {len(differences) - 3} more differences)" if len(differences) > 3 else ""
+        raise InputError(f"{path}: of another model: {'; '.join(differences[:3])}{more}")
+    model.load_state_dict(dict(state))
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+def checkpoint_crf(path: Path) -> CRFConfig | None:
+    """The configuration of the CRF that was trained into a checkpoint; None where there was no CRF.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    settings = read_checkpoint(path)["settings"]
+    fields = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
+    return CRFConfig(**fields) if fields else None

@@ -1,0 +1,80 @@
+"""How training is done: the sections ``train:`` and ``joint:`` of a configuration."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from crfnet.data import AugmentConfig
+from crfnet.errors import InputError
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a segmenter is trained. The defaults are DeepLab v2's for ResNet-101.
+
+    Attributes:
+        iterations: updates, of ``batch_size`` images each.
+        batch_size: images in an update.
+        augment: random scale, crop and mirror.
+        lr: learning rate of the backbone's weights.
+        power: of the poly schedule, ``(1 - step / iterations)^power`` for every learning rate.
+        momentum: of SGD.
+        weight_decay: of weights; biases and the CRF have none.
+        head_lr: multiplier for the head.
+        bias_lr: multiplier for biases.
+        loss: ``stride``: on labels subsampled at the network's stride (v1, v2), without a CRF. ``image``: at
+            image size, behind the CRF where there is one.
+        unary_loss: with ``image``, weight of the ``stride`` loss on the network's own logits that is added.
+        crf_lr: learning rate of the CRF's parameters (logarithms of widths, inverse softplus of weights), for
+            a loss that is a mean over pixels. Also follows the poly schedule, so that the CRF settles with
+            the network.
+        crf_warmup: first iterations, with the network frozen and in evaluation mode. For a model without a
+            trainable CRF they are skipped: as a control it sees the same images at the same learning rates in
+            the remaining iterations.
+        clip: largest norm of the gradient of all parameters together; 0 for no limit.
+        checkpoint_every: iterations between checkpoints; there is always one at the end.
+        log_every: iterations between TensorBoard's numbers; the log has every iteration.
+        picture_every: iterations between TensorBoard's pictures; 0 for none.
+        workers: processes that read and augment images; 0 for none beside the main one. Changes no result.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    iterations: int = 20_000
+    batch_size: int = 10
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    lr: float = 2.5e-4
+    power: float = 0.9
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    head_lr: float = 10.0
+    bias_lr: float = 2.0
+    loss: Literal["stride", "image"] = "stride"
+    unary_loss: float = 0.0
+    crf_lr: float = 1e-2
+    crf_warmup: int = 0
+    clip: float = 0.0
+    checkpoint_every: int = 500
+    log_every: int = 20
+    picture_every: int = 500
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size", "checkpoint_every", "log_every"):
+            self._require(name, getattr(self, name) >= 1, ">= 1")
+        for name in ("crf_warmup", "picture_every", "workers"):
+            self._require(name, getattr(self, name) >= 0, ">= 0")
+        for name in ("lr", "power", "weight_decay", "head_lr", "bias_lr", "unary_loss", "crf_lr", "clip"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "a number >= 0")
+        self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
+        self._require("loss", self.loss in ("stride", "image"), "stride or image")
+        self._require("unary_loss", self.loss == "image" or self.unary_loss == 0, "0 with loss stride")
+        self._require("crf_warmup", self.crf_warmup <= self.iterations, f"<= iterations ({self.iterations})")
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise InputError(f"{name}: {getattr(self, name)!r}; allowed is {allowed}")

@@ -1,0 +1,78 @@
+"""Cross-entropy as DeepLab v1/v2 have it (at the network's stride), at image size, and both together."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from crfnet.data import VOID
+from crfnet.segmenter import Segmenter
+from crfnet.shapes import Image, Labels, Logits, Scores
+from crfnet.training.config import TrainConfig
+
+__all__ = ["image_loss", "sampled_positions", "stride_loss", "training_loss"]
+
+
+def image_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
+    """Cross-entropy, the mean over the pixels that are not void (255), in nats.
+
+    A batch that is all void has loss 0 and gradient 0. All pixels of the batch count the same.
+    """
+    valid = (labels != VOID).sum()
+    total = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
+    return total / valid.clamp_min(1)
+
+
+def stride_loss(scores: Scores, labels: Labels) -> Float[Tensor, ""]:
+    """`image_loss` at every position of the network's own map, on labels subsampled to it.
+
+    Chen et al., DeepLab v2, section 4: all positions and all classes count the same. Labels are taken, never
+    interpolated, at `sampled_positions`.
+    """
+    rows, columns = (
+        torch.tensor(sampled_positions(size, count), device=labels.device)
+        for size, count in zip(labels.shape[1:], scores.shape[2:], strict=True)
+    )
+    return image_loss(scores, labels[:, rows[:, None], columns])
+
+
+def sampled_positions(size: int, count: int) -> list[int]:
+    """The ``count`` pixels, of ``size`` along one axis, that a network's map is compared with.
+
+    A map of ``ceil(size / s)`` positions with s a power of two comes from convolutions of stride s, whose
+    position i is centred on pixel i * s: 321 pixels and 41 positions are every 8th pixel from 0 on. (No two
+    powers of two give the same count, if it is larger than 1.) Any other map gets the middle pixel of each of
+    ``count`` equal parts.
+    """
+    stride = 1
+    while -(-size // stride) > count:
+        stride *= 2
+    if -(-size // stride) == count:
+        return list(range(0, size, stride))
+    return [(2 * i + 1) * size // (2 * count) for i in range(count)]
+
+
+def training_loss(model: Segmenter, image: Image, labels: Labels, config: TrainConfig) -> Float[Tensor, ""]:
+    """What a training step minimises.
+
+    Args:
+        model: in the wanted mode.
+        image: RGB, 0..255.
+        labels: of the same size as the image.
+        config: its ``loss`` says which. ``stride``: `stride_loss` of the network's own logits, the CRF
+            unused. ``image``: `image_loss` of the logits at image size, behind the CRF where there is one,
+            plus ``unary_loss`` times `stride_loss`, so that the network behind the CRF stays a good network.
+
+    Returns:
+        The loss; not finite when the network's logits are not.
+    """
+    scores = model.scores(image)
+    if config.loss == "stride":
+        return stride_loss(scores, labels)
+    if not scores.isfinite().all():
+        return scores.sum()  # not finite either; the CRF would refuse such logits as an input error
+    logits = model.upsample(scores, (image.shape[2], image.shape[3]))
+    if model.crf is not None:
+        logits = model.crf(logits, image)
+    total = image_loss(logits, labels)
+    return total + config.unary_loss * stride_loss(scores, labels) if config.unary_loss else total

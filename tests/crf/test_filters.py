@@ -1,0 +1,398 @@
+"""The contract of every filter, then what each promises by itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from crfnet.crf.features import bilateral_features, spatial_features
+from crfnet.crf.filters import FILTERS, ExactFilter, PermutohedralFilter, SeparableGaussian
+from crfnet.crf.filters import permutohedral as permutohedral_module
+from crfnet.crf.filters import rows as rows_module
+from crfnet.crf.normalization import normalized
+from crfnet.crf.reference import filter_values, kernel_matrix, permutohedral_matrix
+from tests.tolerances import assert_close
+
+F64 = torch.float64
+CPU = torch.device("cpu")
+QUANTITY = {"exact": "exact", "permutohedral": "lattice"}
+
+
+@pytest.fixture(params=FILTERS)
+def name(request):
+    return request.param
+
+
+def dense(name, features):
+    """The matrix (b, n, n) that the filter stands for, by the readable twin in `reference`."""
+    if name == "exact":
+        return kernel_matrix(features.double())
+    return torch.stack([permutohedral_matrix(one) for one in features.double()])
+
+
+def problem(batch, dimensions, pixels, labels=3, dtype=F64, spread=1.0):
+    features = spread * torch.randn(batch, dimensions, pixels, dtype=dtype)
+    return features, torch.randn(batch, labels, pixels, dtype=dtype)
+
+
+# every filter
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("dimensions", range(1, 9))
+def test_forward_and_adjoint(name, dimensions, dtype):
+    features, values = problem(2, dimensions, 23, dtype=dtype)
+    values.requires_grad_()
+    matrix = dense(name, features)
+    out = FILTERS[name]().operator(features)(values)
+    assert out.dtype == dtype
+    assert_close(out, values.double() @ matrix.mT, QUANTITY[name], dtype)
+    grad = torch.randn_like(out)
+    (grad_values,) = torch.autograd.grad(out, values, grad)
+    assert_close(grad_values, grad.double() @ matrix, QUANTITY[name], dtype)
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 35, 97])
+def test_awkward_sizes(name, pixels):
+    features, values = problem(1, 5, pixels, labels=1)
+    assert_close(
+        FILTERS[name]().operator(features)(values), values @ dense(name, features).mT, QUANTITY[name], F64
+    )
+
+
+def test_last_image_alone_as_in_batch(name):
+    features, values = problem(3, 3, 20)
+    batch = FILTERS[name]().operator(features)(values)
+    alone = FILTERS[name]().operator(features[2:])(values[2:])
+    assert_close(batch[2:], alone, QUANTITY[name], F64)
+
+
+def test_images_do_not_mix(name):
+    features = torch.randn(1, 2, 15, dtype=F64).expand(2, -1, -1)
+    values = torch.stack([torch.randn(2, 15, dtype=F64), torch.zeros(2, 15, dtype=F64)])
+    assert (FILTERS[name]().operator(features)(values)[1] == 0).all()
+
+
+def test_memory_layout_does_not_matter(name):
+    features, values = problem(2, 3, 21)
+    expected = FILTERS[name]().operator(features)(values)
+    operator = FILTERS[name]().operator(features.mT.contiguous().mT)
+    assert_close(operator(values.mT.contiguous().mT), expected, QUANTITY[name], F64)
+    every_other = torch.stack([values, values.flip(1)], dim=-1).flatten(2)[..., ::2]
+    assert_close(operator(every_other), expected, QUANTITY[name], F64)
+
+
+def test_gradient_of_values_of_both_orders(name):
+    features, values = problem(2, 2, 9, labels=2)
+    operator = FILTERS[name]().operator(features)
+    assert gradcheck(operator, (values.requires_grad_(),))
+    assert gradgradcheck(operator, (values,))
+
+
+def test_adjoint_identity(name):
+    features, v = problem(2, 4, 30)
+    u, v = torch.randn_like(v), v.requires_grad_()
+    out = FILTERS[name]().operator(features)(v)
+    (adjoint,) = torch.autograd.grad(out, v, u)
+    torch.testing.assert_close((u * out).sum(), (adjoint * v).sum(), rtol=1e-12, atol=0)
+
+
+def test_constant_image_and_one_pixel(name):
+    """All colours equal: the bilateral kernel is the spatial one."""
+    for height, width in ((7, 5), (1, 6), (1, 1)):
+        features = bilateral_features(torch.full((1, 3, height, width), 9.0, dtype=F64), 2.0, 5.0)
+        values = torch.rand(1, 2, height * width, dtype=F64)
+        out = FILTERS[name]().operator(features)(values)
+        assert_close(out, values @ dense(name, features).mT, QUANTITY[name], F64)
+
+
+def test_far_apart_points_keep_to_themselves(name):
+    """Pairs of points, the pairs 1e6 bandwidths apart in all of 8 dimensions: codes beyond 63 bits."""
+    places = torch.randint(0, 1000, (1, 8, 6)).double() * 1e6
+    features = torch.cat([places, places + 0.2 * torch.randn(1, 8, 6, dtype=F64)], dim=2)
+    values = torch.randn(1, 2, 12, dtype=F64)
+    out = FILTERS[name]().operator(features)(values)
+    assert_close(out, values @ dense(name, features).mT, QUANTITY[name], F64)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(name, bad):
+    features = torch.zeros(1, 2, 4)
+    features[0, 1, 2] = bad
+    with pytest.raises(ValueError, match="features hold NaN or infinity"):
+        FILTERS[name]().operator(features)
+
+
+def test_features_need_grad(name):
+    features = torch.zeros(1, 2, 4, requires_grad=True)
+    assert FILTERS[name]().operator(features).features_need_grad
+    assert not FILTERS[name]().operator(features.detach()).features_need_grad
+    with torch.no_grad():
+        assert not FILTERS[name]().operator(features).features_need_grad
+
+
+# exact
+
+
+def test_exact_gradients_of_features_of_both_orders():
+    features, values = problem(2, 3, 6, labels=2)
+
+    def run(values, features):
+        return ExactFilter().operator(features)(values)
+
+    assert gradcheck(run, (values.requires_grad_(), features.requires_grad_()))
+    assert gradgradcheck(run, (values, features))
+
+
+def test_exact_gradient_of_theta():
+    image, values = 255 * torch.rand(2, 3, 2, 3, dtype=F64), torch.rand(2, 2, 6, dtype=F64)
+
+    def run(alpha, beta):
+        return ExactFilter().operator(bilateral_features(image, alpha, beta))(values)
+
+    thetas = [torch.tensor(theta, dtype=F64, requires_grad=True) for theta in (2.0, 90.0)]
+    assert gradcheck(run, thetas)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_exact_in_chunks(dtype, monkeypatch):
+    """Several chunks with a last one that is smaller, forward and both gradients, features far from 0."""
+    monkeypatch.setattr(rows_module, "_CHUNK", 2 * 50 * 7)
+    features, values = problem(2, 5, 50, dtype=dtype)
+    features += 30
+    features.requires_grad_()
+    values.requires_grad_()
+    out = ExactFilter().operator(features)(values)
+    grads = torch.autograd.grad(out, (values, features), torch.ones_like(out))
+    wide = [x.detach().double().requires_grad_() for x in (values, features)]
+    expected = filter_values(*wide)
+    expected_grads = torch.autograd.grad(expected, wide, torch.ones_like(expected))
+    assert_close(out, expected, "exact", dtype)
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert_close(grad, expected_grad, "exact", dtype)
+
+
+# permutohedral
+
+
+def photo(height, width):
+    """Smooth shading, a few flat regions with sharp edges and a little noise, 0..255."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    shading = torch.stack([60 + 80 * x, 90 + 60 * y, 120 - 70 * x * y])
+    inside = ((x - 0.5) ** 2 + (y - 0.4) ** 2 < 0.08).float()
+    return (shading + 90 * inside + 4 * torch.randn(3, height, width)).clamp(0, 255).unsqueeze(0)
+
+
+def test_lattice_is_near_the_gaussian_once_normalised():
+    features = bilateral_features(photo(36, 48), 20.0, 12.0)
+    values = torch.randn(1, 4, 36 * 48).softmax(1)
+    values = normalized(SeparableGaussian(36, 48, 2.0), values, "after")(values)
+    lattice, exact = (
+        normalized(filter.operator(features), values, "after")(values)
+        for filter in (PermutohedralFilter(), ExactFilter())
+    )
+    assert_close(lattice, exact, "lattice-vs-gaussian", torch.float32)
+
+
+def test_labels_in_groups(monkeypatch):
+    features, values = problem(2, 3, 20, labels=9)
+    whole = PermutohedralFilter().operator(features)(values)
+    monkeypatch.setattr(permutohedral_module, "_TABLE_BYTES", 1)
+    assert_close(PermutohedralFilter().operator(features)(values), whole, "lattice", F64)
+
+
+def test_float32_far_from_zero_is_placed_as_in_float64():
+    """Features that float32 holds exactly, at 2e5 bandwidths: the simplex must not suffer from the offset."""
+    features = 2e5 + torch.randint(-64, 64, (1, 4, 40)).float() / 32
+    values = torch.rand(1, 2, 40)
+    assert_close(
+        PermutohedralFilter().operator(features)(values),
+        values.double() @ dense("permutohedral", features).mT,
+        "lattice",
+        torch.float32,
+    )
+
+
+def test_too_far_is_refused():
+    with pytest.raises(ValueError, match="features reach 1e\\+13 bandwidths"):
+        PermutohedralFilter().operator(torch.tensor([[[0.0, 1e13]]]))
+
+
+def test_no_rows_is_refused():
+    with pytest.raises(ValueError, match="rows is 0"):
+        PermutohedralFilter(rows=0)
+
+
+class TestSampledRows:
+    """The lattice's theta gradient: an unbiased estimate of the exact kernel's, its rows scaled alike."""
+
+    pixels = 5 * 8
+
+    def setup_method(self):
+        torch.manual_seed(1)
+        self.image = photo(5, 8).double().expand(2, -1, -1, -1).contiguous()
+        self.image[1] = 255 - self.image[1].flip(-1)
+        self.values = torch.rand(2, 3, self.pixels, dtype=F64)
+        # Some pixels hold all of the gradient, as at the boundaries of objects.
+        self.grad = torch.rand(2, 3, self.pixels, dtype=F64) * (torch.rand(2, 1, self.pixels) < 0.4).double()
+
+        features = bilateral_features(self.image, 3.0, 40.0)
+        ones = torch.ones(2, 1, self.pixels, dtype=F64)
+        lattice, exact = (
+            filter.operator(features)(ones) for filter in (PermutohedralFilter(), ExactFilter())
+        )
+        self.scale = lattice / exact
+
+    def theta_gradient(self, filter):
+        thetas = [torch.tensor(theta, dtype=F64, requires_grad=True) for theta in (3.0, 40.0)]
+        operator = filter.operator(bilateral_features(self.image, *thetas))
+        grad = self.grad * (self.scale if isinstance(filter, ExactFilter) else 1)
+        return torch.stack(torch.autograd.grad(operator(self.values), thetas, grad))
+
+    def test_all_rows_is_exact(self):
+        everything = self.theta_gradient(PermutohedralFilter(rows=self.pixels))
+        torch.testing.assert_close(everything, self.theta_gradient(ExactFilter()), rtol=1e-10, atol=0)
+
+    def test_normalised_it_is_the_gradient_of_the_exact_kernel(self):
+        """The scale of the lattice's rows cancels; what is left is how far its messages are off."""
+
+        def gradient(filter):
+            features = bilateral_features(photo(16, 20), 12.0, 15.0).requires_grad_()
+            operator = normalized(filter.operator(features), torch.ones(1, 1, 320), "after")
+            q = torch.linspace(0, 1, 320).view(1, 1, -1)
+            (grad,) = torch.autograd.grad(operator(torch.cat([q, 1 - q], 1))[:, 0].square().sum(), features)
+            return -(grad * features.detach()).sum(2)
+
+        torch.manual_seed(0)
+        lattice = gradient(PermutohedralFilter(rows=320))
+        torch.manual_seed(0)
+        exact = gradient(ExactFilter())
+        assert (lattice[:, :2].sum() / exact[:, :2].sum() - 1).abs() < 0.15
+        assert (lattice[:, 2:].sum() / exact[:, 2:].sum() - 1).abs() < 0.15
+
+    def test_mean_over_draws_is_exact(self):
+        """Every image of a batch draws its own rows, so that 2000 equal images are 2000 draws."""
+        draws = 2000
+        thetas = torch.tensor([3.0, 3.0, 40.0, 40.0, 40.0], dtype=F64).view(1, 5, 1)
+
+        def theta_gradients(filter, batch):
+            features = bilateral_features(self.image[:1], 3.0, 40.0).expand(batch, -1, -1).clone()
+            out = filter.operator(features.requires_grad_())(self.values[:1].expand(batch, -1, -1))
+            grad = self.grad[:1] * (self.scale[:1] if isinstance(filter, ExactFilter) else 1)
+            (grad,) = torch.autograd.grad(out, features, grad.expand(batch, -1, -1))
+            by_feature = -(grad * features / thetas).sum(2)  # f = p / theta
+            return torch.stack([by_feature[:, :2].sum(1), by_feature[:, 2:].sum(1)], dim=1).detach()
+
+        expected = theta_gradients(ExactFilter(), 1)[0]
+        drawn = theta_gradients(PermutohedralFilter(rows=8), draws)
+        standard_error = drawn.std(0) / draws**0.5
+        assert ((drawn.mean(0) - expected).abs() <= 3.5 * standard_error).all()
+        # Tight enough to see an error: a small part of the gradient, but not nothing.
+        assert (standard_error < 0.1 * expected.abs()).all()
+        assert (standard_error > 1e-4 * expected.abs()).all()
+
+    def test_seed_decides(self):
+        filter = PermutohedralFilter(rows=8)
+        draws = []
+        for seed in (3, 3, 4):
+            torch.manual_seed(seed)
+            draws.append(self.theta_gradient(filter))
+        assert torch.equal(draws[0], draws[1])
+        assert not torch.equal(draws[0], draws[2])
+
+    def test_no_gradient_is_no_gradient(self):
+        self.grad.zero_()
+        assert (self.theta_gradient(PermutohedralFilter(rows=8)) == 0).all()
+
+    def test_chunks_do_not_change_it(self, monkeypatch):
+        torch.manual_seed(3)
+        whole = self.theta_gradient(PermutohedralFilter(rows=8))
+        monkeypatch.setattr(rows_module, "_CHUNK", 2 * self.pixels * 3)
+        torch.manual_seed(3)
+        chunked = self.theta_gradient(PermutohedralFilter(rows=8))
+        torch.testing.assert_close(chunked, whole, rtol=1e-10, atol=0)
+
+
+def pydensecrf_marginals(golden, name):
+    """`DenseCRF2D(17, 11, 4)` with the golden file's two kernels, on our filters; both are lattices there."""
+    logits = -torch.from_numpy(golden["U"]).unsqueeze(0)
+    image = torch.from_numpy(golden["img"]).permute(2, 0, 1).unsqueeze(0).float()
+    thetas = torch.tensor([80.0, 60.0, 13.0, 10.0, 12.0]).view(1, 5, 1)
+    smoothness = spatial_features(11, 17, 3.0, dtype=torch.float32, device=CPU)
+    appearance = bilateral_features(image, 1.0, 1.0) / thetas
+    ones = torch.ones(1, 1, 188)
+    messages = []
+    for features, weight in ((smoothness, 3.0), (appearance, 10.0)):
+        # pydensecrf works on four points at once and fills up with points at 0: no values, but corners.
+        operator = PermutohedralFilter().operator(torch.nn.functional.pad(features, (0, 1)))
+        ones[..., 187] = 0
+        root = {"SYMMETRIC": -0.5, "AFTER": -1.0, "BEFORE": -1.0}[name]
+        scale = torch.nn.functional.pad(operator(ones)[..., :187], (0, 1), value=1.0) ** root
+        before, after = (scale if name != skip else torch.ones(()) for skip in ("AFTER", "BEFORE"))
+        messages.append(
+            lambda q, operator=operator, before=before, after=after, weight=weight: (
+                weight * after * operator(before * q)
+            )
+        )
+    q = logits.softmax(1)
+    for _ in range(5):
+        q = torch.nn.functional.pad(q, (0, 1))
+        q = (logits + sum(message(q) for message in messages)[..., :187]).softmax(1)
+    return q[0]
+
+
+@pytest.mark.parametrize("normalization", ["SYMMETRIC", "AFTER", "BEFORE"])
+def test_mean_field_on_the_lattice_is_that_of_pydensecrf(extra_data: Path, normalization):
+    golden = np.load(extra_data / "pydensecrf_golden.npz")
+    expected = torch.from_numpy(golden[f"Q_NORMALIZE_{normalization}_potts_5"])
+    q = pydensecrf_marginals(golden, normalization)
+    assert torch.equal(q.argmax(0), expected.argmax(0))
+    assert (q - expected).abs().max() <= 1e-4
+
+
+# separable
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 5), (70, 3), (2, 131)])
+@pytest.mark.parametrize("theta", [0.4, 3.0, 40.0])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_separable_against_reference(height, width, theta, dtype):
+    values = torch.rand(2, 3, height * width, dtype=dtype)
+    features = spatial_features(height, width, theta, dtype=F64, device=CPU).expand(2, -1, -1)
+    out = SeparableGaussian(height, width, theta)(values)
+    assert out.dtype == dtype
+    assert_close(out, filter_values(values.double(), features), "separable", dtype)
+
+
+def test_separable_gradients_of_both_orders():
+    values = torch.rand(1, 2, 12, dtype=F64, requires_grad=True)
+    theta = torch.tensor(1.3, dtype=F64, requires_grad=True)
+
+    def run(values, theta):
+        return SeparableGaussian(3, 4, theta)(values)
+
+    assert gradcheck(run, (values, theta))
+    assert gradgradcheck(run, (values, theta))
+
+
+def test_separable_needs_grad_with_theta():
+    assert SeparableGaussian(2, 2, torch.tensor(1.0, requires_grad=True)).features_need_grad
+    assert not SeparableGaussian(2, 2, torch.tensor(1.0)).features_need_grad
+    assert not SeparableGaussian(2, 2, 1.0).features_need_grad
+
+
+def test_separable_is_cut_off_at_its_radius():
+    impulse = torch.zeros(1, 1, 9)
+    impulse[..., 4] = 1
+    out = SeparableGaussian(1, 9, 1.0, radius_in_sigmas=2.0)(impulse)[0, 0]
+    assert (out[2:7] > 0).all()
+    assert (out[:2] == 0).all()
+    assert (out[7:] == 0).all()
+
+
+@pytest.mark.parametrize("theta", [0.0, -1.0, float("nan")])
+def test_separable_refuses_bandwidths(theta):
+    with pytest.raises(ValueError, match="theta_gamma is"):
+        SeparableGaussian(2, 2, theta)

@@ -1,0 +1,84 @@
+"""Figures: what was drawn, without any global plotting state."""
+
+import sys
+
+import pytest
+import torch
+
+from crfnet.evaluation.predict import VOC_PALETTE
+from crfnet.evaluation.significance import Interval
+from crfnet.report.curves import arm_styles, trimap_figure
+from crfnet.report.pictures import error_picture, strip_figure
+from crfnet.report.scores import difference_name, trimap_metric
+
+
+def scores_of(names, band, max_width):
+    """Estimates w / 100 + 0.1 per arm, intervals of half width 0.05."""
+    scores = {}
+    for width in range(1, max_width + 1):
+        for index, name in enumerate(names):
+            value = width / 100 + index / 10
+            for metric in ("miou", "pixel_accuracy"):
+                scores[name, trimap_metric(band, metric, width)] = Interval(value - 0.05, value + 0.05, value)
+            gain = Interval(index / 10 - 0.01, index / 10 + 0.01, index / 10)
+            scores[difference_name(name, names[0]), trimap_metric(band, "miou", width)] = gain
+    return scores
+
+
+def test_trimap_figure_draws_every_arm():
+    names = ("unary", "joint", "mine")
+    figure = trimap_figure(scores_of(names, "void", 4), names, "void", 4)
+    miou, accuracy, gain = figure.axes
+    assert [line.get_label() for line in miou.lines] == list(names)
+    assert len({line.get_color() for line in miou.lines}) == 3
+    assert miou.lines[1].get_xdata().tolist() == [1, 2, 3, 4]
+    assert miou.lines[1].get_ydata().tolist() == pytest.approx([11, 12, 13, 14])
+    assert len(miou.collections) == len(accuracy.collections) == 3  # the intervals
+    assert gain.lines[-1].get_ydata().tolist() == pytest.approx([20, 20, 20, 20])
+    shaded = gain.collections[-1].get_paths()[0].vertices[:, 1]
+    assert (shaded.min(), shaded.max()) == pytest.approx((19, 21))
+
+
+def test_one_arm_has_no_panel_of_gains():
+    figure = trimap_figure(scores_of(["unary"], "change", 2), ["unary"], "change", 2)
+    assert len(figure.axes) == 2
+
+
+def test_every_arm_has_its_own_look():
+    names = ("unary", "posthoc", "joint", "unary+", "posthoc+", "a", "b", "c", "d")
+    colors = [style["color"] for style in arm_styles(names).values()]
+    assert len(set(colors)) == len(names)
+
+
+def test_error_picture():
+    image = torch.zeros(3, 1, 3, dtype=torch.uint8)
+    picture = error_picture(image, torch.tensor([[0, 0, 255]]), torch.tensor([[0, 1, 1]]))
+    assert picture[:, 0].T.tolist() == [[140, 140, 140], [213, 94, 0], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("errors", [False, True])
+def test_strip_holds_every_cell_in_place(errors):
+    labels = torch.tensor([[0, 1, 255], [1, 1, 0]])
+    predictions = {"unary": labels % 255, "joint": labels % 2}
+    image = torch.randint(256, (3, 2, 3), dtype=torch.uint8)
+    tall = [torch.cat([each, each, each], -2) for each in (image, labels, *predictions.values())]
+    samples = [
+        ("one", image, labels, predictions),
+        ("two", *tall[:2], dict(zip(predictions, tall[2:], strict=True))),
+    ]
+    figure = strip_figure(samples, ["unary", "joint"], VOC_PALETTE, ["sky", "sea"], errors=errors)
+    (panel,) = figure.axes
+    assert len(panel.images) == 2 * 4
+    assert (panel.images[0].get_array() == image.permute(1, 2, 0).numpy()).all()
+    left, right, bottom, top = panel.images[4].get_extent()
+    assert (top - bottom) / (right - left) == pytest.approx(6 / 3)
+    width, height = figure.get_size_inches()
+    assert panel.get_xlim() == (0, width)
+    assert panel.get_ylim() == (0, height)
+    assert min(extent for each in panel.images for extent in each.get_extent()) > 0
+    assert [text.get_text() for text in panel.texts] == ["image", "truth", "unary", "joint", "one", "two"]
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["sky", "sea", "void"]
+
+
+def test_no_global_plotting_state():
+    assert "matplotlib.pyplot" not in sys.modules

@@ -1,0 +1,227 @@
+"""The report as a reader gets it: files, links, numbers, sentences."""
+
+import csv
+import dataclasses
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from crfnet.errors import InputError
+from crfnet.evaluation.confusion import metrics
+from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
+from crfnet.evaluation.predict import VOC_PALETTE
+from crfnet.evaluation.significance import bootstrap, paired_bootstrap
+from crfnet.report import ArmResult, console_table, largest_changes, write_report
+from crfnet.report.arms import DIFFERENCES, compared_pairs
+
+CLASSES = ("background", "cat", "dog")
+CONFIG = EvaluationConfig(max_width=3, draws=40, seed=1)
+SHIFTS = {"unary": 3, "posthoc": 2, "joint": 0, "unary+": 2, "posthoc+": 1}
+CRF = {"w1": 4.0, "theta_alpha": 49.0, "theta_beta": 5.0, "normalization": "after"}
+
+
+def scene(index, void=True):
+    """Image, labels and each arm's prediction: an object that worse arms shift further; sizes differ."""
+    labels = torch.zeros(12 + index % 2 * 4, 16, dtype=torch.int64)
+    labels[3:9, 4 + index % 3 : 10] = 1 + index % 2
+    truth = labels.clone()
+    if void:
+        truth[3:9, 9:11] = 255
+    predictions = {name: labels.roll(shift * (1 + index % 2), 1) for name, shift in SHIFTS.items()}
+    return (labels * 80).expand(3, -1, -1).byte(), truth, predictions
+
+
+def make_arms(void=True, images=6, names=tuple(SHIFTS)):
+    evaluations = {name: Evaluation(3, CONFIG.max_width) for name in names}
+    for index in range(images):
+        _, truth, predictions = scene(index, void)
+        for name in names:
+            evaluations[name].add(f"im{index}", predictions[name], truth)
+    return [
+        ArmResult(
+            name,
+            evaluations[name],
+            seconds_per_image=0.25,
+            train_seconds=1234.0,
+            search_seconds=float("nan"),
+            peak_memory_mb=512.0,
+            crf=None if name.startswith("unary") else CRF,
+            search_ids=("s1", "s2") if name.startswith("posthoc") else (),
+        )
+        for name in names
+    ]
+
+
+def write(folder, arms, samples=(0, 1), **changes):
+    given = {
+        "title": "A title",
+        "class_names": CLASSES,
+        "palette": VOC_PALETTE[:3],
+        "facts": {"command": "crfnet compare a | b", "commit": "abc123"},
+        "strip_samples": [(f"im{i}", *scene(i)) for i in samples],
+        "config": CONFIG,
+    }
+    return write_report(folder, arms, **(given | changes))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """One whole report: (arms, folder, text, rows of scores.csv)."""
+    folder = tmp_path_factory.mktemp("report") / "new"
+    arms = make_arms()
+    path = write(folder, arms)
+    with (folder / "scores.csv").open() as stream:
+        rows = {(row["arm"], row["metric"]): row for row in csv.DictReader(stream)}
+    return arms, folder, path.read_text(), rows
+
+
+def test_links_lead_to_pictures(report):
+    _, folder, text, _ = report
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert {"trimap_void.png", "trimap_change.png", "strip.png", "errors.png", "scores.csv"} == set(links)
+    assert {file.name for file in folder.iterdir()} == {*links, "report.md"}
+    for link in links:
+        if link.endswith(".png"):
+            with Image.open(folder / link) as picture:
+                picture.load()
+                assert min(picture.size) > 300
+
+
+def test_text_explains(report):
+    _, _, text, _ = report
+    for name in SHIFTS:
+        assert f"- `{name}`: " in text
+    assert "The 2 images that CRF parameters were searched on are held out" in text
+    assert "6 images scored here" in text
+    assert "paired bootstrap" in text
+    assert "normalisation `after`" in text
+    assert "crfnet compare a \\| b" in text
+    assert "left out of the mean" in text
+
+
+def test_tables_are_whole(report):
+    _, _, text, _ = report
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    header = 0
+    for line in rows:
+        cells = line.replace("\\|", "").count("|")
+        if "---" in line:
+            assert cells == header
+        header = cells
+    for arm, minus in DIFFERENCES:
+        assert sum(line.startswith(f"| `{arm}` − `{minus}` |") for line in rows) == 1
+    assert sum(line.startswith("| `joint` |") for line in rows) == 2  # scores and CRF parameters
+    assert "| 0.25 | 1,234 | – | 512 |" in text
+
+
+def test_numbers_are_those_of_the_bootstrap(report):
+    arms, _, text, rows = report
+    by_name = {arm.name: arm.evaluation for arm in arms}
+
+    def miou(confusions):
+        return metrics(confusions).miou
+
+    alone = bootstrap(by_name["unary"].confusion, miou, CONFIG.draws, CONFIG.seed)
+    found = rows["unary", "miou"]
+    assert [float(found[k]) for k in ("value", "low", "high")] == pytest.approx(
+        [alone.estimate, alone.low, alone.high], abs=1e-6
+    )
+    inside = [by_name[name].trimap("change")[:, 1] for name in ("unary", "joint")]
+    gain = paired_bootstrap(*inside, miou, CONFIG.draws, CONFIG.seed)
+    found = rows["joint - unary", "trimap_change/miou@2"]
+    assert [float(found[k]) for k in ("value", "low", "high")] == pytest.approx(
+        [gain.estimate, gain.low, gain.high], abs=1e-6
+    )
+    shown = f"**{100 * gain.estimate:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]**"
+    assert shown in next(line for line in text.splitlines() if line.startswith("| `joint` − `unary` |"))
+    assert rows["joint", "iou/cat"]["value"] == "1.000000"
+    assert rows["unary", "seconds_per_image"] == {
+        "arm": "unary",
+        "metric": "seconds_per_image",
+        "value": "0.25",
+        "low": "",
+        "high": "",
+    }
+    assert ("unary", "search_seconds") not in rows
+
+
+def test_without_void_there_is_a_sentence_and_no_curve(tmp_path):
+    path = write(tmp_path, make_arms(void=False, names=("unary",)), samples=())
+    text = path.read_text()
+    assert "no pixel lies in a void band" in text
+    assert "nan" not in (text + (tmp_path / "scores.csv").read_text()).lower()
+    assert not (tmp_path / "trimap_void.png").exists()
+    assert (tmp_path / "trimap_change.png").exists()
+    assert "Differences" not in text
+    assert "CRF parameters\n" not in text
+    assert "no list of such images" in text
+
+
+def test_absent_classes_follow_the_config(tmp_path):
+    """A class that is in no image is left out, or counts as 0; the report says which."""
+    zero = dataclasses.replace(CONFIG, absent="zero")
+    arms = make_arms(images=1, names=("joint",))  # only background and cat, all right
+    text = write(tmp_path, arms, samples=(), config=zero).read_text()
+    assert "counts as 0" in text
+    assert "| `joint` | 66.67 | 100.00 | 66.67 |" in text
+    text = write(tmp_path, arms, samples=()).read_text()
+    assert "| `joint` | 100.00 | 100.00 | 100.00 |" in text
+    assert "| dog | – |" in text
+
+
+def test_refuses_what_cannot_be_compared(tmp_path):
+    arms = make_arms()
+    cases = [
+        ([], {}, "arms is empty"),
+        ([arms[0], arms[0]], {}, "names must differ"),
+        ([arms[0], make_arms(images=5)[1]], {}, "unary and posthoc differ in ids"),
+        ([dataclasses.replace(arms[0], search_ids=("im2",))], {}, "unary: 1 of the scored images, first im2"),
+        (arms, {"class_names": CLASSES[:2]}, "class_names has 2 entries"),
+        (arms, {"palette": VOC_PALETTE[:2]}, "palette has 2 colours"),
+        (arms, {"strip_samples": [("im0", *scene(0)[:2], {})]}, "strip sample im0: it lacks"),
+        (
+            arms[:1],
+            {"strip_samples": [("im0", *scene(0)[:2], {"unary": scene(1)[1]})]},
+            "strip sample im0: .*one size",
+        ),
+    ]
+    for given, changes, message in cases:
+        with pytest.raises(InputError, match=message):
+            write(tmp_path, given, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_console_table():
+    lines = console_table(make_arms(), CONFIG).splitlines()
+    assert [line.split()[0] for line in lines] == ["arm", *SHIFTS]
+    assert len({len(line) for line in lines}) == 1
+    assert re.search(
+        r"joint +100\.00 +\+\d+\.\d\d \[\+\d+\.\d\d, \+\d+\.\d\d\] +100\.00 +100\.00 +0\.25", lines[3]
+    )
+
+
+def test_compared_pairs():
+    assert compared_pairs(["unary", "posthoc"]) == (("posthoc", "unary"),)
+    assert compared_pairs(["a", "b", "c"]) == (("b", "a"), ("c", "a"))
+    assert compared_pairs(["unary"]) == ()
+    assert compared_pairs(list(SHIFTS)) == (*DIFFERENCES, ("posthoc+", "unary"))
+
+
+def test_largest_changes():
+    """Image k of arm b gains k - 3 wrong pixels less; the extremes are shown, best first."""
+    a, b = Evaluation(2, 1), Evaluation(2, 1)
+    labels = torch.zeros(1, 10, dtype=torch.int64)
+    labels[0, :5] = 1
+    for k in range(7):
+        for arm, wrong in ((a, 3), (b, 6 - k)):
+            prediction = labels.clone()
+            prediction[0, 9 - wrong + 1 :] = 1
+            arm.add(str(k), prediction[:, :10] if wrong <= 5 else 1 - labels, labels)
+    assert largest_changes(a, b, 2) == ("6", "0")
+    assert largest_changes(a, b, 3) == ("6", "5", "0")
+    assert largest_changes(a, b, 99) == tuple(map(str, range(6, -1, -1)))
+    b.add("more", labels, labels)
+    with pytest.raises(InputError, match="different images"):
+        largest_changes(a, b, 2)

@@ -1,0 +1,21 @@
+import pytest
+
+from crfnet.search import ScoreFolder, SearchConfig, write_scores
+from tests.search.pictures import CLASSES, Pictures, noisy_logits
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Pictures:
+    return Pictures()
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures) -> ScoreFolder:
+    return write_scores(tmp_path_factory.mktemp("scores"), noisy_logits(pictures), CLASSES, False, "noise")
+
+
+@pytest.fixture(scope="module")
+def config() -> SearchConfig:
+    return SearchConfig(
+        images=3, w1=(1.0, 3.0), theta_alpha=(4.0, 8.0), theta_beta=(10.0,), rounds=2, iterations=2
+    )

@@ -1,0 +1,233 @@
+"""The commands, end to end on a few tiny images, and what they say of bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from crfnet.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
+
+CONFIG = {
+    "data": {"name": "toy", "toy_train": 3, "toy_val": 5, "toy_size": [32, 40]},
+    "model": {"backbone": "resnet18", "head": "large_fov", "width": 0.125},
+    "train": {
+        "iterations": 2,
+        "batch_size": 2,
+        "augment": {"crop": [32, 40]},
+        "lr": 0.01,
+        "head_lr": 1,
+        "picture_every": 0,
+    },
+    "joint": {
+        "iterations": 2,
+        "batch_size": 1,
+        "augment": {"crop": [32, 40]},
+        "lr": 0.001,
+        "head_lr": 1,
+        "loss": "image",
+        "unary_loss": 0.5,
+        "picture_every": 1,
+    },
+    "crf": {"iterations": 2, "train_iterations": 2, "rows": 16},
+    "search": {"images": 2, "w1": [3, 5], "theta_alpha": [20], "theta_beta": [5, 10], "rounds": 1, "iterations": 2},
+    "evaluation": {"draws": 50, "max_width": 10},
+    "pictures": 1,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "output": str(tmp_path / "out")}))
+    return path
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused; returns its one line."""
+
+    def run(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        assert stop.value.code == 2
+        said = capsys.readouterr().err.splitlines()
+        lines = [line for line in said if line.startswith("crfnet: ")]
+        assert len(lines) == 1, said
+        assert said[-1] == lines[0]
+        return lines[0]
+
+    return run
+
+
+def voc_folder(root: Path, *, size=(24, 32), mask_size=None, label=1) -> Path:
+    """A data set in VOC layout with two images and the labels 0 and `label`."""
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    pixels = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(pixels.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / f"JPEGImages/{name}.jpg")
+        mask = np.zeros(mask_size or size, dtype=np.uint8)
+        mask[:, ::2] = label
+        Image.fromarray(mask).save(root / f"SegmentationClass/{name}.png")
+    for split in ("train", "val"):
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text("a\nb\n")
+    return root
+
+
+def test_step_by_step_equals_what_each_command_promises(config, tmp_path, capsys):
+    out = tmp_path / "out"
+    main(["train", str(config)])
+    unary = out / "unary/train/checkpoint.pt"
+    main(["scores", str(config), "--checkpoint", str(unary)])
+    main(["search", str(config), "--scores", str(out / "scores")])
+    best = yaml.safe_load((out / "search/best.yaml").read_text())["crf"]
+    assert best["w1"] in (3, 5)
+    assert best["theta_beta"] in (5, 10)
+    searched = (out / "search/images.txt").read_text().split()
+    assert len(searched) == 2
+
+    main(["train", str(config), "--stage", "joint", "--checkpoint", str(unary), "--crf", str(out / "search/best.yaml")])
+    lines = [json.loads(line) for line in (out / "joint/train/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert {"w1", "theta_alpha", "theta_beta", "w2", "theta_gamma"} <= set(lines[0]["crf"])
+
+    capsys.readouterr()
+    exclude = ["--exclude", str(out / "search/images.txt")]
+    main(["evaluate", str(config), "--scores", str(out / "scores"), "--crf", str(out / "search/best.yaml"), *exclude])
+    printed = capsys.readouterr().out
+    assert "unary" in printed
+    assert "posthoc" in printed
+    with np.load(out / "evaluation/posthoc/evaluation.npz") as found:
+        assert not set(found["ids"]) & set(searched)
+        assert len(found["ids"]) == 3
+
+    # The same predictions, written as PNG by one command and scored by another, give the same confusions.
+    joint = out / "joint/train/checkpoint.pt"
+    main(["predict", str(config), "--checkpoint", str(joint), "--split", "val"])
+    main(["evaluate", str(config), "--predictions", str(out / "predictions"), "--overwrite"])
+    with np.load(out / "evaluation/predictions/evaluation.npz") as a:
+        written = a["confusion"]
+    main(["evaluate", str(config), "--checkpoint", str(joint), "--overwrite"])
+    with np.load(out / "evaluation/joint/evaluation.npz") as b:
+        assert (written == b["confusion"]).all()
+
+
+def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, capsys, refused):
+    main(["compare", str(config)])
+    out = tmp_path / "out"
+    printed = capsys.readouterr().out
+    assert f"report: {out / 'report.md'}" in printed
+    for arm in ("unary", "posthoc", "joint", "unary+", "posthoc+"):
+        assert arm in printed
+        assert f"`{arm}`" in (out / "report.md").read_text()
+    for name in ("scores.csv", "trimap_void.png", "trimap_change.png", "strip.png", "config.yaml", "run.json"):
+        assert (out / name).stat().st_size > 0
+    with np.load(out / "joint/predictions/evaluation.npz") as found:
+        assert not set(found["ids"]) & set((out / "posthoc/search/images.txt").read_text().split())
+
+    # Killed after the first search: everything else is done again and comes out the same.
+    scores = (out / "scores.csv").read_text()
+    for stage in ("joint/train", "joint/predictions"):
+        (out / stage / "stage.json").unlink()
+    (out / "joint/train/checkpoint.pt").unlink()
+    main(["compare", str(config), "--resume"])
+    keep = lambda text: [line for line in text.splitlines() if "second" not in line and "memory" not in line]  # noqa: E731
+    assert keep((out / "scores.csv").read_text()) == keep(scores)
+
+    assert "already holds files" in refused("compare", config)
+    assert "another configuration" in refused("compare", config, "--resume", "--joint.lr", "0.5")
+
+
+def test_unknown_keys_and_wrong_values_name_the_place(config, tmp_path, refused):
+    config.write_text("modle:\n  width: 1\n")
+    assert "modle" in (line := refused("compare", config))
+    assert "did you mean model?" in line
+    config.write_text("train:\n  lr: fast\n")
+    assert "train.lr" in refused("train", config)
+    config.write_text("train:\n  lr: -1\n")
+    assert "lr" in refused("train", config)
+    config.write_text("train: [1\n")
+    assert str(config) in refused("train", config)
+    assert "no such config file" in refused("train", tmp_path / "none.yaml")
+    assert "--sede" in refused("train", config, "--sede", "3")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_data_folder(config, tmp_path, refused):
+    line = refused("compare", config, "--data.name", "voc", "--data.root", tmp_path / "nowhere")
+    assert "nowhere" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_image_and_labels_of_different_size(config, tmp_path, refused):
+    root = voc_folder(tmp_path / "voc", mask_size=(24, 30))
+    line = refused("compare", config, "--data.name", "voc", "--data.root", root, "--search.images", 1)
+    assert "a.png" in line
+    assert "30" in line
+    assert "32" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_label_outside_the_classes(config, tmp_path, refused):
+    root = voc_folder(tmp_path / "voc", label=77)
+    line = refused("compare", config, "--data.name", "voc", "--data.root", root, "--search.images", 1)
+    assert "77" in line
+    assert "0..20" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoint_of_another_model_truncated_or_missing(config, tmp_path, refused):
+    main(["train", str(config)])
+    good = tmp_path / "out/unary/train/checkpoint.pt"
+    line = refused("scores", config, "--checkpoint", good, "--model.width", "0.25")
+    assert "another model" in line
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    assert "cut.pt" in refused("scores", config, "--checkpoint", cut)
+    assert "none.pt" in refused("predict", config, "--checkpoint", tmp_path / "none.pt", "--split", "val")
+    assert not (tmp_path / "out/scores").exists()
+    assert not (tmp_path / "out/predictions").exists()
+
+
+def test_an_output_folder_in_use_is_left_alone(config, tmp_path, refused):
+    (tmp_path / "out/unary/train").mkdir(parents=True)
+    precious = tmp_path / "out/unary/train/thesis.txt"
+    precious.write_text("years of work")
+    assert "already holds files" in refused("train", config)
+    assert "not made by crfnet" in refused("train", config, "--overwrite")
+    assert precious.read_text() == "years of work"
+
+
+def test_bad_scores_and_predictions(config, tmp_path, refused):
+    assert "nowhere" in refused("search", config, "--scores", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused("evaluate", config, "--predictions", tmp_path / "empty")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_many_search_images(config, refused):
+    assert "search.images" in refused("compare", config, "--search.images", "5")
+
+
+def test_help_teaches_and_config_is_a_round_trip(config, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "crfnet compare" in capsys.readouterr().out
+    main(["config", str(config), "--seed", "7"])
+    again = tmp_path / "again.yaml"
+    again.write_text(capsys.readouterr().out)
+    assert yaml.safe_load(again.read_text())["seed"] == 7
+    main(["config", str(again)])
+    assert capsys.readouterr().out == again.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/*/*.yaml")), ids=lambda p: p.stem)
+def test_every_config_in_the_repository_is_valid(path, capsys):
+    main(["config", str(path)])
+    assert yaml.safe_load(capsys.readouterr().out)["title"]

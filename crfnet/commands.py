@@ -113,6 +113,8 @@ def _evaluate(options: Namespace, overrides: Sequence[str], command: str) -> str
         score_arm(name, predict, dataset, ids, folders[name], max_width=width, crf=crf)
         for name, (predict, crf) in arms.items()
     ]
+    if excluded:
+        results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
     report = write_report(
         run.output,
         results,

@@ -184,4 +184,5 @@ class _Job:
             scored,
             train_seconds=sum(seconds_of(self.folder(name) / "train") for name in trained),
             search_seconds=sum(seconds_of(self.folder(name) / "search") for name in searched),
+            search_ids=self.search_ids if searched else (),
         )

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 import crfnet
-from crfnet.config import Run, save_run
+from crfnet.config import Run, dump_run, save_run
 from crfnet.cost import Cost
 from crfnet.errors import InputError
+from crfnet.files import write_atomically
 
 __all__ = ["check_folder", "open_folder", "open_run", "provenance", "seconds_of", "stage"]
 
@@ -62,15 +63,9 @@ def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[s
     config, mark = folder / "config.yaml", folder / _MARK
     facts = provenance(command)
     if resume and config.is_file():
-        fresh = folder / "config.yaml.now"
-        save_run(run, fresh)
-        same, changed = (
-            config.read_text() == fresh.read_text(),
-            _changed(config.read_text(), fresh.read_text()),
-        )
-        fresh.unlink()
-        if not same:
-            raise InputError(f"{config}: the run was begun with another configuration: {changed}")
+        began, now = config.read_text(), dump_run(run)
+        if began != now:
+            raise InputError(f"{config}: the run was begun with another configuration: {_changed(began, now)}")
         return json.loads(mark.read_text()) if mark.is_file() else facts
     save_run(run, config)
     mark.write_text(json.dumps(facts, indent=1) + "\n")
@@ -98,9 +93,7 @@ def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, fl
     with Cost() as cost:
         outcome = dict(work())
     outcome = {"seconds": cost.seconds, "peak_mb": cost.peak_mb, **outcome}
-    temporary = record.with_suffix(".tmp")
-    temporary.write_text(json.dumps(outcome, indent=1) + "\n")
-    temporary.replace(record)
+    write_atomically(record, (json.dumps(outcome, indent=1) + "\n").encode())
     return outcome
 
 

@@ -2,5 +2,4 @@
 
 ``confusion`` metrics of a confusion matrix, ``trimap`` the same near object borders, ``evaluator`` collects
 both image by image, ``significance`` bootstraps them, ``predict`` makes, writes and reads label maps,
-``atomic`` writes files.
 """

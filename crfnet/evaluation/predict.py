@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.atomic import write_atomically
+from crfnet.files import write_atomically
 from crfnet.evaluation.confusion import VOID
 from crfnet.shapes import ImageBytes, LabelMap, Logits
 

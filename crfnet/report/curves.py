@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from crfnet.evaluation.atomic import write_atomically
+from crfnet.files import write_atomically
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.report.scores import Scores, difference_name, trimap_metric

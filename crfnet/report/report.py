@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from crfnet.errors import InputError
-from crfnet.evaluation.atomic import write_atomically
+from crfnet.files import write_atomically
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.predict import Palette
 from crfnet.evaluation.trimap import BANDS, Band

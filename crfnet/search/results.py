@@ -13,7 +13,7 @@ import yaml
 
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
-from crfnet.evaluation.atomic import write_atomically
+from crfnet.files import write_atomically
 from crfnet.search.grid import AXES, Grid, Point, SearchConfig
 from crfnet.search.study import Scored
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.atomic import write_atomically
+from crfnet.files import write_atomically
 from crfnet.shapes import Logits
 
 __all__ = ["KINDS", "ScoreFolder", "missing_scores", "write_scores"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crfnet.evaluation.atomic import write_atomically
+from crfnet.files import write_atomically
 from crfnet.evaluation.predict import Palette, paint
 from crfnet.shapes import ImageBytes, LabelMap
 

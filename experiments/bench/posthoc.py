@@ -108,9 +108,8 @@ def header(arguments: argparse.Namespace, image: Tensor) -> None:
     print(f"machine    {model}, {arguments.threads} threads")
     print(f"versions   python {platform.python_version()}, torch {torch.__version__}")
     print(f"problem    {width}x{height}, {arguments.classes} classes, {arguments.iterations} iterations")
-    print(
-        f"           {arguments.theta_alpha:g}/{arguments.theta_beta:g} and spatial 3; {arguments.repeats} repeats"
-    )
+    widths = f"{arguments.theta_alpha:g}/{arguments.theta_beta:g}"
+    print(f"           {widths} and spatial 3; {arguments.repeats} repeats")
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -242,11 +242,13 @@ def test_autocast_computes_and_returns_float32(filter):
     crf = DenseCRF(LABELS, dataclasses.replace(SMALL, filter=filter, weights="full", compatibility="matrix"))
     logits, image = _input()
     logits, image = logits.bfloat16(), image.float()
-    plain = crf.eval()(logits.float(), image)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = crf(logits, image)
-    assert cast.dtype == torch.float32
-    assert torch.equal(cast, plain)
+    for learning in (False, True):  # the row sums are computed in other places
+        with torch.set_grad_enabled(learning):
+            plain = crf.eval()(logits.float(), image)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                cast = crf(logits, image)
+        assert cast.dtype == torch.float32
+        assert torch.equal(cast, plain)
 
 
 def test_float64_logits_compute_in_float64_whatever_the_parameters():
@@ -421,7 +423,9 @@ def test_every_axis_can_be_replaced():
         filter=ExactFilter(),
     ).eval()
     assert set(crf.parameters_by_name()) == {"w2", "theta_gamma", "mu"}
-    assert_close(crf(logits, image), logits.log_softmax(1), "layer", torch.float64)
+    trace = []
+    assert_close(crf(logits, image, trace=trace), logits.log_softmax(1), "layer", torch.float64)
+    assert len(trace) == 2
     two = {
         name: BilateralKernel(1.0, a, 50.0, num_classes=LABELS) for name, a in (("near", 2.0), ("far", 9.0))
     }
@@ -523,6 +527,12 @@ def test_lattice_has_no_gradient_for_the_image():
 def test_fewer_than_two_classes_are_refused():
     with pytest.raises(InputError, match="num_classes is 1, must be >= 2"):
         DenseCRF(1)
+
+
+def test_settings_reach_their_owners():
+    crf = DenseCRF(2, CRFConfig(iterations=7, train_iterations=3, damping=0.25, rows=17))
+    assert crf.inference == MeanField(iterations=7, train_iterations=3, damping=0.25)
+    assert crf.filter == PermutohedralFilter(rows=17)
 
 
 def test_unknown_preset_is_refused():

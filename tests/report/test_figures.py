@@ -7,7 +7,8 @@ import torch
 
 from crfnet.evaluation.predict import VOC_PALETTE
 from crfnet.evaluation.significance import Interval
-from crfnet.report.curves import arm_styles, trimap_figure
+from crfnet.report import curves, pictures
+from crfnet.report.curves import arm_styles, save_figure, trimap_figure
 from crfnet.report.pictures import error_picture, strip_figure
 from crfnet.report.scores import difference_name, trimap_metric
 
@@ -72,6 +73,7 @@ def test_strip_holds_every_cell_in_place(errors):
     assert (panel.images[0].get_array() == image.permute(1, 2, 0).numpy()).all()
     left, right, bottom, top = panel.images[4].get_extent()
     assert (top - bottom) / (right - left) == pytest.approx(6 / 3)
+    assert top < panel.images[0].get_extent()[2]  # the second row is below the first
     width, height = figure.get_size_inches()
     assert panel.get_xlim() == (0, width)
     assert panel.get_ylim() == (0, height)
@@ -80,5 +82,12 @@ def test_strip_holds_every_cell_in_place(errors):
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["sky", "sea", "void"]
 
 
-def test_no_global_plotting_state():
+def test_no_global_plotting_state(monkeypatch, tmp_path):
+    """Drawing and saving neither uses pyplot nor brings it in, whoever else may have."""
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
+    save_figure(trimap_figure(scores_of(["unary"], "void", 2), ["unary"], "void", 2), tmp_path / "curve.png")
     assert "matplotlib.pyplot" not in sys.modules
+    used = [
+        getattr(value, "__name__", "") for module in (curves, pictures) for value in vars(module).values()
+    ]
+    assert "matplotlib.pyplot" not in used

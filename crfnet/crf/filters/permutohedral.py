@@ -122,9 +122,9 @@ class PermutohedralFilter(GaussianFilter):
     Time and memory O(N d (d + l)) for N points in all. Values come out 10 % (d = 1) to half (d = 5) too
     low; after normalisation by row sums they are a few per cent off (relative L2), at single pixels by
     more. The gradient of the values is exact for the lattice (its transpose). The features' gradient is
-    that of the Gaussian itself, estimated from ``rows`` random rows per image and call (torch's global
-    generator): unbiased for theta, too noisy for features that are learned pixel by pixel. The derivative
-    of the lattice itself is useless, even in sign.
+    that of the Gaussian itself with its rows scaled to the lattice's row sums, estimated without bias from
+    ``rows`` random rows per image and call (torch's global generator): too noisy for features that are
+    learned pixel by pixel. The derivative of the lattice itself is useless, even in sign.
 
     Attributes:
         rows: Kernel rows drawn for the gradient of the features, >= 1; costs rows x N kernel values per

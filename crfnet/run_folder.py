@@ -65,7 +65,9 @@ def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[s
     if resume and config.is_file():
         began, now = config.read_text(), dump_run(run)
         if began != now:
-            raise InputError(f"{config}: the run was begun with another configuration: {_changed(began, now)}")
+            raise InputError(
+                f"{config}: the run was begun with another configuration: {_changed(began, now)}"
+            )
         return json.loads(mark.read_text()) if mark.is_file() else facts
     save_run(run, config)
     mark.write_text(json.dumps(facts, indent=1) + "\n")

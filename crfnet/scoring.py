@@ -109,7 +109,7 @@ def score_arm(
 ) -> ArmResult:
     """Predicts and scores the images `ids`.
 
-    Writes each label map as ``folder/<id>.png`` and all confusions as ``folder/evaluation.npz``. A folder that
+    Writes each label map as ``folder/<id>.png``, all confusions as ``folder/evaluation.npz``. A folder that
     is finished is read, not computed again.
 
     Args:

@@ -34,7 +34,14 @@ CONFIG = {
         "picture_every": 1,
     },
     "crf": {"iterations": 2, "train_iterations": 2, "rows": 16},
-    "search": {"images": 2, "w1": [3, 5], "theta_alpha": [20], "theta_beta": [5, 10], "rounds": 1, "iterations": 2},
+    "search": {
+        "images": 2,
+        "w1": [3, 5],
+        "theta_alpha": [20],
+        "theta_beta": [5, 10],
+        "rounds": 1,
+        "iterations": 2,
+    },
     "evaluation": {"draws": 50, "max_width": 10},
     "pictures": 1,
 }
@@ -70,7 +77,9 @@ def voc_folder(root: Path, *, size=(24, 32), mask_size=None, label=1) -> Path:
         (root / name).mkdir(parents=True)
     pixels = np.random.default_rng(0)
     for name in ("a", "b"):
-        Image.fromarray(pixels.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / f"JPEGImages/{name}.jpg")
+        Image.fromarray(pixels.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            root / f"JPEGImages/{name}.jpg"
+        )
         mask = np.zeros(mask_size or size, dtype=np.uint8)
         mask[:, ::2] = label
         Image.fromarray(mask).save(root / f"SegmentationClass/{name}.png")
@@ -91,14 +100,35 @@ def test_step_by_step_equals_what_each_command_promises(config, tmp_path, capsys
     searched = (out / "search/images.txt").read_text().split()
     assert len(searched) == 2
 
-    main(["train", str(config), "--stage", "joint", "--checkpoint", str(unary), "--crf", str(out / "search/best.yaml")])
+    main(
+        [
+            "train",
+            str(config),
+            "--stage",
+            "joint",
+            "--checkpoint",
+            str(unary),
+            "--crf",
+            str(out / "search/best.yaml"),
+        ]
+    )
     lines = [json.loads(line) for line in (out / "joint/train/log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert {"w1", "theta_alpha", "theta_beta", "w2", "theta_gamma"} <= set(lines[0]["crf"])
 
     capsys.readouterr()
     exclude = ["--exclude", str(out / "search/images.txt")]
-    main(["evaluate", str(config), "--scores", str(out / "scores"), "--crf", str(out / "search/best.yaml"), *exclude])
+    main(
+        [
+            "evaluate",
+            str(config),
+            "--scores",
+            str(out / "scores"),
+            "--crf",
+            str(out / "search/best.yaml"),
+            *exclude,
+        ]
+    )
     printed = capsys.readouterr().out
     assert "unary" in printed
     assert "posthoc" in printed
@@ -125,7 +155,14 @@ def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, ca
     for arm in ("unary", "posthoc", "joint", "unary+", "posthoc+"):
         assert arm in printed
         assert f"`{arm}`" in (out / "report.md").read_text()
-    for name in ("scores.csv", "trimap_void.png", "trimap_change.png", "strip.png", "config.yaml", "run.json"):
+    for name in (
+        "scores.csv",
+        "trimap_void.png",
+        "trimap_change.png",
+        "strip.png",
+        "config.yaml",
+        "run.json",
+    ):
         assert (out / name).stat().st_size > 0
     with np.load(out / "joint/predictions/evaluation.npz") as found:
         assert not set(found["ids"]) & set((out / "posthoc/search/images.txt").read_text().split())
@@ -227,7 +264,9 @@ def test_help_teaches_and_config_is_a_round_trip(config, tmp_path, capsys):
     assert capsys.readouterr().out == again.read_text()
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/*/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[1].glob("configs/*/*.yaml")), ids=lambda p: p.stem
+)
 def test_every_config_in_the_repository_is_valid(path, capsys):
     main(["config", str(path)])
     assert yaml.safe_load(capsys.readouterr().out)["title"]

@@ -1,4 +1,4 @@
-"""The only tolerances of the test suite: (quantity, dtype) -> relative L2 error. None is loosened to get green."""
+"""The only tolerances of the tests: (quantity, dtype) -> relative L2 error. None is loosened to get green."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ RELATIVE_L2 = {
 
 
 def relative_l2(actual: Tensor, expected: Tensor) -> float:
-    """``|actual - expected| / |expected|`` in float64; NaN anywhere gives NaN, which fails every comparison."""
+    """``|actual - expected| / |expected|`` in float64; a NaN anywhere fails every comparison."""
     actual, expected = actual.detach().double(), expected.detach().double()
     return float((actual - expected).norm() / expected.norm().clamp_min(1e-300))
 

@@ -3,17 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from crfnet.crf.filters.contract import KernelOperator
+from crfnet.crf.filters.contract import EPS, KernelOperator
 from crfnet.shapes import Values
 
 __all__ = ["NORMALIZATIONS", "normalized"]
 
 NORMALIZATIONS = ("after", "symmetric", "before", "none")
-
-_EPS = 1e-20  # as in pydensecrf
 
 
 def normalized(kernel: KernelOperator, like: Values, normalization: str) -> Callable[[Values], Values]:
@@ -34,24 +30,15 @@ def normalized(kernel: KernelOperator, like: Values, normalization: str) -> Call
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization is {normalization!r}; allowed are {', '.join(NORMALIZATIONS)}")
-    ones = torch.ones_like(like[:, :1])
-    if normalization == "after" and kernel.features_need_grad:
-        return lambda values: _ratio(kernel(torch.cat([values, ones], dim=1)))
     if normalization == "none":
         return kernel
+    if normalization == "after" and kernel.features_need_grad:
+        return kernel.average  # row sums anew in each call: a sampled gradient of theta needs both together
+    ones = torch.ones_like(like[:, :1])
     power = -0.5 if normalization == "symmetric" else -1.0
-    scale = (kernel(ones) + _EPS).pow(power)
+    scale = (kernel(ones) + EPS).pow(power)
     return {
         "after": lambda values: kernel(values) * scale,
         "symmetric": lambda values: kernel(values * scale) * scale,
         "before": lambda values: kernel(values * scale),
     }[normalization]
-
-
-def _ratio(filtered: Values) -> Float[Tensor, "b l-1 n"]:
-    """K v / K 1 where K 1 is the last channel.
-
-    One call filters both, so that a filter which estimates the gradient of its features from a sample of
-    rows uses the same rows for K v and for K 1: their errors cancel to a large part.
-    """
-    return filtered[:, :-1] / (filtered[:, -1:] + _EPS)

@@ -12,9 +12,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
 from crfnet.evaluation.confusion import Absent, Metrics, Prediction, confusion_matrix, metrics
 from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, Band, trimap_confusions
+from crfnet.files import write_atomically
 from crfnet.shapes import LabelMap
 
 __all__ = ["Evaluation", "EvaluationConfig"]

@@ -12,8 +12,8 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
 from crfnet.evaluation.confusion import VOID
+from crfnet.files import write_atomically
 from crfnet.shapes import ImageBytes, LabelMap, Logits
 
 __all__ = [

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from crfnet.files import write_atomically
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
+from crfnet.files import write_atomically
 from crfnet.report.scores import Scores, difference_name, trimap_metric
 
 __all__ = ["arm_styles", "save_figure", "trimap_figure"]

@@ -6,10 +6,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.predict import Palette
 from crfnet.evaluation.trimap import BANDS, Band
+from crfnet.files import write_atomically
 from crfnet.report.arms import ArmResult, check_arms
 from crfnet.report.curves import save_figure, trimap_figure
 from crfnet.report.pictures import StripSample, strip_figure

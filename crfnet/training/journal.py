@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crfnet.files import write_atomically
 from crfnet.evaluation.predict import Palette, paint
+from crfnet.files import write_atomically
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = ["Journal"]

@@ -3,9 +3,13 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
+
 from crfnet.shapes import Features, Values
 
-__all__ = ["GaussianFilter", "KernelOperator"]
+__all__ = ["EPS", "GaussianFilter", "KernelOperator"]
+
+EPS = 1e-20  #: added to row sums before they divide, as in pydensecrf
 
 
 class KernelOperator(ABC):
@@ -16,6 +20,11 @@ class KernelOperator(ABC):
     @abstractmethod
     def __call__(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j`` for every image and label: unnormalised, self term included."""
+
+    def average(self, values: Values) -> Values:
+        """``out_i = sum_j K_ij v_j / sum_j K_ij``, that is D^-1 K v; differentiable like K v."""
+        filtered = self(torch.cat([values, torch.ones_like(values[:, :1])], dim=1))
+        return filtered[:, :-1] / (filtered[:, -1:] + EPS)
 
 
 class GaussianFilter(ABC):

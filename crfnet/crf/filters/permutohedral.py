@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
+from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.lattice import Lattice, build_lattice
 from crfnet.crf.filters.rows import check_finite, kernel_rows, row_chunks
 from crfnet.shapes import Features, Values
@@ -40,12 +40,13 @@ def _filter(values: Tensor, lattice: Lattice, transposed: bool) -> Tensor:
 
 
 def _sampled_grad_features(
-    grad: Tensor, values: Tensor, features: Tensor, row_sums: Tensor, rows: int
+    grad: Tensor, values: Tensor, features: Tensor, row_sums: Tensor | None, rows: int
 ) -> Tensor:
     """An unbiased estimate of the features' gradient of ``g . R K v`` with the exact K, from some rows.
 
-    R scales each row of K to the row sum that the lattice has there: the lattice comes out up to half too
-    low, evenly over a row, and ``grad`` holds normalisers that were made with it.
+    R scales each row of K. To 1 without ``row_sums``: the gradient of the average D^-1 K v, normaliser
+    included. To ``row_sums``, those of the lattice, otherwise: the lattice comes out up to half too low,
+    evenly over a row, and ``grad`` holds normalisers that were made with it.
 
     Row i holds ``sum_j R_i K_ij (g_i . v_j)`` of the sum. It is drawn with probability p_i, half uniform and
     half proportional to ``|g_i|`` times its row sum, and weighs 1 / (rows p_i). With ``rows`` >= n every row
@@ -56,7 +57,8 @@ def _sampled_grad_features(
         index = torch.arange(pixels, device=features.device).expand(batch, -1)
         weight = torch.ones_like(features[:, 0])
     else:
-        size = (row_sums.squeeze(1) * grad.norm(dim=1)).double() + 1e-300  # all zero: uniform
+        size = grad.norm(dim=1).double() + 1e-300  # all zero: uniform
+        size *= 1 if row_sums is None else row_sums.squeeze(1)
         chance = 0.5 / pixels + 0.5 * size / size.sum(1, keepdim=True)
         index = torch.multinomial(chance, rows, replacement=True)
         weight = (1 / (rows * chance.gather(1, index))).to(features.dtype)
@@ -66,10 +68,15 @@ def _sampled_grad_features(
         place = index[:, None, some]
         drawn = features.gather(2, place.expand(-1, features.shape[1], -1))
         grad_drawn = grad.gather(2, place.expand(-1, grad.shape[1], -1)) * weight[:, None, some]
-        kernel = kernel_rows(drawn, features)
-        scale = row_sums.gather(2, place).mT / kernel.sum(2, keepdim=True)  # (b, r, 1)
+        kernel = kernel_rows(drawn, features)  # (b, r, n)
+        kernel /= kernel.sum(2, keepdim=True)
+        product = grad_drawn.mT @ values
+        if row_sums is None:
+            product -= (kernel * product).sum(2, keepdim=True)  # what the row sum's own change takes off
+        else:
+            product *= row_sums.gather(2, place).mT
         # The change of R K with the features is -share (f_i - f_j) . d(f_i - f_j).
-        share = scale * kernel * (grad_drawn.mT @ values)  # (b, r, n)
+        share = kernel * product
         total += drawn @ share - features * share.sum(1, keepdim=True)
         total.scatter_add_(2, place.expand_as(drawn), features @ share.mT - drawn * share.sum(2).unsqueeze(1))
     return total
@@ -88,6 +95,10 @@ class _LatticeOperator(KernelOperator):
     def __call__(self, values: Values) -> Values:
         filtered: Tensor = _LatticeFilter.apply(values, self.features, self, False)
         return filtered
+
+    def average(self, values: Values) -> Values:
+        averaged: Tensor = _LatticeAverage.apply(values, self.features, self)
+        return averaged
 
 
 class _LatticeFilter(torch.autograd.Function):
@@ -115,6 +126,34 @@ class _LatticeFilter(torch.autograd.Function):
         return grad_values, grad_features, None, None
 
 
+class _LatticeAverage(torch.autograd.Function):
+    """D^-1 K v as one function: a drawn row then knows its exact row sum and average.
+
+    Through K and its row sums apart, the error of the lattice in either would bias theta's gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, features: Tensor, operator: _LatticeOperator) -> Tensor:
+        ctx.operator = operator  # type: ignore[attr-defined]
+        ctx.save_for_backward(values, features)
+        return _filter(values, operator.lattice, False) / (operator.row_sums.to(values.dtype) + EPS)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        operator = ctx.operator  # type: ignore[attr-defined]
+        values, features = ctx.saved_tensors  # type: ignore[attr-defined]
+        need_values, need_features, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        grad_values = grad_features = None
+        if need_values:
+            scaled = grad / (operator.row_sums.to(grad.dtype) + EPS)
+            grad_values = _LatticeFilter.apply(scaled, features, operator, True)
+        if need_features:
+            with torch.no_grad():
+                exact = features.to(grad.dtype)
+                grad_features = _sampled_grad_features(grad, values, exact, None, operator.rows)
+        return grad_values, grad_features, None
+
+
 @dataclass(frozen=True)
 class PermutohedralFilter(GaussianFilter):
     """``sum_j exp(-|f_i - f_j|^2 / 2) v_j`` on the permutohedral lattice (Adams, Baek & Davis 2010).
@@ -122,9 +161,10 @@ class PermutohedralFilter(GaussianFilter):
     Time and memory O(N d (d + l)) for N points in all. Values come out 10 % (d = 1) to half (d = 5) too
     low; after normalisation by row sums they are a few per cent off (relative L2), at single pixels by
     more. The gradient of the values is exact for the lattice (its transpose). The features' gradient is
-    that of the Gaussian itself with its rows scaled to the lattice's row sums, estimated without bias from
-    ``rows`` random rows per image and call (torch's global generator): too noisy for features that are
-    learned pixel by pixel. The derivative of the lattice itself is useless, even in sign.
+    that of the Gaussian itself, estimated without bias from ``rows`` random rows per image and call
+    (torch's global generator): too noisy for features that are learned pixel by pixel. For the average
+    D^-1 K v it is exact in expectation; for the unnormalised K v the Gaussian's rows are scaled to the
+    lattice's row sums. The derivative of the lattice itself is useless, even in sign.
 
     Attributes:
         rows: Kernel rows drawn for the gradient of the features, >= 1; costs rows x N kernel values per

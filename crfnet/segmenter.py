@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
-from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.crf.layer import CRFConfig, DenseCRF, check_image_range
 from crfnet.models import ModelConfig, build_network
 from crfnet.shapes import Image, Logits, Scores
 
@@ -111,17 +111,7 @@ def check_image(image: Num[Tensor, "..."]) -> None:
     """
     if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
         raise ValueError(f"image: shape {tuple(image.shape)}, must be (b, 3, h, w), not empty")
-    if image.dtype == torch.uint8:
-        return
-    low, high = (float(bound) for bound in image.detach().aminmax())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("image: contains NaN or infinity, must be finite")
-    unit_range = image.is_floating_point() and -1 <= low <= high <= 1 and (low, high) != (0, 0)
-    if unit_range or low < -1 or high > 256:
-        raise ValueError(
-            f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalised "
-            "(multiply a 0..1 image by 255)"
-        )
+    check_image_range(image)
 
 
 def _described(output: object) -> str:

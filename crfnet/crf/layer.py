@@ -34,12 +34,13 @@ class CRFConfig:
         w2: weight of the spatial kernel; 0 leaves the kernel out.
         theta_gamma: its width over positions, in pixels (sigma_gamma).
         normalization: of each kernel matrix; see the README of this package for who uses which.
-        compatibility: fixed Potts, or a learned matrix that starts as Potts.
+        compatibility: a name of `COMPATIBILITIES`: fixed potts, or a learned matrix that starts as Potts.
         weights: one number per kernel, one per kernel and class, or a matrix per kernel.
         iterations: mean-field steps in evaluation mode.
         train_iterations: mean-field steps in training mode.
         damping: share of the old marginals that a step keeps, in [0, 1).
-        filter: how the bilateral kernel is applied; the spatial one is always two 1-D convolutions.
+        filter: a name of `FILTERS`, how the bilateral kernel is applied (permutohedral or exact); the spatial
+            one is always two 1-D convolutions.
         rows: kernel rows sampled per image for the gradient of theta; filter ``permutohedral`` only.
         learn_theta: whether gradients reach the widths.
         learn_weights: whether gradients reach the weights.
@@ -55,12 +56,12 @@ class CRFConfig:
     w2: float = 3.0
     theta_gamma: float = 3.0
     normalization: Literal["after", "symmetric", "before", "none"] = "after"
-    compatibility: Literal["potts", "matrix"] = "potts"
+    compatibility: str = "potts"
     weights: Literal["scalar", "per_class", "full"] = "scalar"
     iterations: int = 10
     train_iterations: int = 5
     damping: float = 0.0
-    filter: Literal["permutohedral", "exact"] = "permutohedral"
+    filter: str = "permutohedral"
     rows: int = 1024
     learn_theta: bool = True
     learn_weights: bool = True
@@ -288,11 +289,17 @@ def check_input(logits: Tensor, image: Tensor, num_classes: int) -> None:
         raise ValueError(f"image: on {image.device}, must be where the logits are, {logits.device}")
     if not all(math.isfinite(bound) for bound in _range(logits)):
         raise ValueError("logits: contain NaN or infinity, must be finite")
-    if image.dtype != torch.uint8:
-        _check_image_range(image)
+    check_image_range(image)
 
 
-def _check_image_range(image: Tensor) -> None:
+def check_image_range(image: Tensor) -> None:
+    """Refuse an image that is clearly not on the scale 0..255: of 0..1, normalised, or not finite.
+
+    Raises:
+        ValueError: names the values that came and what is allowed.
+    """
+    if image.dtype == torch.uint8:
+        return
     low, high = _range(image)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("image: contains NaN or infinity, must be finite")

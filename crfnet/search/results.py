@@ -75,7 +75,7 @@ def _typed(value: object, wanted: Any, place: str) -> object:
         good, allowed = number and math.isfinite(float(str(value))), "a finite number"
         value = float(str(value)) if good else value
     else:
-        good, allowed = type(value) is wanted, {int: "an integer", bool: "true or false"}[wanted]
+        good, allowed = type(value) is wanted, {int: "an integer", bool: "true or false", str: "text"}[wanted]
     if not good:
         raise InputError(f"{place} is {value!r}; expected {allowed}")
     return value

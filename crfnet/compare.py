@@ -13,6 +13,7 @@ Without the controls the gain of joint training is confounded with that of the e
 
 import dataclasses
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -182,7 +183,7 @@ class _Job:
         )
         return dataclasses.replace(
             scored,
-            train_seconds=sum(seconds_of(self.folder(name) / "train") for name in trained),
-            search_seconds=sum(seconds_of(self.folder(name) / "search") for name in searched),
+            train_seconds=math.fsum(seconds_of(self.folder(name) / "train") for name in trained),
+            search_seconds=math.fsum(seconds_of(self.folder(name) / "search") for name in searched),
             search_ids=self.search_ids if searched else (),
         )

@@ -103,12 +103,15 @@ def _one_line(message: str) -> str:
     message = " ".join(message.split())
     message = message.replace("Parser key ", "key ").replace("<class '", "").replace("'>.", ".")
     unknown = re.search(r"(?:Option '|unrecognized arguments: (?:--)?)([\w.-]+)", message)
-    if unknown is None:
+    inside = re.search(r"Group '([\w.-]+)' does not accept option '([\w.-]+)'", message)
+    if unknown is None and inside is None:
         return message
-    key = unknown[1]
-    near = difflib.get_close_matches(key, _known_keys(Run), n=1)
-    section = key.rpartition(".")[0]
-    siblings = [k for k in _known_keys(Run) if k.rpartition(".")[0] == section] or _known_keys(Run)
+    key = ".".join((unknown or inside).groups())  # type: ignore[union-attr]
+    known = _known_keys(Run)
+    while key.rpartition(".")[0] not in ("", *known):
+        key = key.rpartition(".")[0]  # of a section that does not exist, the section is what is wrong
+    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    near = difflib.get_close_matches(key, siblings, n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
     return f"unknown key {key}{meant} (known: {', '.join(siblings)})"
 

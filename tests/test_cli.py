@@ -158,7 +158,7 @@ def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, ca
     for name in (
         "scores.csv",
         "trimap_void.png",
-        "trimap_change.png",
+        "errors.png",
         "strip.png",
         "config.yaml",
         "run.json",
@@ -184,6 +184,9 @@ def test_unknown_keys_and_wrong_values_name_the_place(config, tmp_path, refused)
     config.write_text("modle:\n  width: 1\n")
     assert "modle" in (line := refused("compare", config))
     assert "did you mean model?" in line
+    assert "model.width" not in line
+    config.write_text("model:\n  widht: 1\n")
+    assert "did you mean model.width?" in refused("compare", config)
     config.write_text("train:\n  lr: fast\n")
     assert "train.lr" in refused("train", config)
     config.write_text("train:\n  lr: -1\n")

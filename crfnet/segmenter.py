@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Num
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
 from crfnet.crf.layer import CRFConfig, DenseCRF, check_image_range
 from crfnet.models import ModelConfig, build_network
+from crfnet.resize import resize_scores
 from crfnet.shapes import Image, Logits, Scores
 
 __all__ = ["CAFFE_MEAN_BGR", "Segmenter", "build_segmenter"]
@@ -32,8 +32,7 @@ class Segmenter(nn.Module):
         mean: subtracted from the image, in the channel order of the network.
         std: what the difference is divided by, in the channel order of the network.
         bgr: the network takes its channels as blue, green, red.
-        align_corners: geometry of the bilinear resize of scores to image size. True places the first and last
-            score on the first and last pixel: exact for DeepLab where image sides are 8 k + 1.
+        align_corners: geometry of the resize of scores to image size; see `resize_scores`.
 
     Raises:
         ValueError: ``mean`` or ``std`` are not three finite numbers, or a ``std`` is not positive.
@@ -96,11 +95,8 @@ class Segmenter(nn.Module):
         return (logits if self.crf is None else self.crf(logits, image)), scores
 
     def upsample(self, scores: Scores, size: tuple[int, int]) -> Logits:
-        """Scores resized bilinearly to ``size`` (rows, columns), in float32 (float64 stays float64)."""
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        if scores.shape[2:] == size:
-            return scores
-        return F.interpolate(scores, size, mode="bilinear", align_corners=self.align_corners)
+        """Scores resized to ``size`` (rows, columns); see `resize_scores`."""
+        return resize_scores(scores, size, align_corners=self.align_corners)
 
 
 def check_image(image: Num[Tensor, "..."]) -> None:

@@ -177,9 +177,9 @@ def test_preprocessing_follows_the_backbone_and_stays_out_of_checkpoints() -> No
 
 
 def test_align_corners_comes_from_the_configuration() -> None:
-    config = ModelConfig(backbone="resnet18", width=0.125, align_corners=True)
-    assert build_segmenter(config, 2).align_corners
-    assert not build_segmenter(TINY, 2).align_corners
+    config = ModelConfig(backbone="resnet18", width=0.125, align_corners=False)
+    assert not build_segmenter(config, 2).align_corners
+    assert build_segmenter(TINY, 2).align_corners
 
 
 def test_one_class_is_refused() -> None:

@@ -23,8 +23,9 @@ class ModelConfig:
         batch_norm: frozen keeps statistics and affine parameters as they are, as published; meant for
             ImageNet weights.
         dropout: probability after fc6 and fc7, which only a head on vgg16 has.
-        align_corners: geometry of the resize of scores to image size; true is exact where image sides are
-            8 k + 1.
+        align_corners: geometry of the resize of scores to image size. True, as DeepLab's release, puts
+        score i on
+            pixel 8 i, which is what these networks see; false puts the scores in the middle of equal parts.
 
     Raises:
         InputError: a value that is not allowed, or a combination that cannot be built.
@@ -37,7 +38,7 @@ class ModelConfig:
     weights: Literal["none", "imagenet"] = "none"
     batch_norm: Literal["train", "frozen"] = "train"
     dropout: float = 0.5
-    align_corners: bool = False
+    align_corners: bool = True
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(ModelConfig).items():

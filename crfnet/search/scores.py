@@ -4,7 +4,7 @@ A score folder holds `scores.yaml` and one file per image::
 
     scores.yaml        num_classes: 21
                        kind: logits            # or probabilities
-                       align_corners: false    # of the upsampling that the network was trained with
+                       align_corners: false    # geometry of the upsampling: crfnet.resize.resize_scores
                        source: free text       # what made them; one folder holds the scores of one source
     <id>.npz           with an array `scores` (l, hs, ws), at any stride; float16 is enough
     <id>.npy           or that array alone
@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import yaml
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.files import write_atomically
+from crfnet.resize import resize_scores
 from crfnet.shapes import Logits
 
 __all__ = ["KINDS", "ScoreFolder", "missing_scores", "write_scores"]
@@ -138,7 +138,7 @@ class ScoreFolder:
         Raises:
             InputError: as `scores`.
         """
-        return F.interpolate(self.scores(id)[None], size, mode="bilinear", align_corners=self.align_corners)
+        return resize_scores(self.scores(id)[None], size, align_corners=self.align_corners)
 
     def _place(self, id: str) -> str:
         return str(self.path / id) if self._stacked is None else f"{self.path} [{id}]"

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crfnet.data import VOID
+from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels, Logits, Scores
 from crfnet.training.config import TrainConfig
@@ -39,17 +40,14 @@ def stride_loss(scores: Scores, labels: Labels) -> Float[Tensor, ""]:
 def sampled_positions(size: int, count: int) -> list[int]:
     """The ``count`` pixels, of ``size`` along one axis, that a network's map is compared with.
 
-    A map of ``ceil(size / s)`` positions with s a power of two comes from convolutions of stride s, whose
-    position i is centred on pixel i * s: 321 pixels and 41 positions are every 8th pixel from 0 on. (No two
-    powers of two give the same count, if it is larger than 1.) Any other map gets the middle pixel of each of
-    ``count`` equal parts.
+    Position i of a map of stride s sees its surroundings of pixel ``s i``: 321 pixels and 41 positions are
+    every 8th pixel from 0 on; a last position beyond the image gets the last pixel. A map of no such
+    stride gets the pixel under the middle of each of ``count`` equal parts.
     """
-    stride = 1
-    while -(-size // stride) > count:
-        stride *= 2
-    if -(-size // stride) == count:
-        return list(range(0, size, stride))
-    return [(2 * i + 1) * size // (2 * count) for i in range(count)]
+    stride = stride_between(size, count)
+    if stride is None:
+        return [(2 * i + 1) * size // (2 * count) for i in range(count)]
+    return [min(stride * i, size - 1) for i in range(count)]
 
 
 def training_loss(model: Segmenter, image: Image, labels: Labels, config: TrainConfig) -> Float[Tensor, ""]:

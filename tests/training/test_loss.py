@@ -47,6 +47,7 @@ def test_321_pixels_at_41_positions_are_every_eighth_from_zero():
         (17, 3, [0, 8, 16]),
         (10, 2, [0, 8]),  # stride 8; 4 would give 3 positions
         (33, 3, [0, 16, 32]),
+        (16, 3, [0, 8, 15]),  # stride 8 with a position beyond the image, as pools in ceil mode make
         (9, 1, [0]),
         (12, 5, [1, 3, 6, 8, 10]),  # no power of two: the middles of five parts of 2.4 pixels
         (3, 6, [0, 0, 1, 1, 2, 2]),

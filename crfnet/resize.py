@@ -1,0 +1,55 @@
+"""From a network's map to the image: where each of its positions lies, and the resize that respects it."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crfnet.shapes import Logits, Scores
+
+__all__ = ["resize_scores", "stride_between"]
+
+
+def stride_between(size: int, count: int) -> int | None:
+    """The stride, a power of two, at which ``count`` positions from pixel 0 on cover ``size`` pixels.
+
+    A strided network has ``ceil(size / stride)`` positions, one more where a pool in ceil mode looks
+    beyond the image: 321 -> 41 and 96 -> 13 at stride 8. Position i sees its surroundings of pixel
+    ``stride * i``. None where no power of two fits.
+    """
+    for beyond in (0, 1):
+        stride = 1
+        while stride < 2 * size:
+            if -(-size // stride) + beyond == count:
+                return stride
+            stride *= 2
+    return None
+
+
+def resize_scores(scores: Scores, size: tuple[int, int], *, align_corners: bool) -> Logits:
+    """Scores resized bilinearly to ``size`` (rows, columns), in float32 (float64 stays float64).
+
+    Args:
+        scores: at any stride.
+        size: of the image.
+        align_corners: True puts position i on pixel ``stride * i``, as DeepLab's release does: resized to
+            ``(positions - 1) * stride + 1`` pixels, then cropped to the image (its last pixels repeated
+            where it is larger); where no stride fits, the first and last positions lie on the first and
+            last pixels. False puts the positions in the middle of equal parts of the image, as most of
+            torchvision does.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if scores.shape[2:] == size:
+        return scores
+    if not align_corners:
+        return F.interpolate(scores, size, mode="bilinear", align_corners=False)
+    covered = [_covered(pixels, count) for pixels, count in zip(size, scores.shape[2:], strict=True)]
+    resized: Tensor = F.interpolate(scores, covered, mode="bilinear", align_corners=True)
+    resized = resized[..., : size[0], : size[1]]
+    below, right = size[0] - resized.shape[2], size[1] - resized.shape[3]
+    return F.pad(resized, (0, right, 0, below), mode="replicate") if below or right else resized
+
+
+def _covered(pixels: int, count: int) -> int:
+    """Pixels from the first position to the last."""
+    stride = stride_between(pixels, count)
+    return pixels if stride is None else (count - 1) * stride + 1

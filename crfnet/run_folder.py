@@ -120,15 +120,19 @@ def provenance(command: str) -> dict[str, str]:
 
 
 def _commit() -> str:
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """The commit of this package; not that of a repository which only holds the environment."""
+    here = Path(__file__)
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        )
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        dirty = _git(here.parent, "status", "--porcelain", "-uno")
+        return _git(here.parent, "rev-parse", "HEAD") + (" with uncommitted changes" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown (not a git checkout)"
-    return head.stdout.strip() + (" with uncommitted changes" if dirty.stdout.strip() else "")
+        return "unknown (installed, not run from a git checkout)"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _processor() -> str:

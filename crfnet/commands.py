@@ -146,7 +146,7 @@ def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: N
         _require(scores.path, sorted(set(ids) - set(scores.ids)))
         arms: _Arms = {"unary": (from_scores(scores, None, device), None)}
         if crf is not None:
-            layer = DenseCRF(classes, crf).to(device).eval()
+            layer = DenseCRF(classes, crf).to(device)
             arms["posthoc"] = (from_scores(scores, layer, device), layer)
         return arms
     trained = None if options.checkpoint is None else checkpoint_crf(options.checkpoint)

@@ -43,6 +43,8 @@ def from_model(model: Segmenter) -> Predictor:
 
 def from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device) -> Predictor:
     """The labels of cached scores, upsampled to the image's size, through `crf` if there is one."""
+    if crf is not None:
+        crf.eval()
 
     def predict(sample: Sample) -> LabelMap:
         height, width = sample.labels.shape
@@ -52,7 +54,7 @@ def from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device)
                 logits = crf(logits, sample.image[None].to(device))
         return logits[0].argmax(0).cpu()
 
-    return predict if crf is None else (crf.eval(), predict)[1]
+    return predict
 
 
 def from_pngs(folder: Path) -> Predictor:

@@ -17,14 +17,12 @@ __all__ = [
     "LabelMap",
     "Logits",
     "Marginals",
-    "Normalizer",
     "Scores",
     "Values",
 ]
 
 Values: TypeAlias = Float[Tensor, "b l n"]  #: anything that is filtered: one number per label and pixel
 Features: TypeAlias = Float[Tensor, "b d n"]  #: positions in kernel space, in units of one bandwidth theta
-Normalizer: TypeAlias = Float[Tensor, "b 1 n"]  #: row sums K 1 of a kernel, > 0
 Logits: TypeAlias = Float[Tensor, "b l h w"]  #: unnormalised log-probabilities, in nats, at image size
 Marginals: TypeAlias = Float[Tensor, "b l h w"]  #: probabilities Q, summing to 1 over l
 Scores: TypeAlias = Float[Tensor, "b l hs ws"]  #: a network's logits at its own output stride

@@ -6,23 +6,31 @@ w`` rows and columns. Checked by jaxtyping and beartype while testing, free at r
 
 from typing import TypeAlias
 
-from jaxtyping import Float, Int, Num, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 
 __all__ = [
+    "Channel",
     "Features",
+    "Grid",
     "Image",
     "ImageBytes",
     "Labels",
     "LabelMap",
     "Logits",
     "Marginals",
+    "Mask",
     "Scores",
     "Values",
 ]
 
 Values: TypeAlias = Float[Tensor, "b l n"]  #: anything that is filtered: one number per label and pixel
 Features: TypeAlias = Float[Tensor, "b d n"]  #: positions in kernel space, in units of one bandwidth theta
+Channel: TypeAlias = Float[Tensor, "b 1 n"]  #: one number per pixel, such as row sums
+Mask: TypeAlias = Bool[Tensor, "b n"]  #: True for the pixels that count, False for padding
+Grid: TypeAlias = tuple[
+    int, ...
+]  #: sizes of the axes of a pixel grid, slowest first: (h, w), (w,) or (depth, h, w)
 Logits: TypeAlias = Float[Tensor, "b l h w"]  #: unnormalised log-probabilities, in nats, at image size
 Marginals: TypeAlias = Float[Tensor, "b l h w"]  #: probabilities Q, summing to 1 over l
 Scores: TypeAlias = Float[Tensor, "b l hs ws"]  #: a network's logits at its own output stride

@@ -34,9 +34,8 @@ def normalized(kernel: KernelOperator, like: Values, normalization: str) -> Call
         return kernel
     if normalization == "after" and kernel.features_need_grad:
         return kernel.average  # row sums anew in each call: a sampled gradient of theta needs both together
-    ones = torch.ones_like(like[:, :1])
     power = -0.5 if normalization == "symmetric" else -1.0
-    scale = (kernel(ones) + EPS).pow(power)
+    scale = (kernel.row_sums(like) + EPS).pow(power)
     return {
         "after": lambda values: kernel(values) * scale,
         "symmetric": lambda values: kernel(values * scale) * scale,

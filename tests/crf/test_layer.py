@@ -297,7 +297,7 @@ class _Watched(GaussianFilter):
     def __init__(self):
         self.asked = []
 
-    def operator(self, features):
+    def build(self, features, grid, mask):
         operator = ExactFilter().operator(features)
         self.asked.append(operator.features_need_grad)
         return operator

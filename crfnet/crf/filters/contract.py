@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from crfnet.shapes import Features, Values
+from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
 __all__ = ["EPS", "GaussianFilter", "KernelOperator"]
 
@@ -13,18 +14,45 @@ EPS = 1e-20  #: added to row sums before they divide, as in pydensecrf
 
 
 class KernelOperator(ABC):
-    """``K_ij = exp(-|f_i - f_j|^2 / 2)`` of one batch of features: built once, applied many times."""
+    """``K_ij = exp(-|f_i - f_j|^2 / 2)`` of one batch of features: built once, applied many times.
+
+    With a mask, K is zero in the rows and columns of pixels outside: they neither send nor receive.
+
+    Args:
+        mask: the pixels that count; None for all.
+    """
 
     features_need_grad: bool  #: a gradient has to flow to the features (and so to the bandwidths theta)
 
+    def __init__(self, mask: Mask | None = None) -> None:
+        self._inside = None if mask is None else mask.unsqueeze(1)
+
     @abstractmethod
+    def product(self, values: Values) -> Values:
+        """``out_i = sum_j K_ij v_j`` as if there were no mask; values are 0 outside it."""
+
     def __call__(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j`` for every image and label: unnormalised, self term included."""
+        return self._masked(self.product(self._masked(values)))
 
     def average(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j / sum_j K_ij``, that is D^-1 K v; differentiable like K v."""
-        filtered = self(torch.cat([values, torch.ones_like(values[:, :1])], dim=1))
-        return filtered[:, :-1] / (filtered[:, -1:] + EPS)
+        values = self._masked(values)
+        filtered = self.product(torch.cat([values, self.ones(values)], dim=1))
+        return self._masked(filtered[:, :-1] / (filtered[:, -1:] + EPS))
+
+    def ones(self, like: Values) -> Channel:
+        """One channel of 1, and of 0 outside the mask, of the batch, pixels and dtype of ``like``."""
+        ones = torch.ones_like(like[:, :1])
+        return ones if self._inside is None else ones * self._inside
+
+    def row_sums(self, like: Values) -> Channel:
+        """``n = K 1`` as one channel; 1 outside the mask, so that it can divide."""
+        sums = self.product(self.ones(like))
+        return sums if self._inside is None else torch.where(self._inside, sums, 1.0)
+
+    def _masked(self, values: Tensor) -> Tensor:
+        return values if self._inside is None else values * self._inside
 
 
 class GaussianFilter(ABC):
@@ -34,10 +62,26 @@ class GaussianFilter(ABC):
         bool
     ]  #: the gradient of every single feature is exact, so that features may be learned
 
-    @abstractmethod
-    def operator(self, features: Features) -> KernelOperator:
+    def operator(
+        self, features: Features, *, grid: Grid | None = None, mask: Mask | None = None
+    ) -> KernelOperator:
         """The operator of these features.
 
+        Args:
+            features: of every pixel; those outside the mask may hold anything.
+            grid: rows and columns of the pixels (or 1 or 3 axes), row-major; None for points without order.
+            mask: the pixels that count, at least one in every image; None for all.
+
         Raises:
-            ValueError: The features hold a number that is not finite.
+            ValueError: The features hold a number that is not finite, or the filter needs a grid.
         """
+        if mask is not None:  # outside, where the first pixel inside is: an operator may look at all points
+            first = mask.byte().argmax(1)[:, None, None].expand(-1, features.shape[1], 1)
+            features = torch.where(mask.unsqueeze(1), features, features.gather(2, first))
+        if not torch.isfinite(features.detach()).all():
+            raise ValueError("features hold NaN or infinity; every feature has to be a finite number")
+        return self.build(features, grid, mask)
+
+    @abstractmethod
+    def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
+        """The operator of finite features; outside the mask they repeat those of a pixel inside."""

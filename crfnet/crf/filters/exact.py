@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
-from crfnet.crf.filters.rows import check_finite, kernel_rows, row_chunks
-from crfnet.shapes import Features, Values
+from crfnet.crf.filters.rows import kernel_rows, row_chunks
+from crfnet.shapes import Features, Grid, Mask, Values
 
 __all__ = ["ExactFilter"]
 
@@ -51,12 +51,12 @@ class _ExactFilter(torch.autograd.Function):
 
 
 class _ExactOperator(KernelOperator):
-    def __init__(self, features: Features) -> None:
-        check_finite(features)
+    def __init__(self, features: Features, mask: Mask | None) -> None:
+        super().__init__(mask)
         self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
         self._features = features
 
-    def __call__(self, values: Values) -> Values:
+    def product(self, values: Values) -> Values:
         filtered: Tensor = _ExactFilter.apply(values, self._features.to(values.dtype))
         return filtered
 
@@ -71,6 +71,6 @@ class ExactFilter(GaussianFilter):
 
     learns_features: ClassVar[bool] = True
 
-    def operator(self, features: Features) -> KernelOperator:
+    def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`."""
-        return _ExactOperator(features)
+        return _ExactOperator(features, mask)

@@ -10,8 +10,8 @@ from torch.autograd.function import FunctionCtx
 
 from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.lattice import Lattice, build_lattice
-from crfnet.crf.filters.rows import check_finite, kernel_rows, row_chunks
-from crfnet.shapes import Features, Values
+from crfnet.crf.filters.rows import kernel_rows, row_chunks
+from crfnet.shapes import Features, Grid, Mask, Values
 
 __all__ = ["PermutohedralFilter"]
 
@@ -40,7 +40,7 @@ def _filter(values: Tensor, lattice: Lattice, transposed: bool) -> Tensor:
 
 
 def _sampled_grad_features(
-    grad: Tensor, values: Tensor, features: Tensor, row_sums: Tensor | None, rows: int
+    grad: Tensor, values: Tensor, features: Tensor, inside: Tensor, row_sums: Tensor | None, rows: int
 ) -> Tensor:
     """An unbiased estimate of the features' gradient of ``g . R K v`` with the exact K, from some rows.
 
@@ -50,7 +50,7 @@ def _sampled_grad_features(
 
     Row i holds ``sum_j R_i K_ij (g_i . v_j)`` of the sum. It is drawn with probability p_i, half uniform and
     half proportional to ``|g_i|`` times its row sum, and weighs 1 / (rows p_i). With ``rows`` >= n every row
-    is taken once and there is no chance in it.
+    is taken once and there is no chance in it. ``inside`` (b, 1, n) is 1 for the pixels that count.
     """
     batch, _, pixels = features.shape
     if rows >= pixels:
@@ -59,7 +59,9 @@ def _sampled_grad_features(
     else:
         size = grad.norm(dim=1).double() + 1e-300  # all zero: uniform
         size *= 1 if row_sums is None else row_sums.squeeze(1)
-        chance = 0.5 / pixels + 0.5 * size / size.sum(1, keepdim=True)
+        size *= inside.squeeze(1)
+        uniform = inside.squeeze(1) / inside.sum(2)
+        chance = 0.5 * uniform + 0.5 * size / size.sum(1, keepdim=True)
         index = torch.multinomial(chance, rows, replacement=True)
         weight = (1 / (rows * chance.gather(1, index))).to(features.dtype)
     features = features - features.mean(-1, keepdim=True)  # summed apart below: keep them small
@@ -68,7 +70,7 @@ def _sampled_grad_features(
         place = index[:, None, some]
         drawn = features.gather(2, place.expand(-1, features.shape[1], -1))
         grad_drawn = grad.gather(2, place.expand(-1, grad.shape[1], -1)) * weight[:, None, some]
-        kernel = kernel_rows(drawn, features)  # (b, r, n)
+        kernel = kernel_rows(drawn, features) * inside  # (b, r, n)
         kernel /= kernel.sum(2, keepdim=True)
         product = grad_drawn.mT @ values
         if row_sums is None:
@@ -83,22 +85,21 @@ def _sampled_grad_features(
 
 
 class _LatticeOperator(KernelOperator):
-    def __init__(self, features: Features, rows: int) -> None:
-        check_finite(features)
+    def __init__(self, features: Features, mask: Mask | None, rows: int) -> None:
+        super().__init__(mask)
         self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
         self.features, self.rows = features, rows
         with torch.no_grad():
             self.lattice = build_lattice(features.detach())
-            ones = torch.ones_like(features[:, :1])
-            self.row_sums = _filter(ones, self.lattice, False) if self.features_need_grad else ones
+            self.sums = self.row_sums(features) if self.features_need_grad else self.ones(features)
 
-    def __call__(self, values: Values) -> Values:
+    def product(self, values: Values) -> Values:
         filtered: Tensor = _LatticeFilter.apply(values, self.features, self, False)
         return filtered
 
     def average(self, values: Values) -> Values:
-        averaged: Tensor = _LatticeAverage.apply(values, self.features, self)
-        return averaged
+        averaged: Tensor = _LatticeAverage.apply(self._masked(values), self.features, self)
+        return self._masked(averaged)
 
 
 class _LatticeFilter(torch.autograd.Function):
@@ -121,7 +122,12 @@ class _LatticeFilter(torch.autograd.Function):
             with torch.no_grad():
                 like = {"dtype": grad.dtype}
                 grad_features = _sampled_grad_features(
-                    grad, saved[0], features.to(**like), operator.row_sums.to(**like), operator.rows
+                    grad,
+                    saved[0],
+                    features.to(**like),
+                    operator.ones(grad),
+                    operator.sums.to(**like),
+                    operator.rows,
                 )
         return grad_values, grad_features, None, None
 
@@ -136,7 +142,7 @@ class _LatticeAverage(torch.autograd.Function):
     def forward(ctx: FunctionCtx, values: Tensor, features: Tensor, operator: _LatticeOperator) -> Tensor:
         ctx.operator = operator  # type: ignore[attr-defined]
         ctx.save_for_backward(values, features)
-        return _filter(values, operator.lattice, False) / (operator.row_sums.to(values.dtype) + EPS)
+        return _filter(values, operator.lattice, False) / (operator.sums.to(values.dtype) + EPS)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -145,12 +151,14 @@ class _LatticeAverage(torch.autograd.Function):
         need_values, need_features, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
         grad_values = grad_features = None
         if need_values:
-            scaled = grad / (operator.row_sums.to(grad.dtype) + EPS)
+            scaled = grad / (operator.sums.to(grad.dtype) + EPS)
             grad_values = _LatticeFilter.apply(scaled, features, operator, True)
         if need_features:
             with torch.no_grad():
                 exact = features.to(grad.dtype)
-                grad_features = _sampled_grad_features(grad, values, exact, None, operator.rows)
+                grad_features = _sampled_grad_features(
+                    grad, values, exact, operator.ones(grad), None, operator.rows
+                )
         return grad_values, grad_features, None
 
 
@@ -178,10 +186,10 @@ class PermutohedralFilter(GaussianFilter):
         if self.rows < 1:
             raise ValueError(f"rows is {self.rows}; it has to be >= 1")
 
-    def operator(self, features: Features) -> KernelOperator:
+    def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.
 
         Raises:
-            ValueError: The features hold NaN, infinity or a number beyond 1e12.
+            ValueError: A feature is beyond 1e12.
         """
-        return _LatticeOperator(features, self.rows)
+        return _LatticeOperator(features, mask, self.rows)

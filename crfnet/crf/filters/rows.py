@@ -5,15 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["check_finite", "kernel_rows", "row_chunks"]
+__all__ = ["kernel_rows", "row_chunks"]
 
 _CHUNK = 1 << 21  # kernel entries alive at once: 8 MB in float32
-
-
-def check_finite(features: Tensor) -> None:
-    """Raises ValueError if a feature is NaN or infinite."""
-    if not torch.isfinite(features.detach()).all():
-        raise ValueError("features hold NaN or infinity; every feature has to be a finite number")
 
 
 def row_chunks(rows: int, batch: int, pixels: int) -> Iterator[slice]:

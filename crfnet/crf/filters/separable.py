@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crfnet.crf.filters.contract import KernelOperator
-from crfnet.shapes import Values
+from crfnet.shapes import Mask, Values
 
 __all__ = ["SeparableGaussian"]
 
@@ -30,8 +30,14 @@ class SeparableGaussian(KernelOperator):
     """
 
     def __init__(
-        self, height: int, width: int, theta_gamma: float | Tensor, radius_in_sigmas: float = 5.5
+        self,
+        height: int,
+        width: int,
+        theta_gamma: float | Tensor,
+        radius_in_sigmas: float = 5.5,
+        mask: Mask | None = None,
     ) -> None:
+        super().__init__(mask)
         bandwidth = float(theta_gamma.detach() if isinstance(theta_gamma, Tensor) else theta_gamma)
         for name, value in (("theta_gamma", bandwidth), ("radius_in_sigmas", radius_in_sigmas)):
             if not 0 < value < math.inf:
@@ -42,7 +48,7 @@ class SeparableGaussian(KernelOperator):
         self._height, self._width, self._theta = height, width, theta_gamma
         self._radius = min(math.ceil(radius_in_sigmas * bandwidth), max(height, width))
 
-    def __call__(self, values: Values) -> Values:
+    def product(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j``; see `KernelOperator`. Keeps the layout; (b, n, l) is fastest."""
         batch, labels, pixels = values.shape
         window = self._window(values)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
-
 from crfnet.crf.filters.contract import EPS, KernelOperator
 from crfnet.shapes import Values
 

@@ -17,6 +17,9 @@ RELATIVE_L2 = {
     ("lattice-vs-gaussian", torch.float32): 0.08,
     ("layer", torch.float64): 1e-10,
     ("layer", torch.float32): 1e-4,
+    # Euclidean Frank-Wolfe answers with logarithms of (x + 1e-9) / (1 + 1e-9 labels).
+    ("floor", torch.float64): 1e-8,
+    ("floor", torch.float32): 1e-4,
 }
 
 

@@ -15,7 +15,10 @@ from crfnet.shapes import Features, Values
 
 __all__ = [
     "filter_values",
+    "frank_wolfe",
+    "free_energy",
     "kernel_matrix",
+    "local_matrix",
     "mean_field",
     "normalized_kernel_matrix",
     "permutohedral_matrix",
@@ -80,6 +83,94 @@ def mean_field(
             messages = messages + matrix @ filtered
         marginals.append((unary_logits - compatibility @ messages).softmax(1))
     return marginals
+
+
+def free_energy(
+    marginals: Values,
+    unary_logits: Values,
+    kernels: Sequence[Float[Tensor, "b n n"]],
+    weights: Sequence[Tensor],
+    compatibility: Float[Tensor, "l l"],
+) -> Float[Tensor, " b"]:
+    """``sum Q log Q - sum U Q + 1/2 sum_ij Q_i . mu sum_m W_m K_m,ij Q_j``, in nats; KL(Q | P) - log Z.
+
+    Krahenbuhl & Koltun 2011, section 3, with the pairs i = j in the sum. Arguments as of `mean_field`.
+    """
+    total = (torch.xlogy(marginals, marginals) - unary_logits * marginals).sum((1, 2))
+    for kernel, weight in zip(kernels, weights, strict=True):
+        matrix = weight if weight.ndim == 2 else torch.diag(weight.expand(len(compatibility)))
+        pairs = torch.einsum("bki,bij,blj->bkl", marginals, kernel, marginals)  # sum_ij Q_i(k) K_ij Q_j(l)
+        total = total + 0.5 * ((compatibility @ matrix) * pairs).sum((1, 2))
+    return total
+
+
+def frank_wolfe(
+    unary_logits: Values,
+    pairwise: Float[Tensor, "b ln ln"],
+    steps: Sequence[float],
+    regularizer: str,
+    lam: float,
+) -> list[Values]:
+    """``s = argmin <P x - u, s> + lam r(s)``, ``x <- x + alpha (s - x)``, from ``x = softmax(u)``.
+
+    Le-Huu & Alahari 2021.
+
+    Args:
+        unary_logits: u.
+        pairwise: P on ``x`` flattened to one axis, label by label.
+        steps: alpha of every step.
+        regularizer: r is ``entropy`` sum x log x, or ``euclidean`` |x|^2 / 2.
+        lam: its strength.
+
+    Returns:
+        x^0 .. x^T.
+    """
+    points = [unary_logits.softmax(1)]
+    for alpha in steps:
+        penalty = torch.einsum("bij,bj->bi", pairwise, points[-1].flatten(1)).view_as(unary_logits)
+        scores = (unary_logits - penalty) / lam
+        target = scores.softmax(1) if regularizer == "entropy" else _nearest_on_simplex(scores)
+        points.append(points[-1] + alpha * (target - points[-1]))
+    return points
+
+
+def _nearest_on_simplex(scores: Values) -> Values:
+    """``max(z - tau, 0)`` over labels, with tau found by halving until it sums to 1."""
+    low, high = scores.amax(1, keepdim=True) - 1, scores.amax(1, keepdim=True)
+    for _ in range(60):
+        tau = (low + high) / 2
+        too_much = (scores - tau).clamp_min(0).sum(1, keepdim=True) > 1
+        low, high = torch.where(too_much, tau, low), torch.where(too_much, high, tau)
+    return (scores - low).clamp_min(0)
+
+
+def local_matrix(features: Features, grid: Sequence[int], window: int, pool: int) -> Float[Tensor, "b n n"]:
+    """The matrix ``U K P``: averages over cells of pool^axes pixels, K within a window of cells, upsampling.
+
+    Teichmann & Cipolla 2018. With ``pool`` 1 both U and P are the identity.
+
+    Args:
+        features: of the pixels.
+        grid: sizes of the axes of the pixel grid, slowest first; their product is n.
+        window: cells along each axis, odd: those up to ``window // 2`` away in every axis are neighbours.
+        pool: pixels along each axis of a cell; the last cell of an axis may have fewer.
+    """
+    down = up = features.new_ones(1, 1)
+    near = torch.ones(1, 1, dtype=torch.bool)
+    for size in grid:
+        cells = -(-size // pool)
+        average, spread = features.new_zeros(cells, size), features.new_zeros(size, cells)
+        for pixel in range(size):
+            cell = pixel // pool
+            average[cell, pixel] = 1 / min(pool, size - cell * pool)
+            place = min(max((pixel + 0.5) / pool - 0.5, 0.0), cells - 1.0)  # in units of cells
+            for c in range(cells):
+                spread[pixel, c] = max(0.0, 1 - abs(c - place))
+        down, up = torch.kron(down, average), torch.kron(up, spread)
+        index = torch.arange(cells)
+        near = torch.kron(near, (index - index.unsqueeze(1)).abs() <= window // 2)
+    kernel = kernel_matrix(features @ down.T) * near
+    return up @ kernel @ down
 
 
 def permutohedral_matrix(features: Float[Tensor, "d n"]) -> Float[Tensor, "n n"]:

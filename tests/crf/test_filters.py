@@ -1,5 +1,6 @@
 """The contract of every filter, then what each promises by itself."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,14 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from crfnet.crf.features import bilateral_features, spatial_features
 from crfnet.crf.filters import FILTERS, ExactFilter, PermutohedralFilter, SeparableGaussian
-from crfnet.crf.filters import permutohedral as permutohedral_module
 from crfnet.crf.filters import rows as rows_module
 from crfnet.crf.normalization import normalized
-from crfnet.crf.reference import filter_values, kernel_matrix, permutohedral_matrix
+from crfnet.crf.reference import filter_values, kernel_matrix, local_matrix, permutohedral_matrix
 from tests.tolerances import assert_close
 
 F64 = torch.float64
 CPU = torch.device("cpu")
-QUANTITY = {"exact": "exact", "permutohedral": "lattice"}
+QUANTITY = {"auto": "exact", "exact": "exact", "local": "exact", "permutohedral": "lattice"}
 
 
 @pytest.fixture(params=FILTERS)
@@ -25,11 +25,18 @@ def name(request):
     return request.param
 
 
-def dense(name, features):
+def operator(name, features, grid=None, mask=None):
+    """On a grid of one row, unless there is another."""
+    return FILTERS[name]().operator(features, grid=grid or (features.shape[2],), mask=mask)
+
+
+def dense(name, features, grid=None):
     """The matrix (b, n, n) that the filter stands for, by the readable twin in `reference`."""
-    if name == "exact":
-        return kernel_matrix(features.double())
-    return torch.stack([permutohedral_matrix(one) for one in features.double()])
+    if name == "permutohedral":
+        return torch.stack([permutohedral_matrix(one) for one in features.double()])
+    if name == "local":
+        return local_matrix(features.double(), grid or (features.shape[2],), window=11, pool=1)
+    return kernel_matrix(features.double())  # auto too: these are few points
 
 
 def problem(batch, dimensions, pixels, labels=3, dtype=F64, spread=1.0):
@@ -46,7 +53,7 @@ def test_forward_and_adjoint(name, dimensions, dtype):
     features, values = problem(2, dimensions, 23, dtype=dtype)
     values.requires_grad_()
     matrix = dense(name, features)
-    out = FILTERS[name]().operator(features)(values)
+    out = operator(name, features)(values)
     assert out.dtype == dtype
     assert_close(out, values.double() @ matrix.mT, QUANTITY[name], dtype)
     grad = torch.randn_like(out)
@@ -57,44 +64,42 @@ def test_forward_and_adjoint(name, dimensions, dtype):
 @pytest.mark.parametrize("pixels", [1, 2, 35, 97])
 def test_awkward_sizes(name, pixels):
     features, values = problem(1, 5, pixels, labels=1)
-    assert_close(
-        FILTERS[name]().operator(features)(values), values @ dense(name, features).mT, QUANTITY[name], F64
-    )
+    assert_close(operator(name, features)(values), values @ dense(name, features).mT, QUANTITY[name], F64)
 
 
 def test_last_image_alone_as_in_batch(name):
     features, values = problem(3, 3, 20)
-    batch = FILTERS[name]().operator(features)(values)
-    alone = FILTERS[name]().operator(features[2:])(values[2:])
+    batch = operator(name, features)(values)
+    alone = operator(name, features[2:])(values[2:])
     assert_close(batch[2:], alone, QUANTITY[name], F64)
 
 
 def test_images_do_not_mix(name):
     features = torch.randn(1, 2, 15, dtype=F64).expand(2, -1, -1)
     values = torch.stack([torch.randn(2, 15, dtype=F64), torch.zeros(2, 15, dtype=F64)])
-    assert (FILTERS[name]().operator(features)(values)[1] == 0).all()
+    assert (operator(name, features)(values)[1] == 0).all()
 
 
 def test_memory_layout_does_not_matter(name):
     features, values = problem(2, 3, 21)
-    expected = FILTERS[name]().operator(features)(values)
-    operator = FILTERS[name]().operator(features.mT.contiguous().mT)
-    assert_close(operator(values.mT.contiguous().mT), expected, QUANTITY[name], F64)
+    expected = operator(name, features)(values)
+    apply = operator(name, features.mT.contiguous().mT)
+    assert_close(apply(values.mT.contiguous().mT), expected, QUANTITY[name], F64)
     every_other = torch.stack([values, values.flip(1)], dim=-1).flatten(2)[..., ::2]
-    assert_close(operator(every_other), expected, QUANTITY[name], F64)
+    assert_close(apply(every_other), expected, QUANTITY[name], F64)
 
 
 def test_gradient_of_values_of_both_orders(name):
-    features, values = problem(2, 2, 9, labels=2)
-    operator = FILTERS[name]().operator(features)
-    assert gradcheck(operator, (values.requires_grad_(),))
-    assert gradgradcheck(operator, (values,))
+    features, values = problem(2, 2, 4, labels=2)
+    apply = operator(name, features)
+    assert gradcheck(apply, (values.requires_grad_(),))
+    assert gradgradcheck(apply, (values,))
 
 
 def test_adjoint_identity(name):
     features, v = problem(2, 4, 30)
     u, v = torch.randn_like(v), v.requires_grad_()
-    out = FILTERS[name]().operator(features)(v)
+    out = operator(name, features)(v)
     (adjoint,) = torch.autograd.grad(out, v, u)
     torch.testing.assert_close((u * out).sum(), (adjoint * v).sum(), rtol=1e-12, atol=0)
 
@@ -104,8 +109,8 @@ def test_constant_image_and_one_pixel(name):
     for height, width in ((7, 5), (1, 6), (1, 1)):
         features = bilateral_features(torch.full((1, 3, height, width), 9.0, dtype=F64), 2.0, 5.0)
         values = torch.rand(1, 2, height * width, dtype=F64)
-        out = FILTERS[name]().operator(features)(values)
-        assert_close(out, values @ dense(name, features).mT, QUANTITY[name], F64)
+        out = operator(name, features, (height, width))(values)
+        assert_close(out, values @ dense(name, features, (height, width)).mT, QUANTITY[name], F64)
 
 
 def test_far_apart_points_keep_to_themselves(name):
@@ -113,7 +118,7 @@ def test_far_apart_points_keep_to_themselves(name):
     places = torch.randint(0, 1000, (1, 8, 6)).double() * 1e6
     features = torch.cat([places, places + 0.2 * torch.randn(1, 8, 6, dtype=F64)], dim=2)
     values = torch.randn(1, 2, 12, dtype=F64)
-    out = FILTERS[name]().operator(features)(values)
+    out = operator(name, features)(values)
     assert_close(out, values @ dense(name, features).mT, QUANTITY[name], F64)
 
 
@@ -122,56 +127,60 @@ def test_features_that_are_not_finite_are_refused(name, bad):
     features = torch.zeros(1, 2, 4)
     features[0, 1, 2] = bad
     with pytest.raises(ValueError, match="features hold NaN or infinity"):
-        FILTERS[name]().operator(features)
+        operator(name, features)
+
+
+SIZES = ((5, 4), (1, 1), (2, 7), (3, 6))
+HEIGHT, WIDTH = 5, 7
+
+
+def padded(images):
+    """(c, h, w) each, to the largest height and width: with NaN, which must not get anywhere."""
+    frame = torch.full((len(images), len(images[0]), HEIGHT, WIDTH), float("nan"), dtype=F64)
+    for image, place in zip(images, frame, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return frame.flatten(2)
+
+
+@pytest.mark.parametrize("applied", ["product", "average"])
+def test_padded_batch_equals_the_images_one_by_one(name, applied):
+    """Values, gradient of values, row sums; nothing comes out of the padding and nothing goes in."""
+    features = [torch.randn(3, *size, dtype=F64) for size in SIZES]
+    values, grads = ([torch.rand(2, *size, dtype=F64) for size in SIZES] for _ in range(2))
+    mask = ~padded([image[:1] for image in features]).isnan().squeeze(1)
+    whole = operator(name, padded(features), (HEIGHT, WIDTH), mask)
+    batch = padded(values).nan_to_num(9.0).requires_grad_()
+    out = whole(batch) if applied == "product" else whole.average(batch)
+    (grad_batch,) = torch.autograd.grad(out, batch, padded(grads).nan_to_num(7.0))
+    sums = whole.row_sums(batch)
+    assert (out.mT[~mask] == 0).all()
+    assert (grad_batch.mT[~mask] == 0).all()
+    assert (sums.mT[~mask] == 1).all()
+    for i, size in enumerate(SIZES):
+        kernel = operator(name, features[i].flatten(1).unsqueeze(0), size)
+        one = values[i].flatten(1).unsqueeze(0).requires_grad_()
+        alone = kernel(one) if applied == "product" else kernel.average(one)
+        (grad_alone,) = torch.autograd.grad(alone, one, grads[i].flatten(1).unsqueeze(0))
+        pairs = ((out, alone), (grad_batch, grad_alone), (sums, kernel.row_sums(one)))
+        for together, expected in pairs:
+            assert_close(together[i].mT[mask[i]].mT, expected[0], QUANTITY[name], F64)
+
+
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 13), (11, 1), (7, 5), (2, 3, 5)])
+def test_averages_of_a_constant_are_that_constant(name, grid, learning):
+    """Row sums are right wherever a pixel lies, up to the borders."""
+    features = torch.randn(2, 4, math.prod(grid), dtype=F64, requires_grad=learning)
+    average = operator(name, features, grid).average(torch.full_like(features[:, :1], 3.0))
+    torch.testing.assert_close(average, torch.full_like(average, 3.0), rtol=1e-12, atol=0)
 
 
 def test_features_need_grad(name):
     features = torch.zeros(1, 2, 4, requires_grad=True)
-    assert FILTERS[name]().operator(features).features_need_grad
-    assert not FILTERS[name]().operator(features.detach()).features_need_grad
+    assert operator(name, features).features_need_grad
+    assert not operator(name, features.detach()).features_need_grad
     with torch.no_grad():
-        assert not FILTERS[name]().operator(features).features_need_grad
-
-
-# exact
-
-
-def test_exact_gradients_of_features_of_both_orders():
-    features, values = problem(2, 3, 6, labels=2)
-
-    def run(values, features):
-        return ExactFilter().operator(features)(values)
-
-    assert gradcheck(run, (values.requires_grad_(), features.requires_grad_()))
-    assert gradgradcheck(run, (values, features))
-
-
-def test_exact_gradient_of_theta():
-    image, values = 255 * torch.rand(2, 3, 2, 3, dtype=F64), torch.rand(2, 2, 6, dtype=F64)
-
-    def run(alpha, beta):
-        return ExactFilter().operator(bilateral_features(image, alpha, beta))(values)
-
-    thetas = [torch.tensor(theta, dtype=F64, requires_grad=True) for theta in (2.0, 90.0)]
-    assert gradcheck(run, thetas)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_exact_in_chunks(dtype, monkeypatch):
-    """Several chunks with a last one that is smaller, forward and both gradients, features far from 0."""
-    monkeypatch.setattr(rows_module, "_CHUNK", 2 * 50 * 7)
-    features, values = problem(2, 5, 50, dtype=dtype)
-    features += 30
-    features.requires_grad_()
-    values.requires_grad_()
-    out = ExactFilter().operator(features)(values)
-    grads = torch.autograd.grad(out, (values, features), torch.ones_like(out))
-    wide = [x.detach().double().requires_grad_() for x in (values, features)]
-    expected = filter_values(*wide)
-    expected_grads = torch.autograd.grad(expected, wide, torch.ones_like(expected))
-    assert_close(out, expected, "exact", dtype)
-    for grad, expected_grad in zip(grads, expected_grads, strict=True):
-        assert_close(grad, expected_grad, "exact", dtype)
+        assert not operator(name, features).features_need_grad
 
 
 # permutohedral
@@ -188,19 +197,12 @@ def photo(height, width):
 def test_lattice_is_near_the_gaussian_once_normalised():
     features = bilateral_features(photo(36, 48), 20.0, 12.0)
     values = torch.randn(1, 4, 36 * 48).softmax(1)
-    values = normalized(SeparableGaussian(36, 48, 2.0), values, "after")(values)
+    values = normalized(SeparableGaussian((36, 48), 2.0), values, "after")(values)
     lattice, exact = (
         normalized(filter.operator(features), values, "after")(values)
         for filter in (PermutohedralFilter(), ExactFilter())
     )
     assert_close(lattice, exact, "lattice-vs-gaussian", torch.float32)
-
-
-def test_labels_in_groups(monkeypatch):
-    features, values = problem(2, 3, 20, labels=9)
-    whole = PermutohedralFilter().operator(features)(values)
-    monkeypatch.setattr(permutohedral_module, "_TABLE_BYTES", 1)
-    assert_close(PermutohedralFilter().operator(features)(values), whole, "lattice", F64)
 
 
 def test_float32_far_from_zero_is_placed_as_in_float64():
@@ -355,7 +357,7 @@ def test_mean_field_on_the_lattice_is_that_of_pydensecrf(extra_data: Path, norma
 def test_separable_against_reference(height, width, theta, dtype):
     values = torch.rand(2, 3, height * width, dtype=dtype)
     features = spatial_features(height, width, theta, dtype=F64, device=CPU).expand(2, -1, -1)
-    out = SeparableGaussian(height, width, theta)(values)
+    out = SeparableGaussian((height, width), theta)(values)
     assert out.dtype == dtype
     assert_close(out, filter_values(values.double(), features), "separable", dtype)
 
@@ -365,22 +367,22 @@ def test_separable_gradients_of_both_orders():
     theta = torch.tensor(1.3, dtype=F64, requires_grad=True)
 
     def run(values, theta):
-        return SeparableGaussian(3, 4, theta)(values)
+        return SeparableGaussian((3, 4), theta)(values)
 
     assert gradcheck(run, (values, theta))
     assert gradgradcheck(run, (values, theta))
 
 
 def test_separable_needs_grad_with_theta():
-    assert SeparableGaussian(2, 2, torch.tensor(1.0, requires_grad=True)).features_need_grad
-    assert not SeparableGaussian(2, 2, torch.tensor(1.0)).features_need_grad
-    assert not SeparableGaussian(2, 2, 1.0).features_need_grad
+    assert SeparableGaussian((2, 2), torch.tensor(1.0, requires_grad=True)).features_need_grad
+    assert not SeparableGaussian((2, 2), torch.tensor(1.0)).features_need_grad
+    assert not SeparableGaussian((2, 2), 1.0).features_need_grad
 
 
 def test_separable_is_cut_off_at_its_radius():
     impulse = torch.zeros(1, 1, 9)
     impulse[..., 4] = 1
-    out = SeparableGaussian(1, 9, 1.0, radius_in_sigmas=2.0)(impulse)[0, 0]
+    out = SeparableGaussian((1, 9), 1.0, radius_in_sigmas=2.0)(impulse)[0, 0]
     assert (out[2:7] > 0).all()
     assert (out[:2] == 0).all()
     assert (out[7:] == 0).all()
@@ -389,4 +391,4 @@ def test_separable_is_cut_off_at_its_radius():
 @pytest.mark.parametrize("theta", [0.0, -1.0, float("nan")])
 def test_separable_refuses_bandwidths(theta):
     with pytest.raises(ValueError, match="theta_gamma is"):
-        SeparableGaussian(2, 2, theta)
+        SeparableGaussian((2, 2), theta)

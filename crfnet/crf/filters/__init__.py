@@ -1,7 +1,10 @@
 """How K v is computed. A new filter is a file beside this one and a line in `FILTERS`."""
 
+from crfnet.crf.filters.auto import AutoFilter
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
+from crfnet.crf.filters.error import FilterError, filter_error
 from crfnet.crf.filters.exact import ExactFilter
+from crfnet.crf.filters.local import LocalFilter
 from crfnet.crf.filters.permutohedral import PermutohedralFilter
 from crfnet.crf.filters.separable import SeparableGaussian
 
@@ -9,9 +12,18 @@ __all__ = [
     "GaussianFilter",
     "KernelOperator",
     "FILTERS",
+    "AutoFilter",
     "ExactFilter",
+    "FilterError",
+    "LocalFilter",
     "PermutohedralFilter",
     "SeparableGaussian",
+    "filter_error",
 ]
 
-FILTERS: dict[str, type[GaussianFilter]] = {"exact": ExactFilter, "permutohedral": PermutohedralFilter}
+FILTERS: dict[str, type[GaussianFilter]] = {
+    "auto": AutoFilter,
+    "exact": ExactFilter,
+    "local": LocalFilter,
+    "permutohedral": PermutohedralFilter,
+}

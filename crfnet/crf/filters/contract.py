@@ -82,6 +82,10 @@ class GaussianFilter(ABC):
             raise ValueError("features hold NaN or infinity; every feature has to be a finite number")
         return self.build(features, grid, mask)
 
+    def for_learned_features(self) -> "GaussianFilter | None":
+        """The filter for features that are learned one by one, as of an image with gradient, if any."""
+        return self if self.learns_features else None
+
     @abstractmethod
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of finite features; outside the mask they repeat those of a pixel inside."""

@@ -20,15 +20,20 @@ _CODE_LIMIT = 2**62  # codes of corners and of their neighbours stay below it: n
 
 @dataclass(frozen=True)
 class _Gather:
-    """``out_r = sum over bag r of weights[k] * table[indices[k]]``; bag r starts at ``offsets[r]``."""
+    """``out_r = sum over bag r of weights[k] * table[indices[k]]``; bag r is offsets[r] .. offsets[r+1]."""
 
     indices: Tensor  # (k,) int32
-    offsets: Tensor  # (r,) int32
+    offsets: Tensor  # (r + 1,) int32
     weights: Tensor  # (k,)
 
     def __call__(self, table: Tensor) -> Tensor:
         return F.embedding_bag(
-            self.indices, table, self.offsets, mode="sum", per_sample_weights=self.weights.to(table.dtype)
+            self.indices,
+            table,
+            self.offsets,
+            mode="sum",
+            per_sample_weights=self.weights.to(table.dtype),
+            include_last_offset=True,
         )
 
 
@@ -36,14 +41,14 @@ class _Gather:
 class Lattice:
     """The lattice of one batch of points: ``alpha S^T B_d .. B_0 S`` as gather-sums."""
 
-    splat: _Gather
-    blurs: tuple[_Gather, ...]  # one per lattice axis
+    splat: _Gather  #: its last row has no entries: the corner that stands for those that do not exist
+    blurs: tuple[_Gather, ...]  #: one per lattice axis
     slice: _Gather  #: with the factor alpha = 1 / (1 + 2^-d)
 
     @property
     def corners(self) -> int:
-        """How many corners of simplices hold a point: rows of the table that is blurred."""
-        return len(self.splat.offsets)
+        """How many corners of simplices hold a point: rows of the table that is blurred, but for the last."""
+        return len(self.splat.offsets) - 2
 
     def __call__(self, table: Tensor, transposed: bool) -> Tensor:
         """Filters the rows of ``table`` (points, channels); the transpose blurs in reverse order."""
@@ -59,26 +64,28 @@ def build_lattice(features: Tensor) -> Lattice:
     Raises:
         ValueError: A feature is beyond 1e12 bandwidths, where no float64 can place it in a simplex.
     """
-    batch, dimensions, _ = features.shape
+    batch, dimensions, pixels = features.shape
     size = dimensions + 1
     base, rank, weights = _simplices(_accurate(features).transpose(0, 1).reshape(dimensions, -1))
-    weights = weights.to(features.dtype)
     codes, steps = _corner_codes(base, rank, batch)
     ordered, order = torch.sort(codes.mT.reshape(-1))  # entry p * size + k is corner k of point p
     new = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=new[1:])
-    corner = torch.empty_like(ordered, dtype=torch.int32)
-    corner[order] = new.cumsum(0, dtype=torch.int32) - 1
     first = new.nonzero().flatten()
-    weights = weights.mT.reshape(-1)
+    corner = torch.empty_like(ordered, dtype=torch.int32)
+    corner.scatter_(0, order, new.cumsum(0, dtype=torch.int32).sub_(1))
+    weights = weights.to(features.dtype).mT.reshape(-1)
     alpha = 1 / (1 + 2.0**-dimensions)
-    bags = torch.arange(0, len(codes.T) * size, size, dtype=torch.int32, device=features.device)
-    corners = ordered[first]
+    ends = F.pad(first.int(), (0, 2), value=len(ordered))
     return Lattice(
-        splat=_Gather((order.int() // size), first.int(), weights[order]),
-        blurs=tuple(_blur(corners, step, weights.dtype) for step in steps),
-        slice=_Gather(corner, bags, weights * alpha),
+        splat=_Gather(order.int() // size, ends, weights[order]),
+        blurs=_blurs(ordered[first], steps, weights.dtype),
+        slice=_Gather(corner, _offsets(batch * pixels, size, corner), weights * alpha),
     )
+
+
+def _offsets(bags: int, entries: int, like: Tensor) -> Tensor:
+    return torch.arange(0, bags * entries + 1, entries, dtype=torch.int32, device=like.device)
 
 
 def _accurate(features: Tensor) -> Tensor:
@@ -178,24 +185,25 @@ def _strides(extents: list[int], batch: int) -> list[int]:
     return [*torch.randint(-(2**61), 2**61, (len(extents),), generator=generator).tolist(), 1]
 
 
-def _blur(codes: Tensor, step: int, dtype: torch.dtype) -> _Gather:
-    """``out_v = v + (left + right) / 2`` over the corners that exist; a bag is (v, right, left)."""
-    wanted = codes + step
-    if step == 1:  # the codes are sorted and distinct: only the next one can be it
-        place = torch.arange(1, len(codes) + 1, device=codes.device).clamp_max_(len(codes) - 1)
-    else:
-        place = torch.searchsorted(codes, wanted).clamp_max_(len(codes) - 1)
-    here = (codes[place] == wanted).nonzero().flatten()
-    there = place[here]
-    count = torch.ones_like(codes, dtype=torch.int32)
-    count[here] += 1
-    count[there] += 1
-    end = count.cumsum(0)
-    start = end - count
-    indices = torch.empty(len(codes) + 2 * len(here), dtype=torch.int32, device=codes.device)
-    weights = torch.full_like(indices, 0.5, dtype=dtype)
-    indices[start] = torch.arange(len(codes), dtype=torch.int32, device=codes.device)
-    weights[start] = 1
-    indices[start[here] + 1] = there.int()
-    indices[end[there] - 1] = here.int()
-    return _Gather(indices, start.int(), weights)
+def _blurs(codes: Tensor, steps: list[int], dtype: torch.dtype) -> tuple[_Gather, ...]:
+    """``out_v = v + (left + right) / 2`` along each axis; a bag is (v, right, left).
+
+    A neighbour that does not exist is the row after the last, which holds zeros and remains so.
+    """
+    count = len(codes)
+    offsets = _offsets(count + 1, 3, codes)
+    weights = torch.tensor([1, 0.5, 0.5], dtype=dtype, device=codes.device).repeat(count + 1)
+    here = torch.arange(count + 1, dtype=torch.int32, device=codes.device)
+    blurs = []
+    for step in steps:
+        wanted = codes + step
+        if step == 1:  # the codes are sorted and distinct: only the next one can be it
+            place = here[1:].clamp_max(count - 1)
+        else:
+            place = torch.searchsorted(codes, wanted, out_int32=True).clamp_max_(count - 1)
+        right = torch.where(codes[place] == wanted, place, count)
+        left = torch.full_like(here, count).scatter_(0, right.long(), here[:-1])
+        left[count] = count
+        indices = torch.stack([here, F.pad(right, (0, 1), value=count), left], dim=1)
+        blurs.append(_Gather(indices.view(-1), offsets, weights))
+    return tuple(blurs)

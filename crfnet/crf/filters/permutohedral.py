@@ -1,7 +1,7 @@
 """The Gaussian filter on the permutohedral lattice: O(N), approximate; theta learns from exact rows."""
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -11,31 +11,19 @@ from torch.autograd.function import FunctionCtx
 from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.lattice import Lattice, build_lattice
 from crfnet.crf.filters.rows import kernel_rows, row_chunks
-from crfnet.shapes import Features, Grid, Mask, Values
+from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
 __all__ = ["PermutohedralFilter"]
 
-# A larger block is mapped anew from the system each time (glibc's mmap threshold is 32 MB at most), which
-# costs more than to fill it.
-_TABLE_BYTES = (1 << 25) - (1 << 16)
-
 
 def _filter(values: Tensor, lattice: Lattice, transposed: bool) -> Tensor:
-    """The lattice applied to (b, l, n), on a CPU a few labels at a time; keeps the layout in memory.
+    """The lattice applied to (b, l, n); keeps the layout in memory.
 
     Values that lie in memory as (b, n, l) are used as they are, others are copied to that layout and back.
     """
     batch, labels, pixels = values.shape
     table = values.mT.contiguous().view(batch * pixels, labels)
-    groups = 1
-    if table.device.type == "cpu":
-        groups = math.ceil(lattice.corners * labels * table.element_size() / _TABLE_BYTES)
-    if groups > 1:
-        some = table.split(max(4, math.ceil(labels / groups)), dim=1)
-        rows = torch.cat([lattice(part.contiguous(), transposed) for part in some], dim=1)
-    else:
-        rows = lattice(table, transposed)
-    filtered = rows.view(batch, pixels, labels).mT
+    filtered = lattice(table, transposed).view(batch, pixels, labels).mT
     return filtered.contiguous() if values.is_contiguous() else filtered
 
 
@@ -91,7 +79,12 @@ class _LatticeOperator(KernelOperator):
         self.features, self.rows = features, rows
         with torch.no_grad():
             self.lattice = build_lattice(features.detach())
-            self.sums = self.row_sums(features) if self.features_need_grad else self.ones(features)
+
+    @cached_property
+    def sums(self) -> Channel:
+        """Row sums of the lattice, 1 outside the mask."""
+        with torch.no_grad():
+            return self.row_sums(self.features)
 
     def product(self, values: Values) -> Values:
         filtered: Tensor = _LatticeFilter.apply(values, self.features, self, False)
@@ -184,7 +177,7 @@ class PermutohedralFilter(GaussianFilter):
 
     def __post_init__(self) -> None:
         if self.rows < 1:
-            raise ValueError(f"rows is {self.rows}; it has to be >= 1")
+            raise ValueError(f"rows is {self.rows}, must be >= 1")
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.

@@ -1,4 +1,4 @@
-"""The spatial Gaussian of a pixel grid: two 1-D convolutions, no lattice."""
+"""The spatial Gaussian of a pixel grid: one 1-D convolution per axis, no lattice."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crfnet.crf.filters.contract import KernelOperator
-from crfnet.shapes import Mask, Values
+from crfnet.shapes import Grid, Mask, Spacing, Values
 
 __all__ = ["SeparableGaussian"]
 
@@ -20,10 +20,12 @@ class SeparableGaussian(KernelOperator):
     convolution with one channel per group. Cost O(N l radius).
 
     Args:
-        height: Rows of the grid.
-        width: Columns of the grid.
-        theta_gamma: Bandwidth in pixels, > 0; a 0-d tensor gets its exact gradient (at a fixed radius).
+        grid: Sizes of the axes, slowest first: (rows, columns), or 1 or 3 axes.
+        theta_gamma: Bandwidth in pixels (in units of ``spacing``), > 0; a 0-d tensor gets its exact gradient
+            (at a fixed radius).
+        spacing: Distance between neighbours along each axis of ``grid``, for all images or each; None for 1.
         radius_in_sigmas: Where the kernel is cut off. At 5.5 the cut mass is 4e-8 of the whole per axis.
+        mask: The pixels that count; None for all.
 
     Raises:
         ValueError: ``theta_gamma`` or ``radius_in_sigmas`` is not a finite number > 0.
@@ -31,9 +33,10 @@ class SeparableGaussian(KernelOperator):
 
     def __init__(
         self,
-        height: int,
-        width: int,
+        grid: Grid,
         theta_gamma: float | Tensor,
+        *,
+        spacing: Spacing | None = None,
         radius_in_sigmas: float = 5.5,
         mask: Mask | None = None,
     ) -> None:
@@ -45,38 +48,62 @@ class SeparableGaussian(KernelOperator):
         self.features_need_grad = (
             isinstance(theta_gamma, Tensor) and theta_gamma.requires_grad and torch.is_grad_enabled()
         )
-        self._height, self._width, self._theta = height, width, theta_gamma
-        self._radius = min(math.ceil(radius_in_sigmas * bandwidth), max(height, width))
+        self._grid = grid
+        device = theta_gamma.device if isinstance(theta_gamma, Tensor) else None
+        apart = torch.ones(1, len(grid)) if spacing is None else spacing.view(-1, len(grid))
+        apart = apart.to(device, torch.float64)
+        widest = radius_in_sigmas * bandwidth / apart.min(0).values
+        self._radii = [
+            min(math.ceil(radius), size) for radius, size in zip(widest.tolist(), grid, strict=True)
+        ]
+        self._windows = [  # once, not in every mean-field step
+            _window(radius, apart[:, axis], theta_gamma) for axis, radius in enumerate(self._radii)
+        ]
 
     def product(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j``; see `KernelOperator`. Keeps the layout; (b, n, l) is fastest."""
         batch, labels, pixels = values.shape
-        window = self._window(values)
-        rows = values.mT.contiguous().view(batch, self._height, self._width, labels)
-        rows = _convolve(rows, self._blocks(self._width, window))
-        columns = rows.view(batch, self._height, self._width * labels)
-        columns = _convolve(columns, self._blocks(self._height, window))
-        filtered = columns.view(batch, pixels, labels).mT
+        table = values.mT.contiguous()
+        faster = labels  # numbers that lie between neighbours along the axis
+        for axis in reversed(range(len(self._grid))):
+            rows = table.view(batch, -1, self._grid[axis], faster)
+            table = _convolve(rows, self._blocks(axis, values))
+            faster *= self._grid[axis]
+        filtered = table.view(batch, pixels, labels).mT
         return filtered.contiguous() if values.is_contiguous() else filtered
 
-    def _window(self, like: Tensor) -> Tensor:
-        """Weights of the pixels around one block (block + 2 radius) in each of its pixels (block)."""
-        source = torch.arange(-self._radius, _BLOCK + self._radius, dtype=like.dtype, device=like.device)
-        distance = source.unsqueeze(1) - source[self._radius : self._radius + _BLOCK]
-        theta = self._theta.to(like.dtype) if isinstance(self._theta, Tensor) else self._theta
-        return torch.exp(-0.5 * (distance / theta).square()) * (distance.abs() <= self._radius)
-
-    def _blocks(self, length: int, window: Tensor) -> list[tuple[slice, Tensor]]:
-        """For each block of an axis: the pixels that reach it, and their weights (block, pixels)."""
+    def _blocks(self, axis: int, like: Tensor) -> list[tuple[slice, Tensor]]:
+        """For each block of an axis: the pixels that reach it, and their weights (.., block, pixels)."""
+        radius, length = self._radii[axis], self._grid[axis]
+        window = self._windows[axis].to(like)
         blocks = []
         for start in range(0, length, _BLOCK):
             stop = min(start + _BLOCK, length)
-            first, last = max(0, start - self._radius), min(length, stop + self._radius)
-            offset = self._radius - start
-            blocks.append((slice(first, last), window[first + offset : last + offset, : stop - start].mT))
+            first, last = max(0, start - radius), min(length, stop + radius)
+            offset = radius - start
+            weights = window[..., first + offset : last + offset, : stop - start].mT
+            blocks.append((slice(first, last), weights))
         return blocks
+
+
+def _window(radius: int, spacing: Tensor, theta: float | Tensor) -> Tensor:
+    """Weights of the pixels around one block (block + 2 radius) in each of its pixels (block).
+
+    (.., block + 2 radius, block) in float64, with an axis for the images where spacings (b,) differ.
+    """
+    source = torch.arange(-radius, _BLOCK + radius, dtype=spacing.dtype, device=spacing.device)
+    distance = source.unsqueeze(1) - source[radius : radius + _BLOCK]
+    apart = distance * spacing.view(-1, 1, 1, 1) / theta
+    window: Tensor = torch.exp(-0.5 * apart.square()) * (distance.abs() <= radius)
+    return window[0, 0] if len(window) == 1 else window
 
 
 def _convolve(grid: Tensor, blocks: list[tuple[slice, Tensor]]) -> Tensor:
     """The last axis but one, block by block."""
+    if not torch.is_grad_enabled() and grid.shape[:-2].numel() == 1:  # as whole matrices, each into its place
+        out = torch.empty_like(grid)
+        table, rows = grid[0, 0], out[0, 0].split(_BLOCK)
+        for (source, weights), place in zip(blocks, rows, strict=True):
+            torch.mm(weights.view(weights.shape[-2:]), table[source], out=place)
+        return out
     return torch.cat([weights @ grid[..., source, :] for source, weights in blocks], dim=-2)

@@ -1,0 +1,187 @@
+"""The Gaussian kernel cut off to a window of the pixel grid: time O(N window^axes), exact gradients."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
+from crfnet.crf.filters.rows import exp_normal
+from crfnet.shapes import Features, Grid, Mask, Values
+
+__all__ = ["LocalFilter"]
+
+_Region = tuple[EllipsisType | slice, ...]
+
+
+def _neighbours(grid: Grid, radius: int) -> Iterator[tuple[_Region, _Region]]:
+    """Each shift within the window, one of every two opposite ones: what lies in the grid, and where to."""
+    reaches = [min(radius, size - 1) for size in grid]
+    for shift in itertools.product(*(range(-reach, reach + 1) for reach in reaches)):
+        if shift > (0,) * len(grid):
+            here = tuple(slice(max(0, -s), size - max(0, s)) for s, size in zip(shift, grid, strict=True))
+            there = tuple(slice(max(0, s), size - max(0, -s)) for s, size in zip(shift, grid, strict=True))
+            yield (..., *here), (..., *there)
+
+
+def _filter(values: Tensor, features: Tensor, radius: int) -> Tensor:
+    """K v for values (b, l, *grid): K_ii = 1, then one shift at a time and its opposite."""
+    out = values.clone()
+    for here, there in _neighbours(features.shape[2:], radius):
+        kernel = _kernel(features[here] - features[there])
+        out[here].addcmul_(kernel, values[there])
+        out[there].addcmul_(kernel, values[here])
+    return out
+
+
+def _grad_features(grad: Tensor, values: Tensor, features: Tensor, radius: int) -> Tensor:
+    """``-sum_j K_ij (f_i - f_j) (g_i . v_j + v_i . g_j)``, one shift at a time; differentiable."""
+    total = torch.zeros_like(features)
+    for here, there in _neighbours(features.shape[2:], radius):
+        difference = features[here] - features[there]
+        product = (grad[here] * values[there] + values[here] * grad[there]).sum(1, keepdim=True)
+        share = _kernel(difference) * product * difference
+        total[here] -= share
+        total[there] += share
+    return total
+
+
+def _kernel(difference: Tensor) -> Tensor:
+    return exp_normal(difference.square().sum(1, keepdim=True) * -0.5)
+
+
+class _LocalFilter(torch.autograd.Function):
+    """Kernel values are made anew in the backward pass: kept, they would take window^axes arrays."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, features: Tensor, radius: int) -> Tensor:
+        ctx.radius = radius  # type: ignore[attr-defined]
+        ctx.save_for_backward(values, features)
+        return _filter(values, features, radius)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        values, features = ctx.saved_tensors  # type: ignore[attr-defined]
+        radius = ctx.radius  # type: ignore[attr-defined]
+        need_values, need_features, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        grad_values = _LocalFilter.apply(grad, features, radius) if need_values else None  # K is symmetric
+        grad_features = _grad_features(grad, values, features, radius) if need_features else None
+        return grad_values, grad_features, None
+
+
+class _Cells:
+    """Cells of pool^axes pixels: averages over those that exist and are inside the mask, and back."""
+
+    def __init__(self, grid: Grid, pool: int, mask: Mask | None, like: Tensor) -> None:
+        self._grid, self._pool = grid, pool
+        self._inside = None if mask is None else mask.view(-1, 1, *grid)
+        inside = like.new_ones(1, 1, *grid) if self._inside is None else self._inside.to(like.dtype)
+        self._count = self._sum(inside)
+        self._seen = None if self._inside is None else self._interpolate((self._count > 0).to(like.dtype))
+
+    def average(self, x: Tensor) -> Tensor:
+        """(b, c, n) -> (b, c, *cells); 0 for a cell without a pixel."""
+        x = x.reshape(*x.shape[:2], *self._grid)
+        if self._inside is not None:
+            x = torch.where(self._inside, x, 0.0)
+        return self._sum(x) / self._count.to(x.dtype).clamp_min(1)
+
+    def upsample(self, x: Tensor) -> Tensor:
+        """(b, c, *cells) -> (b, c, n), linearly along each axis, among the cells that hold a pixel."""
+        if self._seen is None:
+            return self._interpolate(x).flatten(2)
+        x = self._interpolate(torch.where(self._count > 0, x, 0.0))
+        return (x / torch.where(self._seen > 0, self._seen, 1.0).to(x.dtype)).flatten(2)
+
+    def _sum(self, x: Tensor) -> Tensor:
+        for axis, size in enumerate(self._grid, start=2):
+            missing = -size % self._pool
+            x = F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [0, missing])
+            x = x.unflatten(axis, (-1, self._pool)).sum(axis + 1)
+        return x
+
+    def _interpolate(self, x: Tensor) -> Tensor:
+        """Cell c is centred at ``pool c + (pool - 1) / 2``; outside the outermost centres, their cells."""
+        for axis, size in enumerate(self._grid, start=2):
+            last = x.shape[axis] - 1
+            pixels = torch.arange(size, device=x.device, dtype=torch.float64)
+            place = ((pixels + 0.5) / self._pool - 0.5).clamp(0, last)
+            below = place.long()
+            shape = [-1 if i == axis else 1 for i in range(x.ndim)]
+            share = (place - below).to(x.dtype).view(shape)
+            above = (below + 1).clamp_max(last)
+            x = x.index_select(axis, below) * (1 - share) + x.index_select(axis, above) * share
+        return x
+
+
+class _LocalOperator(KernelOperator):
+    def __init__(self, features: Features, grid: Grid, mask: Mask | None, radius: int, pool: int) -> None:
+        super().__init__(mask)
+        self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
+        self._features, self._grid, self._radius = features, grid, radius
+        with torch.no_grad():
+            self._cells = _Cells(grid, pool, mask, features) if pool > 1 else None
+
+    def product(self, values: Values) -> Values:
+        features = self._features.to(values.dtype)
+        filtered: Tensor
+        if self._cells is None:
+            values, features = (x.reshape(*x.shape[:2], *self._grid) for x in (values, features))
+            filtered = _LocalFilter.apply(values, features, self._radius)
+            return filtered.flatten(2)
+        low, low_features = self._cells.average(values), self._cells.average(features)
+        filtered = _LocalFilter.apply(low, low_features, self._radius)
+        return self._cells.upsample(filtered)
+
+
+@dataclass(frozen=True)
+class LocalFilter(GaussianFilter):
+    """``sum_j exp(-|f_i - f_j|^2 / 2) v_j`` over the pixels j of a window around i: ConvCRF's filter.
+
+    Teichmann & Cipolla 2018, "Convolutional CRFs"; their defaults are window 11 and pool 4, so that a window
+    spans 44 pixels. Only pixels that exist are summed, so that row sums are right at the borders (there, the
+    released code takes pixels beyond them for zeros).
+
+    With ``pool`` > 1, features and values are averaged over cells of pool pixels along each axis, filtered
+    cell by cell, and brought back by linear interpolation between the cells' centres: ``U K P v``. This is
+    not symmetric, and unnormalised sums run over cells, not over pixels. A cell at the border, or of a mask,
+    is the average over the pixels that it has.
+
+    Time O(N l window^axes / pool^axes), memory that of a few copies of values and features. Exact gradients
+    of values and features, to any order; a second derivative of the features holds all kernel values.
+
+    Attributes:
+        window: pixels (cells where pooled) along each axis, odd, >= 1.
+        pool: pixels along each axis of a cell, >= 1; 1 does not pool.
+    """
+
+    window: int = 11
+    pool: int = 1
+    learns_features: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.window % 2 == 0:
+            raise ValueError(f"window is {self.window}; it has to be odd and >= 1")
+        if self.pool < 1:
+            raise ValueError(f"pool is {self.pool}; it has to be >= 1")
+
+    def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
+        """The operator of these features; see `GaussianFilter.operator`.
+
+        Raises:
+            ValueError: there is no grid, it has not 1 to 3 axes, or not as many pixels as the features.
+        """
+        if grid is None:
+            raise ValueError(
+                "grid is None; LocalFilter needs the sizes of the pixel grid, such as (rows, columns)"
+            )
+        if not 1 <= len(grid) <= 3 or math.prod(grid) != features.shape[2]:
+            raise ValueError(f"grid is {grid}; it has to be 1 to 3 sizes with product {features.shape[2]}")
+        return _LocalOperator(features, grid, mask, self.window // 2, self.pool)

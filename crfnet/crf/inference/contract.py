@@ -1,7 +1,13 @@
 """What an inference scheme promises."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
 
 from crfnet.shapes import Values
 
@@ -13,6 +19,8 @@ class Inference(ABC):
 
     iterations: int  #: steps in evaluation mode, >= 0
     train_iterations: int  #: steps in training mode, >= 0
+    tolerance: float = 0.0  #: without gradients, stop once no marginal changes by more; 0 never stops
+    recompute: bool = False  #: with gradients, compute every step again in the backward pass
 
     @abstractmethod
     def run(
@@ -27,9 +35,44 @@ class Inference(ABC):
         Computes in float32 whatever autocast says and whatever lower precision comes in; float64 stays
         float64. The leading axis may be anything that ``penalty`` keeps: images, or many settings for one.
 
+        *Early stop.* With ``tolerance`` > 0 and gradients off (``torch.no_grad()`` or inference mode) the
+        steps end when the largest change of any marginal of the whole batch is at most ``tolerance``; so an
+        image's answer then depends, within about that, on its batch. Each step waits for the device once.
+        With gradients on all steps are done: their number is part of what is differentiated.
+
+        *Recomputation.* With ``recompute`` and gradients on, a step keeps only what it starts from, and its
+        insides (the filters' inputs above all) are computed once more in the backward pass: the same
+        gradients, one more forward pass of time. ``penalty`` has to give the same again: do not change or
+        swap parameters in between, as `torch.func.functional_call` does.
+
         Args:
             unary: logits, in nats, finite (a per-pixel constant changes nothing).
-            penalty: maps marginals to what is subtracted from the logits, of the same shape.
+            penalty: maps marginals to what is subtracted from the logits, of the same shape; linear. Without
+                gradients its result is overwritten: it has to be a tensor that nobody else holds.
             iterations: number of steps, >= 0.
-            trace: a list to which the marginals Q^0 ... Q^iterations are appended.
+            trace: a list to which the marginals Q^0 ... Q^t are appended; t, the number of steps done, is
+                ``iterations`` unless they stopped early.
         """
+
+    def _check(self) -> None:
+        """Refuse fields that every scheme has and that are outside their ranges."""
+        for field in ("iterations", "train_iterations"):
+            self._require(field, getattr(self, field) >= 0, ">= 0")
+        self._require("tolerance", 0 <= self.tolerance < math.inf, ">= 0 and finite")
+
+    def _require(self, field: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            value = getattr(self, field)
+            raise ValueError(f"{type(self).__name__}: {field} is {value}, must be {allowed}")
+
+    def _settled(self, q: Values, before: Values | None) -> bool:
+        """Whether the steps may end at ``q``, which came from ``before``."""
+        if self.tolerance == 0 or before is None or torch.is_grad_enabled():
+            return False
+        return bool((q - before).abs().max() <= self.tolerance)
+
+    def _kept_small(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """``step``, or with ``recompute`` one that keeps nothing but its arguments for the backward pass."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return step
+        return partial(checkpoint, step, use_reentrant=False)

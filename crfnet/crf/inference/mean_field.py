@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from crfnet.crf.inference.contract import Inference
+from crfnet.crf.inference.softmax import log_softmax, softmax
 from crfnet.shapes import Values
 
 __all__ = ["MeanField"]
@@ -21,18 +22,21 @@ class MeanField(Inference):
         train_iterations: steps in training mode, >= 0; CRF-as-RNN uses 5.
         damping: share of the old marginals that a step keeps, in [0, 1):
             ``Q <- (1 - damping) new + damping old``.
+        tolerance: without gradients, stop once no marginal of the batch changes by more, >= 0; 0 never
+            stops. See `Inference.run`.
+        recompute: with gradients, keep one (b, l, n) array per step (two with damping) and compute the rest
+            again in the backward pass. See `Inference.run`.
     """
 
     iterations: int = 10
     train_iterations: int = 5
     damping: float = 0.0
+    tolerance: float = 0.0
+    recompute: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "train_iterations"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"MeanField: {name} is {getattr(self, name)}, must be >= 0")
-        if not 0 <= self.damping < 1:
-            raise ValueError(f"MeanField: damping is {self.damping}, must be in [0, 1)")
+        self._check()
+        self._require("damping", 0 <= self.damping < 1, "in [0, 1)")
 
     def run(
         self,
@@ -45,20 +49,31 @@ class MeanField(Inference):
         with torch.autocast(unary.device.type, enabled=False):
             # The labels of a pixel lie side by side in memory: softmax and lattice run faster so.
             unary = unary.to(torch.promote_types(unary.dtype, torch.float32)).mT.contiguous().mT
-            logits = unary
+            update = self._kept_small(lambda q, old: self._damped(_minus(unary, penalty(q)), old))
+            # Without gradients and with nobody to keep them, all marginals take turns in one table.
+            reuse = not torch.is_grad_enabled() and trace is None and self.tolerance == 0
+            table = torch.empty_like(unary.mT) if reuse else None
+            logits, before = unary, None
             for _ in range(iterations):
-                q = logits.mT.softmax(2).mT
+                q = softmax(logits.mT, table).mT
+                if self._settled(q, before):
+                    break
                 if trace is not None:
                     trace.append(q)
-                logits = self._damped(unary - penalty(q), logits)
-            log_q = logits.mT.log_softmax(2).mT.contiguous()
+                logits, before = update(q, logits if self.damping else None), q
+            log_q = log_softmax(logits.mT).mT.contiguous()
             if trace is not None:
                 trace.append(log_q.exp())
             return log_q
 
-    def _damped(self, new: Values, old: Values) -> Values:
+    def _damped(self, new: Values, old: Values | None) -> Values:
         """Logits of the mixture of the two marginals; in logs, finite where both underflow."""
-        if self.damping == 0:
+        if old is None:
             return new
         kept = old.log_softmax(1) + math.log(self.damping)
         return torch.logaddexp(new.log_softmax(1) + math.log1p(-self.damping), kept)
+
+
+def _minus(unary: Values, penalty: Values) -> Values:
+    """The difference; without gradients in the penalty's memory, which nobody else holds."""
+    return unary - penalty if torch.is_grad_enabled() else torch.sub(unary, penalty, out=penalty)

@@ -8,7 +8,8 @@ from jaxtyping import Num
 from torch import Tensor, nn
 
 from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
-from crfnet.crf.layer import CRFConfig, DenseCRF, check_image_range
+from crfnet.crf.checks import check_image_range
+from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.models import ModelConfig, build_network
 from crfnet.resize import resize_scores
 from crfnet.shapes import Image, Logits, Scores

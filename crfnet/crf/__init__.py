@@ -1,7 +1,21 @@
 """The dense CRF as a differentiable layer. Start at README.md in this folder."""
 
-from crfnet.crf.inference import MeanField
-from crfnet.crf.kernels import BilateralKernel, SpatialKernel
+from crfnet.crf.crfasrnn import from_crfasrnn, to_crfasrnn
+from crfnet.crf.inference import FrankWolfe, MeanField
+from crfnet.crf.kernels import BilateralKernel, FeatureKernel, SpatialKernel
 from crfnet.crf.layer import PRESETS, CRFConfig, DenseCRF
+from crfnet.crf.loss import DenseCRFLoss
 
-__all__ = ["PRESETS", "BilateralKernel", "CRFConfig", "DenseCRF", "MeanField", "SpatialKernel"]
+__all__ = [
+    "PRESETS",
+    "BilateralKernel",
+    "CRFConfig",
+    "DenseCRF",
+    "DenseCRFLoss",
+    "FeatureKernel",
+    "FrankWolfe",
+    "MeanField",
+    "SpatialKernel",
+    "from_crfasrnn",
+    "to_crfasrnn",
+]

@@ -1,156 +1,59 @@
 """The dense CRF as a layer: logits and image in, log marginals out; one choice on each axis, composed."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility
-from crfnet.crf.filters import FILTERS, GaussianFilter, PermutohedralFilter
-from crfnet.crf.inference import Inference, MeanField
-from crfnet.crf.kernels import WEIGHTS, BilateralKernel, Kernel, SpatialKernel
-from crfnet.crf.normalization import NORMALIZATIONS, normalized
+from crfnet.crf.checks import check_features, check_input, check_mask, check_spacing
+from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility, PottsCompatibility
+from crfnet.crf.config import PRESETS, CRFConfig
+from crfnet.crf.energy import Trace, energy, free_energy, trace_of
+from crfnet.crf.features import Scene
+from crfnet.crf.filters import GaussianFilter
+from crfnet.crf.heap import kept_pages
+from crfnet.crf.inference import Inference
+from crfnet.crf.kernels import BilateralKernel, Kernel, SpatialKernel
+from crfnet.crf.normalization import normalized
+from crfnet.crf.pruning import Pruning
 from crfnet.errors import InputError
-from crfnet.shapes import Image, Logits, Marginals, Values
+from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Spacing, Values
 
 __all__ = ["PRESETS", "CRFConfig", "DenseCRF"]
 
-
-@dataclass(frozen=True)
-class CRFConfig:
-    """Everything that a dense CRF is built from; the section ``crf:`` of a configuration file.
-
-    The defaults are the preset ``deeplab``. Values do not carry over from one normalisation to another.
-
-    Attributes:
-        w1: weight of the bilateral kernel; 0 leaves the kernel out.
-        theta_alpha: its width over positions, in pixels (the DeepLab papers' sigma_alpha).
-        theta_beta: its width over colours, on the scale 0..255 (sigma_beta).
-        w2: weight of the spatial kernel; 0 leaves the kernel out.
-        theta_gamma: its width over positions, in pixels (sigma_gamma).
-        normalization: of each kernel matrix; see the README of this package for who uses which.
-        compatibility: a name of `COMPATIBILITIES`: fixed potts, or a learned matrix that starts as Potts.
-        weights: one number per kernel, one per kernel and class, or a matrix per kernel.
-        iterations: mean-field steps in evaluation mode.
-        train_iterations: mean-field steps in training mode.
-        damping: share of the old marginals that a step keeps, in [0, 1).
-        filter: a name of `FILTERS`, how the bilateral kernel is applied (permutohedral or exact); the spatial
-            one is always two 1-D convolutions.
-        rows: kernel rows sampled per image for the gradient of theta; filter ``permutohedral`` only.
-        learn_theta: whether gradients reach the widths.
-        learn_weights: whether gradients reach the weights.
-        learn_compatibility: whether gradients reach the compatibility matrix.
-
-    Raises:
-        InputError: a value is outside its range.
-    """
-
-    w1: float = 4.0
-    theta_alpha: float = 49.0
-    theta_beta: float = 5.0
-    w2: float = 3.0
-    theta_gamma: float = 3.0
-    normalization: Literal["after", "symmetric", "before", "none"] = "after"
-    compatibility: str = "potts"
-    weights: Literal["scalar", "per_class", "full"] = "scalar"
-    iterations: int = 10
-    train_iterations: int = 5
-    damping: float = 0.0
-    filter: str = "permutohedral"
-    rows: int = 1024
-    learn_theta: bool = True
-    learn_weights: bool = True
-    learn_compatibility: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("theta_alpha", "theta_beta", "theta_gamma"):
-            value = getattr(self, name)
-            self._require(name, math.isfinite(value) and value > 0, "> 0")
-        for name in ("w1", "w2"):
-            value = getattr(self, name)
-            signed = self.weights == "full"
-            self._require(
-                name, math.isfinite(value) and (value >= 0 or signed), ">= 0 (0 leaves the kernel out)"
-            )
-        for name, allowed in _CHOICES.items():
-            self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
-        for name in ("iterations", "train_iterations"):
-            self._require(name, getattr(self, name) >= 0, ">= 0")
-        self._require("damping", 0 <= self.damping < 1, "in [0, 1)")
-        self._require("rows", self.rows >= 1, ">= 1")
-
-    def _require(self, name: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            raise InputError(f"crf.{name} is {getattr(self, name)!r}, must be {allowed}")
-
-
-_CHOICES = {
-    "normalization": NORMALIZATIONS,
-    "compatibility": tuple(COMPATIBILITIES),
-    "weights": WEIGHTS,
-    "filter": tuple(FILTERS),
-}
-
-
-PRESETS: dict[str, CRFConfig] = {
-    # Chen et al., DeepLab v1 and v2: per-pixel normalisation of their 2011 code, Potts, w2 = theta_gamma = 3,
-    # 10 iterations. w1, theta_alpha, theta_beta are those of the public run script of DeepLab-LargeFOV.
-    "deeplab": CRFConfig(),
-    # Zheng et al. 2015 with the released model's widths and weights (torrvision/crfasrnn): matrices 5 I and
-    # 3 I, compatibility starting as Potts, 5 steps in training and 10 at test. The widths were not learned.
-    "crfasrnn": CRFConfig(
-        w1=5.0,
-        theta_alpha=160.0,
-        theta_beta=3.0,
-        w2=3.0,
-        theta_gamma=3.0,
-        compatibility="matrix",
-        weights="full",
-        learn_theta=False,
-    ),
-    # lucasb-eyer/pydensecrf: its default normalisation; widths, weights and steps are those of the
-    # demonstration program of Krahenbuhl & Koltun's 2013 code.
-    "pydensecrf": CRFConfig(
-        w1=10.0,
-        theta_alpha=80.0,
-        theta_beta=13.0,
-        w2=3.0,
-        theta_gamma=3.0,
-        normalization="symmetric",
-        iterations=5,
-    ),
-}
+_Linear = Callable[[Values], Values]
 
 
 class DenseCRF(nn.Module):
     """A CRF that connects every pixel of an image with every other, solved by mean field, differentiable.
 
-    Holds nothing but its parameters: any image size, any batch size, any device. Computes in float32 under
-    autocast and for half-precision input; float64 logits compute in float64.
+    Holds nothing but its parameters: any image size, any batch size, any device; grids of 1, 2 or 3 axes and
+    sets of points. Computes in float32 under autocast and for half-precision input; float64 logits compute
+    in float64.
 
     Krahenbuhl & Koltun 2011; as a layer, Zheng et al. 2015.
 
     Args:
-        num_classes: number of labels l, >= 2.
+        num_classes: number of labels l, >= 2. With 2, logits may have one channel: the logit of label 1.
         config: what to build.
         kernels: instead of the configuration's two kernels, any number of them, by name.
         compatibility: instead of the configuration's, a module.
-        inference: instead of the configuration's mean field.
+        inference: instead of the configuration's.
         filter: instead of the configuration's.
 
     Raises:
-        InputError: fewer than 2 classes.
+        InputError: fewer than 2 classes, or pruning with full weights or another compatibility than potts.
     """
 
     def __init__(
         self,
         num_classes: int,
-        config: CRFConfig = CRFConfig(),
+        config: CRFConfig = PRESETS["deeplab"],
         *,
         kernels: Mapping[str, Kernel] | None = None,
         compatibility: Compatibility | None = None,
@@ -166,10 +69,11 @@ class DenseCRF(nn.Module):
         self.compatibility = compatibility or COMPATIBILITIES[config.compatibility](
             num_classes, learnable=config.learn_compatibility
         )
-        self.inference: Inference = inference or MeanField(
-            config.iterations, config.train_iterations, config.damping
-        )
-        self.filter = filter or _filter(config)
+        self.inference: Inference = inference or config.build_inference()
+        self.filter = filter or config.build_filter()
+        full = any(kernel.weight.weights == "full" for kernel in self._kernels().values())
+        if config.prune > 0 and (full or not isinstance(self.compatibility, PottsCompatibility)):
+            raise InputError("DenseCRF: prune needs potts and weights that are not full")
 
     @classmethod
     def preset(cls, name: str, num_classes: int, **changes: Any) -> "DenseCRF":
@@ -178,57 +82,200 @@ class DenseCRF(nn.Module):
             raise InputError(f"DenseCRF.preset: name is {name!r}, must be one of {', '.join(PRESETS)}")
         return cls(num_classes, dataclasses.replace(PRESETS[name], **changes))
 
-    def forward(self, logits: Logits, image: Image, *, trace: list[Marginals] | None = None) -> Logits:
-        """Log marginals ``log Q`` after the mean-field steps of the module's mode (training or evaluation).
+    def forward(
+        self,
+        logits: GridLogits,
+        image: GridImage | None = None,
+        *,
+        mask: GridMask | None = None,
+        features: Mapping[str, Tensor] | None = None,
+        spacing: Spacing | None = None,
+        trace: list[Tensor] | None = None,
+    ) -> GridLogits:
+        """Log marginals ``log Q`` after the steps of the module's mode (training or evaluation).
+
+        With ``prune=eps`` in the configuration, gradients off and evaluation mode, labels whose probability
+        softmax(logits) is below eps at every pixel of the batch are not filtered. Messages attract, so such
+        a label stays below eps, and the messages that it is not given are at most ``w eps r`` for each
+        kernel, r the largest row sum of the normalised kernel: 1 for ``after``.
 
         Args:
-            logits: the network's scores at image size, finite; a per-pixel constant changes nothing.
-            image: 0..255, not normalised, of the same height and width as the logits; uint8 or float.
+            logits: the network's scores at image size, finite; a per-pixel constant changes nothing. (b, l,
+                h, w), or 1 or 3 axes instead of h, w; (b, l, n) without an image is a set of points.
+            image: 0..255, not normalised, of the same axes as the logits; uint8 or float, any number of
+                channels. None where no kernel looks at it.
+            mask: False for pixels that neither send nor receive messages (padding); they keep their unary,
+                and what image and features hold there does not matter as long as it is finite.
+            features: (b, d, n) or (b, d, h, w) for each `FeatureKernel` that names them.
+            spacing: distance between neighbours along each axis, slowest axis first, of all images (axes,)
+                or of each (b, axes); bandwidths over positions are then in these units. None for pixels.
             trace: a list to which the marginals of every step are appended, Q^0 = softmax(logits) first.
 
         Returns:
             Normalised log probabilities in nats, float32 (float64 for float64 logits): good for argmax and
-            for any loss that takes logits.
+            for any loss that takes logits. For one-channel logits the logit of label 1, log Q(1) - log Q(0).
 
         Raises:
             ValueError: shapes, dtypes or devices do not fit, values are not finite, the image is clearly not
-                0..255, or it asks for a gradient that the filter does not have.
+                0..255, a mask is empty, or the image asks for a gradient that the filter does not have.
         """
         solve = self._solve
         if torch.compiler.is_compiling():  # one graph break instead of one at every sort and search
             solve = torch.compiler.disable(solve)
-        return solve(logits, image, trace)
+        return solve(logits, image, mask, features, spacing, trace)
 
-    def _solve(self, logits: Logits, image: Image, trace: list[Marginals] | None) -> Logits:
-        check_input(logits, image, self.num_classes)
-        if image.requires_grad and torch.is_grad_enabled() and not self.filter.learns_features:
-            raise ValueError(
-                f"image requires a gradient, which {type(self.filter).__name__} does not have; "
-                "pass image.detach() or use the filter 'exact'"
-            )
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        steps: list[Values] | None = None if trace is None else []
-        with torch.autocast(logits.device.type, enabled=False):
-            unary = logits.to(dtype).flatten(2)
-            iterations = self.inference.train_iterations if self.training else self.inference.iterations
-            log_q = self.inference.run(unary, self._penalty(image.to(dtype), unary), iterations, steps)
+    def marginals(
+        self, logits: GridLogits, image: GridImage | None = None, **options: Any
+    ) -> Float[Tensor, "b l *grid"]:
+        """Probabilities Q, summing to 1 over labels (the one of label 1 for one-channel logits).
+
+        Arguments and errors as of `forward`.
+        """
+        log_q = self(logits, image, **options)
+        return log_q.sigmoid() if self._binary(logits) else log_q.exp()  # type: ignore[no-any-return]
+
+    def map(self, logits: GridLogits, image: GridImage | None = None, **options: Any) -> GridLabels:
+        """The label of highest marginal at every pixel; arguments and errors as of `forward`."""
+        log_q = self(logits, image, **options)
+        return (log_q[:, 0] > 0).long() if self._binary(logits) else log_q.argmax(1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def trace(
+        self,
+        logits: GridLogits,
+        image: GridImage | None = None,
+        *,
+        keep_marginals: bool = False,
+        **options: Any,
+    ) -> Trace:
+        """How the inference goes: free energy and largest change of every step. Arguments as of `forward`."""
+        steps: list[Tensor] = []
+        self(logits, image, trace=steps, **options)
+        scene, unary = self._read(logits, image, **options)
+        q = [step.flatten(2) for step in steps]
+        penalty = self._penalty(scene, unary, whole=True)
+        return trace_of(q, unary, penalty, scene.mask, keep_marginals=keep_marginals)
+
+    def free_energy(
+        self,
+        marginals: Float[Tensor, "b l *grid"],
+        logits: GridLogits,
+        image: GridImage | None = None,
+        **options: Any,
+    ) -> Float[Tensor, " b"]:
+        """``sum Q log Q - sum U Q + 1/2 sum Q . mu(K~ Q)`` of each image, in nats, up to log Z.
+
+        See `crfnet.crf.energy.free_energy`. Other arguments and errors as of `forward`.
+        """
+        scene, unary = self._read(logits, image, **options)
+        q = marginals.flatten(2).to(unary)
+        if self._binary(logits):
+            q = torch.cat([1 - q, q], dim=1)
+        return free_energy(q, unary, self._penalty(scene, unary, whole=True), scene.mask)
+
+    def energy(
+        self, labels: GridLabels, logits: GridLogits, image: GridImage | None = None, **options: Any
+    ) -> Float[Tensor, " b"]:
+        """Gibbs energy E(x) of a labelling, in nats; see `crfnet.crf.energy.energy`."""
+        scene, unary = self._read(logits, image, **options)
+        penalty = self._penalty(scene, unary, whole=True)
+        return energy(labels.flatten(1), unary, penalty, scene.mask)
+
+    def _solve(
+        self,
+        logits: Tensor,
+        image: Tensor | None,
+        mask: Tensor | None,
+        features: Mapping[str, Tensor] | None,
+        spacing: Tensor | None,
+        trace: list[Tensor] | None,
+    ) -> Tensor:
+        keep = nullcontext() if torch.is_grad_enabled() else kept_pages(logits.device)
+        with torch.autocast(logits.device.type, enabled=False), keep:
+            scene, unary = self._read(logits, image, mask=mask, features=features, spacing=spacing)
+            steps: list[Values] | None = None if trace is None else []
+            log_q = self._infer(scene, unary, steps)
+        if mask is not None:
+            log_q = torch.where(mask.flatten(1).unsqueeze(1), log_q, unary.log_softmax(1))
         if trace is not None and steps is not None:
-            trace.extend(q.reshape(logits.shape) for q in steps)
+            trace.extend(q.reshape(len(q), -1, *logits.shape[2:]) for q in steps)
+        if self._binary(logits):
+            log_q = log_q[:, 1:] - log_q[:, :1]
         return log_q.reshape(logits.shape)
 
-    def marginals(self, logits: Logits, image: Image) -> Marginals:
-        """Probabilities Q, summing to 1 over labels; arguments and errors as of `forward`."""
-        return self(logits, image).exp()  # type: ignore[no-any-return]
+    def _infer(self, scene: Scene, unary: Values, steps: list[Values] | None) -> Values:
+        iterations = self.inference.train_iterations if self.training else self.inference.iterations
+        if self.config.prune > 0 and not self.training and not torch.is_grad_enabled():
+            pruning = Pruning.below(self.config.prune, unary, scene.mask)
+            if len(pruning.dropped) > 0:
+                penalty = self._penalty(scene, unary, labels=pruning.kept)
+                few: list[Values] | None = None if steps is None else []
+                log_q = self.inference.run(pruning.reduce(unary), penalty, iterations, few)
+                if steps is not None and few is not None:
+                    steps.extend(pruning.expand(q.log(), unary).exp() for q in few)
+                return pruning.expand(log_q, unary)
+        return self.inference.run(unary, self._penalty(scene, unary), iterations, steps)
+
+    def _read(
+        self,
+        logits: Tensor,
+        image: Tensor | None,
+        mask: Tensor | None = None,
+        features: Mapping[str, Tensor] | None = None,
+        spacing: Tensor | None = None,
+    ) -> tuple[Scene, Values]:
+        """What came, checked: the scene, and the unary (b, l, n) in the precision to compute in."""
+        check_input(logits, image, self.num_classes)
+        features = features or {}
+        check_features(features, logits)
+        if mask is not None:
+            check_mask(mask, logits)
+        if spacing is not None:
+            check_spacing(spacing, logits)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        unary = self.config.unary_weight * logits.to(dtype).flatten(2)
+        if self._binary(logits):
+            unary = torch.cat([torch.zeros_like(unary), unary], dim=1)
+        points = image is None and logits.ndim == 3
+        scene = Scene(
+            image=None if image is None else image.to(dtype),
+            grid=None if points else tuple(logits.shape[2:]),
+            features={name: given.to(dtype).flatten(2) for name, given in features.items()},
+            mask=None if mask is None else mask.flatten(1),
+            spacing=None if spacing is None else spacing.to(logits.device, dtype),
+        )
+        return scene, unary
+
+    def _filter_of(self, scene: Scene) -> GaussianFilter:
+        """The filter, or the one that it names for features that are learned one by one."""
+        given = {"image": scene.image, **scene.features}
+        learned = [name for name, x in given.items() if x is not None and x.requires_grad]
+        if not learned or not torch.is_grad_enabled():
+            return self.filter
+        filter = self.filter.for_learned_features()
+        if filter is None:
+            raise ValueError(
+                f"{learned[0]} requires a gradient, which {type(self.filter).__name__} does not have; "
+                f"pass {learned[0]}.detach() or use the filter 'exact'"
+            )
+        return filter
+
+    def _binary(self, logits: Tensor) -> bool:
+        return self.num_classes == 2 and logits.shape[1] == 1
 
     def parameters_by_name(self) -> dict[str, float | Tensor]:
         """Current values under the configuration's names and in its units (w1, theta_alpha, ...), for logs.
 
         Numbers as float; per-class and full weights and the penalty matrix mu as detached CPU tensors.
+        A name that the configuration lacks, or that is taken, comes as ``kernel.name``.
         """
+        fields = {field.name for field in dataclasses.fields(CRFConfig)}
         named: dict[str, Tensor] = {}
-        for kernel in self._kernels():
-            named.update(kernel.parameters_by_name())
-        named.update(self.compatibility.named_parameters())
+        for name, kernel in self._kernels().items():
+            for key, value in kernel.parameters_by_name().items():
+                named[key if key in fields - named.keys() else f"{name}.{key}"] = value
+        if any(True for _ in self.compatibility.parameters()):
+            named["mu"] = self.compatibility.matrix()
         return {
             name: value.item() if value.ndim == 0 else value.detach().cpu() for name, value in named.items()
         }
@@ -247,74 +294,46 @@ class DenseCRF(nn.Module):
         }
         return dataclasses.replace(self.config, **current)  # type: ignore[arg-type]
 
-    def _kernels(self) -> list[Kernel]:
-        return list(self.kernels.values())  # type: ignore[arg-type]
+    def _kernels(self) -> dict[str, Kernel]:
+        return dict(self.kernels.items())  # type: ignore[arg-type]
 
-    def _penalty(self, image: Image, unary: Values) -> Callable[[Values], Values]:
-        """``Q -> mu sum_m W_m K~_m Q`` for these images; the operators are built once, here."""
-        terms = [
-            (kernel, normalized(kernel.operator(image, self.filter), unary, self.config.normalization))
-            for kernel in self._kernels()
-        ]
+    def _penalty(
+        self, scene: Scene, unary: Values, *, labels: Tensor | None = None, whole: bool = False
+    ) -> _Linear:
+        """``Q -> mu sum_m W_m K~_m Q`` for these images; the operators are built once, here.
+
+        Args:
+            scene: the images.
+            unary: whose batch, pixels and precision Q will have.
+            labels: the only ones to filter; Q then holds these and one more, which gets no message.
+            whole: with the constant per pixel that does not matter to the marginals.
+        """
+        terms = [self._term(kernel, scene, unary, labels) for kernel in self._kernels().values()]
+        compatibility = self.compatibility.penalty if whole else self.compatibility
 
         def penalty(q: Values) -> Values:
-            weighted = [kernel.weigh(pass_messages(q)) for kernel, pass_messages in terms]
-            messages = reduce(torch.add, weighted) if weighted else torch.zeros_like(q)
-            return self.compatibility(messages)  # type: ignore[no-any-return]
+            if not terms:
+                return torch.zeros_like(q)
+            if labels is None:
+                return compatibility(reduce(_plus, (term(q) for term in terms)))
+            messages = reduce(_plus, (term(q[:, :-1]) for term in terms))
+            return torch.nn.functional.pad(compatibility(messages), (0, 0, 0, 1))
 
         return penalty
 
-
-def check_input(logits: Tensor, image: Tensor, num_classes: int) -> None:
-    """Refuse what cannot be meant, in one pass over each tensor (minimum and maximum).
-
-    Args:
-        logits: should be floating point (b, num_classes, h, w), finite.
-        image: should be (b, c, h, w) on the scale 0..255, on the same device.
-        num_classes: number of labels.
-
-    Raises:
-        ValueError: names the argument, what came and what is allowed.
-    """
-    if logits.ndim != 4 or logits.shape[1] != num_classes or logits.numel() == 0:
-        raise ValueError(f"logits: shape {tuple(logits.shape)}, must be (b, {num_classes}, h, w), not empty")
-    if not logits.is_floating_point():
-        raise ValueError(f"logits: {logits.dtype}, must be floating point")
-    b, _, h, w = logits.shape
-    if image.ndim != 4 or image.shape[1] == 0 or (image.shape[0], *image.shape[2:]) != (b, h, w):
-        raise ValueError(
-            f"image: shape {tuple(image.shape)}, must be ({b}, channels, {h}, {w}) as of the logits"
-        )
-    if image.device != logits.device:
-        raise ValueError(f"image: on {image.device}, must be where the logits are, {logits.device}")
-    if not all(math.isfinite(bound) for bound in _range(logits)):
-        raise ValueError("logits: contain NaN or infinity, must be finite")
-    check_image_range(image)
+    def _term(self, kernel: Kernel, scene: Scene, unary: Values, labels: Tensor | None) -> _Linear:
+        """``Q -> W K~ Q`` of one kernel."""
+        operator = kernel.operator(scene, self._filter_of(scene))
+        weight = kernel.weight.of(labels).to(unary.dtype)
+        if weight.ndim == 0:
+            return normalized(operator, unary, self.config.normalization, weight)
+        messages = normalized(operator, unary, self.config.normalization)
+        return lambda q: kernel.weight.weigh(messages(q), weight)
 
 
-def check_image_range(image: Tensor) -> None:
-    """Refuse an image that is clearly not on the scale 0..255: of 0..1, normalised, or not finite.
-
-    Raises:
-        ValueError: names the values that came and what is allowed.
-    """
-    if image.dtype == torch.uint8:
-        return
-    low, high = _range(image)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("image: contains NaN or infinity, must be finite")
-    unit_range = image.is_floating_point() and -1 <= low <= high <= 1 and (low, high) != (0, 0)
-    if unit_range or low < -1 or high > 256:
-        raise ValueError(
-            f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalised "
-            "(multiply a 0..1 image by 255)"
-        )
-
-
-def _range(x: Tensor) -> tuple[float, float]:
-    """Smallest and largest value; NaN anywhere makes both NaN."""
-    low, high = x.detach().aminmax()
-    return float(low), float(high)
+def _plus(x: Tensor, y: Tensor) -> Tensor:
+    """The sum; in place where no gradient is recorded, since fresh memory costs more than it does."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 def _kernels(num_classes: int, config: CRFConfig) -> dict[str, Kernel]:
@@ -339,12 +358,6 @@ def _kernels(num_classes: int, config: CRFConfig) -> dict[str, Kernel]:
             learn_theta=config.learn_theta,
         )
     return kernels
-
-
-def _filter(config: CRFConfig) -> GaussianFilter:
-    if config.filter == "permutohedral":
-        return PermutohedralFilter(rows=config.rows)
-    return FILTERS[config.filter]()
 
 
 def _one_number(value: float | Tensor) -> float:

@@ -51,7 +51,7 @@ def sweep_w1(
     unary = logits.float().flatten(2)
     operator = PermutohedralFilter().operator(bilateral_features(image.float(), theta_alpha, theta_beta))
     bilateral = normalized(operator, unary, config.normalization)
-    spatial = normalized(SeparableGaussian(height, width, config.theta_gamma), unary, config.normalization)
+    spatial = normalized(SeparableGaussian((height, width), config.theta_gamma), unary, config.normalization)
     field = MeanField(config.iterations)
     turns = torch.tensor(w1).split(max(1, _LARGEST_STACK // unary.numel()))
     log_q = [

@@ -1,11 +1,14 @@
-"""Times post-hoc mean field part by part, and beside pydensecrf where that can be imported.
+"""Times post-hoc mean field, part by part and as a whole, beside pydensecrf where that can be imported.
 
-    python experiments/bench/posthoc.py [--image FILE] [--classes 21] [--iterations 10] [--threads 2]
+    python experiments/bench/posthoc.py [--images FILE ...] [--theta 67/3 50/5 80/13] [--threads 2]
 
-Medians over repeats; ours and pydensecrf's runs alternate, so that a busy machine slows both. Processor time
-is printed beside the time on the clock: on a busy machine only the former says something, and with
-``--threads 1`` it compares like with like (pydensecrf is single-threaded). Both solve the same problem
-(normalised "after", Potts) on the same unary.
+Every run of ours alternates with one of pydensecrf's on the same scores (normalised "after", Potts, w2 = 3,
+theta_gamma = 3), lattices built anew, so that a busy machine slows both; ratios are medians over repeats.
+Processor time is printed beside the time on the clock: pydensecrf is single-threaded.
+
+Two kinds of scores: *even* ones, in which every label is likely somewhere, and *sure* ones, as a confident
+network gives them: the labels of a mask (FILE_labels.png beside FILE.png; else regions of the even scores),
+blurred and noisy. Only in the latter can labels be pruned.
 """
 
 import argparse
@@ -26,43 +29,56 @@ from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import SeparableGaussian
 from crfnet.crf.filters.lattice import build_lattice
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.crf.pruning import Pruning
 
 try:
     import pydensecrf.densecrf as dcrf
 except ImportError:
     dcrf = None
 
+PRUNE = 1e-4
+
 
 def main() -> None:
-    arguments = parse()
-    torch.set_num_threads(arguments.threads)
+    options = parse()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    image = load(arguments.image) if arguments.image else photo_like(375, 500)
-    config = CRFConfig(
-        w1=arguments.w1,
-        theta_alpha=arguments.theta_alpha,
-        theta_beta=arguments.theta_beta,
-        iterations=arguments.iterations,
+    header(options)
+    images = [(path.stem, path) for path in options.images] or [("made-up", None)]
+    thetas = [tuple(map(float, theta.split("/"))) for theta in options.theta]
+    print(
+        "| image | theta | scores | labels kept | crfnet ms | pruned ms | pydensecrf ms "
+        "| times faster | pruned | equal labels | pruned |"
     )
-    logits = unary_like(image, arguments.classes)
-    header(arguments, image)
+    print("| --- |" * 1 + " --- |" * 10)
     with torch.inference_mode():
-        parts(image, logits, config, arguments.repeats)
-        total(image, logits, config, arguments.repeats)
+        for name, path in images:
+            image = load(path) if path else photo_like(375, 500)
+            for alpha, beta in thetas:
+                config = CRFConfig(
+                    w1=options.w1, theta_alpha=alpha, theta_beta=beta, iterations=options.iterations
+                )
+                for kind in ("even", "sure"):
+                    logits = scores(image, path, options.classes, kind)
+                    row = compare(image, logits, config, options.repeats)
+                    print(f"| {name} | {alpha:g}/{beta:g} | {kind} | " + " | ".join(row) + " |", flush=True)
+        for alpha, beta in thetas:
+            print(f"\nwhere the time goes, {images[-1][0]}, {alpha:g}/{beta:g}")
+            config = CRFConfig(w1=options.w1, theta_alpha=alpha, theta_beta=beta)
+            parts(image, scores(image, None, options.classes, "even"), config, options.repeats)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--image", type=Path, help="any picture; default: a made-up one of 500x375")
+    parser.add_argument("--images", type=Path, nargs="*", default=[], help="pictures; default: a made-up one")
+    parser.add_argument("--theta", nargs="+", default=["67/3", "50/5", "80/13"], metavar="ALPHA/BETA")
     parser.add_argument("--classes", type=int, default=21)
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--w1", type=float, default=4.0)
-    parser.add_argument("--theta-alpha", type=float, default=67.0)
-    parser.add_argument("--theta-beta", type=float, default=3.0)
     return parser.parse_args()
 
 
@@ -87,16 +103,27 @@ def photo_like(height: int, width: int) -> Tensor:
     return (120 + noise(2, 25.0) + regions + texture).clamp(0, 255).to(torch.uint8)
 
 
-def unary_like(image: Tensor, classes: int) -> Tensor:
-    """Scores of a made-up network at stride 8: smooth, blurred over edges, sure of itself in places."""
+def scores(image: Tensor, path: Path | None, classes: int, kind: str) -> Tensor:
+    """Scores of a made-up network at stride 8, upsampled; see the top of this file."""
     height, width = image.shape[-2:]
     generator = torch.Generator().manual_seed(1)
     stride_8 = torch.randn(1, classes, -(-height // 8), -(-width // 8), generator=generator)
     smooth = F.avg_pool2d(stride_8, 9, stride=1, padding=4) * 25
-    return F.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)
+    even = F.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)
+    if kind == "even":
+        return even
+    mask = None if path is None else path.with_name(f"{path.stem}_labels.png")
+    if mask is not None and mask.exists():
+        with Image.open(mask) as file:
+            labels = torch.from_numpy(np.array(file)).long() % classes
+    else:
+        labels = even[0, :4].argmax(0)
+    sure = F.one_hot(labels, classes).permute(2, 0, 1).unsqueeze(0).float()
+    blurred = F.avg_pool2d(sure, 25, stride=1, padding=12, count_include_pad=False)
+    return 30 * blurred + 0.2 * even
 
 
-def header(arguments: argparse.Namespace, image: Tensor) -> None:
+def header(options: argparse.Namespace) -> None:
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -104,12 +131,11 @@ def header(arguments: argparse.Namespace, image: Tensor) -> None:
             line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
         ]
         model = names[0] if names else model
-    height, width = image.shape[-2:]
-    print(f"machine    {model}, {arguments.threads} threads")
+    print(f"machine    {model}, {options.threads} threads")
     print(f"versions   python {platform.python_version()}, torch {torch.__version__}")
-    print(f"problem    {width}x{height}, {arguments.classes} classes, {arguments.iterations} iterations")
-    widths = f"{arguments.theta_alpha:g}/{arguments.theta_beta:g}"
-    print(f"           {widths} and spatial 3; {arguments.repeats} repeats")
+    print(f"problem    {options.classes} classes, {options.iterations} iterations, {options.repeats} repeats")
+    if dcrf is None:
+        print("pydensecrf cannot be imported: our side only")
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -119,60 +145,44 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return 1000 * (time.perf_counter() - clock), 1000 * (time.process_time() - processor)
 
 
-def report(name: str, times: list[tuple[float, float]]) -> None:
-    clock, processor = (statistics.median(column) for column in zip(*times, strict=True))
-    print(f"  {name:24s}{clock:9.2f} ms{processor:12.2f} ms")
-
-
-def parts(image: Tensor, logits: Tensor, config: CRFConfig, repeats: int) -> None:
-    height, width = image.shape[-2:]
-    features = bilateral_features(image, config.theta_alpha, config.theta_beta)
-    lattice = build_lattice(features)
-    unary = logits.flatten(2).mT.contiguous()  # labels last in memory, as in the mean-field loop
-    q = unary.softmax(2).mT
-    table = q[0].T
-    corners = lattice.splat(table)
-    spatial = SeparableGaussian(height, width, config.theta_gamma)
-    once = {
-        "features": partial(bilateral_features, image, config.theta_alpha, config.theta_beta),
-        "lattice build": partial(build_lattice, features),
+def compare(image: Tensor, logits: Tensor, config: CRFConfig, repeats: int) -> list[str]:
+    """One row: whole inferences, everything included."""
+    classes = logits.shape[1]
+    pruned = CRFConfig(**{**vars(config), "prune": PRUNE})
+    runs: dict[str, Callable[[], np.ndarray]] = {
+        name: partial(by_crfnet, DenseCRF(classes, one).eval(), image, logits)
+        for name, one in (("crfnet", config), ("pruned", pruned))
     }
-    each = {
-        "splat": partial(lattice.splat, table),
-        f"blur, {len(lattice.blurs)} axes": lambda: [blur(corners) for blur in lattice.blurs],
-        "slice": partial(lattice.slice, corners),
-        "spatial": partial(spatial, q),
-        "softmax and update": lambda: (unary - (-4 * q.mT - 3 * q.mT)).softmax(2),
-    }
-    print(f"lattice    {lattice.corners} corners, {lattice.corners / features.shape[2]:.2f} per pixel")
-    for title, table_of_parts in (("once", once), ("each iteration", each)):
-        print(f"{title + ':':29s} clock      processor")
-        for name, work in table_of_parts.items():
-            work()
-            report(name, [timed(work) for _ in range(repeats)])
-
-
-def total(image: Tensor, logits: Tensor, config: CRFConfig, repeats: int) -> None:
-    crf = DenseCRF(logits.shape[1], config).eval()
-    runs: dict[str, Callable[[], np.ndarray]] = {"crfnet": lambda: crf(logits, image)[0].argmax(0).numpy()}
     if dcrf is not None:
         runs["pydensecrf"] = partial(by_pydensecrf, image, logits, config)
     labels = {name: run() for name, run in runs.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            times[name].append(timed(run))
-    print("total, everything included:")
-    for name, taken in times.items():
-        report(name, taken)
-    if dcrf is None:
-        print("  pydensecrf cannot be imported: no ratio")
-        return
-    pairs = zip(times["crfnet"], times["pydensecrf"], strict=True)
-    ratios = [(ours[0] / theirs[0], ours[1] / theirs[1]) for ours, theirs in pairs]
-    clock, processor = (statistics.median(column) for column in zip(*ratios, strict=True))
-    print(f"  {'crfnet / pydensecrf':24s}{clock:9.3f}   {processor:12.3f}")
-    print(f"  equal labels {(labels['crfnet'] == labels['pydensecrf']).mean():.4%}")
+            times[name].append(timed(run)[0])
+    middle = {name: f"{statistics.median(taken):.0f}" for name, taken in times.items()}
+    kept = len(Pruning.below(PRUNE, logits.flatten(2), None).kept)
+    faster = {
+        name: f"{statistics.median(b / a for a, b in zip(times[name], times['pydensecrf'], strict=True)):.2f}"
+        if dcrf
+        else "-"
+        for name in ("crfnet", "pruned")
+    }
+    return [
+        f"{kept} of {classes}",
+        middle["crfnet"],
+        middle["pruned"],
+        middle.get("pydensecrf", "-"),
+        faster["crfnet"],
+        faster["pruned"],
+        f"{(labels['crfnet'] == labels['pydensecrf']).mean():.2%}" if dcrf else "-",
+        f"{(labels['crfnet'] == labels['pruned']).mean():.3%}",
+    ]
+
+
+def by_crfnet(crf: DenseCRF, image: Tensor, logits: Tensor) -> np.ndarray:
+    labels: np.ndarray = crf.map(logits, image)[0].numpy()
+    return labels
 
 
 def by_pydensecrf(image: Tensor, logits: Tensor, config: CRFConfig) -> np.ndarray:
@@ -185,6 +195,33 @@ def by_pydensecrf(image: Tensor, logits: Tensor, config: CRFConfig) -> np.ndarra
     crf.addPairwiseBilateral(config.theta_alpha, config.theta_beta, pixels, config.w1, normalization=after)
     marginals = np.array(crf.inference(config.iterations))
     return marginals.argmax(0).reshape(height, width)
+
+
+def parts(image: Tensor, logits: Tensor, config: CRFConfig, repeats: int) -> None:
+    height, width = image.shape[-2:]
+    features = bilateral_features(image, config.theta_alpha, config.theta_beta)
+    lattice = build_lattice(features)
+    unary = logits.flatten(2).mT.contiguous()  # labels last in memory, as in the mean-field loop
+    q = unary.softmax(2).mT
+    table = q[0].T
+    corners = lattice.splat(table)
+    spatial = SeparableGaussian((height, width), config.theta_gamma)
+    work = {
+        "lattice build, once": partial(build_lattice, features),
+        "splat": partial(lattice.splat, table),
+        f"blur, {len(lattice.blurs)} axes": lambda: [len(blur(corners)) for blur in lattice.blurs],
+        "slice": partial(lattice.slice, corners),
+        "spatial": partial(spatial, q),
+        "copy of Q, for scale": unary.clone,
+        "softmax": lambda: unary.softmax(2),
+    }
+    print(f"  {lattice.corners} corners, {lattice.corners / features.shape[2]:.2f} per pixel")
+    for name, one in work.items():
+        one()
+        clock, processor = (
+            statistics.median(x) for x in zip(*(timed(one) for _ in range(repeats)), strict=True)
+        )
+        print(f"  {name:22s}{clock:9.2f} ms{processor:12.2f} ms of processor time")
 
 
 if __name__ == "__main__":

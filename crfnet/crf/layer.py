@@ -233,7 +233,9 @@ class DenseCRF(nn.Module):
         if spacing is not None:
             check_spacing(spacing, logits)
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        unary = self.config.unary_weight * logits.to(dtype).flatten(2)
+        unary = logits.to(dtype).flatten(2)
+        if self.config.unary_weight != 1:
+            unary = unary * self.config.unary_weight
         if self._binary(logits):
             unary = torch.cat([torch.zeros_like(unary), unary], dim=1)
         points = image is None and logits.ndim == 3

@@ -48,7 +48,7 @@ def problem(batch, dimensions, pixels, labels=3, dtype=F64, spread=1.0):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("dimensions", range(1, 9))
+@pytest.mark.parametrize("dimensions", [*range(1, 9), 12, 16])
 def test_forward_and_adjoint(name, dimensions, dtype):
     features, values = problem(2, dimensions, 23, dtype=dtype)
     values.requires_grad_()

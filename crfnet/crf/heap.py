@@ -42,11 +42,10 @@ def _glibc() -> bool:
 
 
 def _count(change: int) -> None:
-    """The first user in sets the thresholds, the last one out sets them back; threads share them."""
+    """Thresholds are up while anybody is inside; threads share them."""
     global _users  # noqa: PLW0603 - the thresholds are the process's
     with _lock:
         _users += change
-        if _users == (1 if change > 0 else 0):
-            libc = ctypes.CDLL(None)
-            libc.mallopt(_MMAP_THRESHOLD, 1 << 30 if _users else 32 << 20)
-            libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1 if _users else 256 << 20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 30 if _users else 32 << 20)
+        libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1 if _users else 256 << 20)

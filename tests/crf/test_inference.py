@@ -561,6 +561,7 @@ def test_softmax_in_the_memory_of_another_table(labels, dtype):
 def test_nothing_that_was_given_is_overwritten():
     """Without gradients the steps reuse memory, but neither the logits' nor an earlier answer's."""
     unary, kernel = _problem()
+    unary = unary.mT.contiguous().mT  # as the steps want it: they need not copy it
     before = unary.clone()
     with torch.no_grad():
         first = MeanField().run(unary, _penalty(kernel, 2.5), 4)

@@ -69,6 +69,15 @@ def test_answers_with_and_without_pruning(mask):
     assert_close(pruned[:, 1] - pruned[:, 4], logits[:, 1] - logits[:, 4], "layer", F64)
 
 
+def test_what_lies_outside_the_mask_keeps_no_label():
+    unary = torch.randn(1, LABELS, 10)
+    unary[:, 1] -= 20
+    unary[:, 1, 7:] += 40
+    mask = torch.arange(10).unsqueeze(0) < 7
+    assert Pruning.below(1e-2, unary, mask).dropped.tolist() == [1]
+    assert Pruning.below(1e-2, unary, None).dropped.tolist() == []
+
+
 @torch.no_grad()
 def test_dropped_labels_stay_below_the_threshold():
     logits, image = scores(0, 2)

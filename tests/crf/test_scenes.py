@@ -86,6 +86,19 @@ def test_gradients_with_a_mask_equal_those_without_padding(filter):
         assert (plain != 0).all()
 
 
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_float32_gradients_with_a_mask_are_finite(normalization):
+    """Row sums far outside are 0 and no divisors: the gradient of their reciprocals overflows."""
+    layer = DenseCRF(
+        LABELS, CRFConfig(**{**SMALL, "normalization": normalization, "filter": "exact"})
+    ).train()
+    logits, image = (x.float() for x in on_grid(2, 20))
+    mask = torch.ones(2, 2, 20, dtype=torch.bool)
+    mask[:, :, 3:] = False
+    layer(logits, image, mask=mask)[:, 0].square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
 def test_energies_with_a_mask_equal_those_without_padding():
     layer = crf(filter="exact")
     logits, image = on_grid(4, 5)

@@ -27,6 +27,7 @@ from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Spacing, 
 __all__ = ["PRESETS", "CRFConfig", "DenseCRF"]
 
 _Linear = Callable[[Values], Values]
+_FIELDS = {field.name for field in dataclasses.fields(CRFConfig)}
 
 
 class DenseCRF(nn.Module):
@@ -271,12 +272,11 @@ class DenseCRF(nn.Module):
         Numbers as float; per-class and full weights and the penalty matrix mu as detached CPU tensors.
         A name that the configuration lacks, or that is taken, comes as ``kernel.name``.
         """
-        fields = {field.name for field in dataclasses.fields(CRFConfig)}
         named: dict[str, Tensor] = {}
         for name, kernel in self._kernels().items():
             for key, value in kernel.parameters_by_name().items():
-                named[key if key in fields - named.keys() else f"{name}.{key}"] = value
-        if any(True for _ in self.compatibility.parameters()):
+                named[key if key in _FIELDS - named.keys() else f"{name}.{key}"] = value
+        if list(self.compatibility.parameters()):
             named["mu"] = self.compatibility.matrix()
         return {
             name: value.item() if value.ndim == 0 else value.detach().cpu() for name, value in named.items()
@@ -288,11 +288,10 @@ class DenseCRF(nn.Module):
         A configuration holds one number per weight: the mean of per-class weights, the mean of the diagonal
         of full ones. Those, and a learned compatibility matrix, are kept whole only by ``state_dict``.
         """
-        fields = {field.name for field in dataclasses.fields(CRFConfig)}
         current = {
             name: float(f"{_one_number(value):.6g}")
             for name, value in self.parameters_by_name().items()
-            if name in fields
+            if name in _FIELDS
         }
         return dataclasses.replace(self.config, **current)  # type: ignore[arg-type]
 

@@ -16,14 +16,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from posthoc import load
 from torch import Tensor
 
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.crf.filters import ExactFilter, GaussianFilter, LocalFilter, PermutohedralFilter, filter_error
+from crfnet.crf.filters.error import smooth_logits
 
 BANDWIDTHS = ((67.0, 3.0), (50.0, 5.0), (80.0, 13.0))
 ORACLE = ExactFilter(eps=1e-6)
@@ -66,18 +66,10 @@ def main() -> None:
 
 
 def centre(path: Path, crop: tuple[int, int] | None) -> Tensor:
-    photo = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).unsqueeze(0).float()
+    photo = load(path).float()
     rows, columns = crop or photo.shape[2:]
     top, left = max(0, photo.shape[2] - rows) // 2, max(0, photo.shape[3] - columns) // 2
     return photo[:, :, top : top + rows, left : left + columns]
-
-
-def smooth_logits(image: Tensor, labels: int) -> Tensor:
-    """Logits as a network of stride 8 gives them: noise on a coarse grid, upsampled; the same each time."""
-    size = (image.shape[2], image.shape[3])
-    generator = torch.Generator().manual_seed(0)
-    coarse = 3 * torch.randn(1, labels, *(-(-side // 8) for side in size), generator=generator)
-    return F.interpolate(coarse, size, mode="bilinear", align_corners=False)
 
 
 def values(problem: str, image: Tensor, logits: Tensor, alpha: float, beta: float) -> None:

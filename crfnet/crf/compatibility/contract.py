@@ -32,13 +32,13 @@ class Compatibility(nn.Module, ABC):
         super().__init__()
         self.num_classes = num_classes
 
-    @abstractmethod
     def forward(self, messages: Values) -> Values:
         """The penalty ``mu @ messages``, in nats: what inference subtracts from the logits.
 
         A per-pixel constant (the same for all labels) may be left out: the softmax does not see it. Without
         gradients the result may take the memory of ``messages``.
         """
+        return self.penalty(messages)
 
     @abstractmethod
     def matrix(self) -> Float[Tensor, "l l"]:

@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crfnet.crf.compatibility.contract import Compatibility, Initial, initial_value
-from crfnet.shapes import Values
 
 __all__ = ["MatrixCompatibility"]
 
@@ -32,10 +31,6 @@ class MatrixCompatibility(Compatibility):
         super().__init__(num_classes, learnable=learnable)
         mu = 1 - torch.eye(num_classes) if initial is None else initial
         self.mu = nn.Parameter(initial_value(self, mu, (num_classes, num_classes)), requires_grad=learnable)
-
-    def forward(self, messages: Values) -> Values:
-        """``mu @ messages``; see `Compatibility.forward`."""
-        return self.mu.to(messages.dtype) @ messages
 
     def matrix(self) -> Float[Tensor, "l l"]:
         """The parameter mu."""

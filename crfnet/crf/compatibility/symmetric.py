@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crfnet.crf.compatibility.contract import Compatibility, Initial, initial_value
-from crfnet.shapes import Values
 
 __all__ = ["SymmetricCompatibility"]
 
@@ -31,10 +30,6 @@ class SymmetricCompatibility(Compatibility):
         self.free = nn.Parameter(
             initial_value(self, free, (num_classes, num_classes)), requires_grad=learnable
         )
-
-    def forward(self, messages: Values) -> Values:
-        """``mu @ messages``; see `Compatibility.forward`."""
-        return self.matrix().to(messages.dtype) @ messages
 
     def matrix(self) -> Float[Tensor, "l l"]:
         """``(A + A^T) / 2``."""

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.exact import ExactFilter
-from crfnet.shapes import Image, Marginals, Values
+from crfnet.shapes import Image, Logits, Values
 
-__all__ = ["FilterError", "filter_error"]
+__all__ = ["FilterError", "filter_error", "smooth_logits"]
 
 _ORACLE = ExactFilter(eps=1e-6)
 _NAMES = ("after", "symmetric", "before")
@@ -90,7 +90,7 @@ def filter_error(
         raise ValueError(f"labels is {labels}; it has to be >= 1")
     batch, _, height, width = image.shape
     if marginals is None:
-        marginals = _smooth_marginals(image, labels, seed)
+        marginals = smooth_logits(image, labels, seed).softmax(1)
     if marginals.ndim != 4 or (batch, height, width) != (marginals.shape[0], *marginals.shape[2:]):
         raise ValueError(
             f"marginals: shape {tuple(marginals.shape)}, must be ({batch}, labels, {height}, {width})"
@@ -123,8 +123,9 @@ def _relative_l2(actual: Tensor, expected: Tensor) -> float:
     return float((actual - expected).double().norm() / expected.double().norm().clamp_min(1e-300))
 
 
-def _smooth_marginals(image: Image, labels: int, seed: int) -> Marginals:
+def smooth_logits(image: Image, labels: int, seed: int = 0) -> Logits:
+    """Logits as a network of stride 8 might give them: noise on a coarse grid, upsampled; seeded."""
     size = (image.shape[2], image.shape[3])
     generator = torch.Generator().manual_seed(seed)
     coarse = 3 * torch.randn(len(image), labels, *(-(-side // 8) for side in size), generator=generator)
-    return F.interpolate(coarse, size, mode="bilinear", align_corners=False).softmax(1).to(image.device)
+    return F.interpolate(coarse, size, mode="bilinear", align_corners=False).to(image.device)

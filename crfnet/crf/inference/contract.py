@@ -22,7 +22,6 @@ class Inference(ABC):
     tolerance: float = 0.0  #: without gradients, stop once no marginal changes by more; 0 never stops
     recompute: bool = False  #: with gradients, compute every step again in the backward pass
 
-    @abstractmethod
     def run(
         self,
         unary: Values,
@@ -30,7 +29,7 @@ class Inference(ABC):
         iterations: int,
         trace: list[Values] | None = None,
     ) -> Values:
-        """Log marginals after ``iterations`` steps.
+        """Log marginals after ``iterations`` steps from ``softmax(unary)``.
 
         Computes in float32 whatever autocast says and whatever lower precision comes in; float64 stays
         float64. The leading axis may be anything that ``penalty`` keeps: images, or many settings for one.
@@ -53,6 +52,20 @@ class Inference(ABC):
             trace: a list to which the marginals Q^0 ... Q^t are appended; t, the number of steps done, is
                 ``iterations`` unless they stopped early.
         """
+        with torch.autocast(unary.device.type, enabled=False):
+            # The labels of a pixel lie side by side in memory: softmax and lattice run faster so.
+            unary = unary.to(torch.promote_types(unary.dtype, torch.float32)).mT.contiguous().mT
+            return self._steps(unary, penalty, iterations, trace)
+
+    @abstractmethod
+    def _steps(
+        self,
+        unary: Values,
+        penalty: Callable[[Values], Values],
+        iterations: int,
+        trace: list[Values] | None,
+    ) -> Values:
+        """`run` on logits of at least float32 whose memory is (b, n, l), without autocast."""
 
     def _check(self) -> None:
         """Refuse fields that every scheme has and that are outside their ranges."""

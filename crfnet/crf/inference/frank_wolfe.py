@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crfnet.crf.inference.contract import Inference
+from crfnet.crf.inference.softmax import log_softmax
 from crfnet.crf.inference.sparsemax import sparsemax
 from crfnet.shapes import Values
 
@@ -76,36 +77,29 @@ class FrankWolfe(Inference):
         self._require("alpha", 0 < self.alpha <= 1, "in (0, 1]")
         self._require("lam", 0 < self.lam < math.inf, "> 0 and finite")
 
-    def run(
+    def _steps(
         self,
         unary: Values,
         penalty: Callable[[Values], Values],
         iterations: int,
-        trace: list[Values] | None = None,
+        trace: list[Values] | None,
     ) -> Values:
-        """Log marginals after ``iterations`` steps from ``softmax(unary)``; see `Inference.run`."""
-        with torch.autocast(unary.device.type, enabled=False):
-            # The labels of a pixel lie side by side in memory: softmax and lattice run faster so.
-            unary = unary.to(torch.promote_types(unary.dtype, torch.float32)).mT.contiguous().mT
-
-            update = self._kept_small(
-                lambda k, state, pairwise: self._update(k, state, pairwise, unary, penalty)
-            )
-            state = _log_softmax(unary) if self._in_logs else unary.softmax(1)
-            pairwise = before = None
-            for k in range(iterations):
-                x = self._marginals(state)
-                if self._settled(x, before):
-                    break
-                if trace is not None:
-                    trace.append(x)
-                before = x
-                state, pairwise = update(k, state, pairwise)
+        update = self._kept_small(lambda k, state, pairwise: self._update(k, state, pairwise, unary, penalty))
+        state = log_softmax(unary.mT).mT if self._in_logs else unary.softmax(1)
+        pairwise = before = None
+        for k in range(iterations):
+            x = self._marginals(state)
+            if self._settled(x, before):
+                break
             if trace is not None:
-                trace.append(self._marginals(state))
-            if not self._in_logs:
-                state = ((state + FLOOR) / (1 + FLOOR * state.shape[1])).log()
-            return state.contiguous()
+                trace.append(x)
+            before = x
+            state, pairwise = update(k, state, pairwise)
+        if trace is not None:
+            trace.append(self._marginals(state))
+        if not self._in_logs:
+            state = ((state + FLOOR) / (1 + FLOOR * state.shape[1])).log()
+        return state.contiguous()
 
     @property
     def _in_logs(self) -> bool:
@@ -127,7 +121,7 @@ class FrankWolfe(Inference):
         x = self._marginals(state)
         pairwise = penalty(x) if pairwise is None else pairwise
         scores = (unary - pairwise) / self.lam
-        target = _log_softmax(scores) if self._in_logs else sparsemax(scores)
+        target = log_softmax(scores.mT).mT if self._in_logs else sparsemax(scores)
         if self.step != "line_search":
             return self._between(state, target, self.alpha if self.step == "fixed" else 2 / (k + 2)), None
         s = self._marginals(target)
@@ -194,11 +188,6 @@ class FrankWolfe(Inference):
 def _dot(x: Values, y: Values) -> Tensor:
     """``x . y`` of every image, (b, 1, 1)."""
     return (x * y).sum((1, 2), keepdim=True)
-
-
-def _log_softmax(scores: Values) -> Values:
-    """Over labels, which lie side by side in memory and stay so."""
-    return scores.mT.log_softmax(2).mT
 
 
 def _positive(y: Values) -> Values:

@@ -38,33 +38,29 @@ class MeanField(Inference):
         self._check()
         self._require("damping", 0 <= self.damping < 1, "in [0, 1)")
 
-    def run(
+    def _steps(
         self,
         unary: Values,
         penalty: Callable[[Values], Values],
         iterations: int,
-        trace: list[Values] | None = None,
+        trace: list[Values] | None,
     ) -> Values:
-        """Log marginals after ``iterations`` steps from ``softmax(unary)``; see `Inference.run`."""
-        with torch.autocast(unary.device.type, enabled=False):
-            # The labels of a pixel lie side by side in memory: softmax and lattice run faster so.
-            unary = unary.to(torch.promote_types(unary.dtype, torch.float32)).mT.contiguous().mT
-            update = self._kept_small(lambda q, old: self._damped(_minus(unary, penalty(q)), old))
-            # Without gradients and with nobody to keep them, all marginals take turns in one table.
-            reuse = not torch.is_grad_enabled() and trace is None and self.tolerance == 0
-            table = torch.empty_like(unary.mT) if reuse else None
-            logits, before = unary, None
-            for _ in range(iterations):
-                q = softmax(logits.mT, table).mT
-                if self._settled(q, before):
-                    break
-                if trace is not None:
-                    trace.append(q)
-                logits, before = update(q, logits if self.damping else None), q
-            log_q = log_softmax(logits.mT).mT.contiguous()
+        update = self._kept_small(lambda q, old: self._damped(_minus(unary, penalty(q)), old))
+        # Without gradients and with nobody to keep them, all marginals take turns in one table.
+        reuse = not torch.is_grad_enabled() and trace is None and self.tolerance == 0
+        table = torch.empty_like(unary.mT) if reuse else None
+        logits, before = unary, None
+        for _ in range(iterations):
+            q = softmax(logits.mT, table).mT
+            if self._settled(q, before):
+                break
             if trace is not None:
-                trace.append(log_q.exp())
-            return log_q
+                trace.append(q)
+            logits, before = update(q, logits if self.damping else None), q
+        log_q = log_softmax(logits.mT).mT.contiguous()
+        if trace is not None:
+            trace.append(log_q.exp())
+        return log_q
 
     def _damped(self, new: Values, old: Values | None) -> Values:
         """Logits of the mixture of the two marginals; in logs, finite where both underflow."""

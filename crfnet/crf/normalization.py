@@ -34,21 +34,12 @@ def normalized(
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization is {normalization!r}; allowed are {', '.join(NORMALIZATIONS)}")
-    average = normalization == "after" and kernel.features_need_grad
-    if average or normalization == "none":
+    if normalization == "after" and kernel.features_need_grad:
         # Average takes row sums anew in each call: a sampled gradient of theta needs both together.
-        filter = kernel.average if average else kernel
-        return lambda values: _times(filter(values), weight)
-    power = -0.5 if normalization == "symmetric" else -1.0
-    scale = (kernel.row_sums(like) + EPS).pow(power)
-    weighted = scale * weight
-    return {
-        "after": lambda values: _times(kernel(values), weighted),
-        "symmetric": lambda values: _times(kernel(values * scale), weighted),
-        "before": lambda values: _times(kernel(values * scale), weight),
-    }[normalization]
-
-
-def _times(filtered: Values, scale: Tensor | float) -> Values:
-    """The product; in place where no gradient is recorded, since fresh memory costs more than it does."""
-    return filtered * scale if torch.is_grad_enabled() else filtered.mul_(scale)
+        return lambda values: kernel.average(values) * weight
+    factor = None if weight == 1.0 and not isinstance(weight, Tensor) else torch.as_tensor(weight).to(like)
+    if normalization == "none":
+        return kernel.scaled(None, factor)
+    scale = (kernel.row_sums(like) + EPS).pow(-0.5 if normalization == "symmetric" else -1.0)
+    receive = factor if normalization == "before" else scale if factor is None else scale * factor
+    return kernel.scaled(None if normalization == "after" else scale, receive)

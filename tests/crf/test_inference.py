@@ -545,12 +545,13 @@ def test_recomputation_does_nothing_without_gradients(monkeypatch):
         assert torch.equal(answer, MeanField().run(unary, _penalty(kernel, 2.5), 4))
 
 
-@pytest.mark.parametrize("labels", [2, 15, 16, 21])
+@pytest.mark.parametrize("labels", [2, 15, 16, 21, 64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_softmax_in_the_memory_of_another_table(labels, dtype):
-    """Short and long rows, logits of +-1e4, several images."""
+@pytest.mark.parametrize("row", [(0, 0), (-1e4, 1e4), (-60, -50), (-800, -790), (80, 100), (700, 720)])
+def test_softmax_in_the_memory_of_another_table(labels, dtype, row):
+    """Short and long rows, several images, one row far from 0."""
     logits = 3 * torch.randn(2, 7, labels, dtype=dtype)
-    logits[1, 2] = torch.linspace(-1e4, 1e4, labels)
+    logits[1, 2] += torch.linspace(*row, labels)
     out = torch.full_like(logits, torch.nan)
     with torch.no_grad():
         assert softmax(logits, out) is out

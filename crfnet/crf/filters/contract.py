@@ -1,6 +1,7 @@
 """What a Gaussian filter promises: the linear operator K of one batch of features, applied to values."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -34,6 +35,23 @@ class KernelOperator(ABC):
     def __call__(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j`` for every image and label: unnormalised, self term included."""
         return self._masked(self.product(self._masked(values)))
+
+    def scaled(self, send: Tensor | None, receive: Tensor | None) -> Callable[[Values], Values]:
+        """``v -> receive * K (send * v)``.
+
+        Args:
+            send: Factors of every pixel (b, 1, n), or one number (); None for 1.
+            receive: Like ``send``.
+        """
+
+        def apply(values: Values) -> Values:
+            filtered = self(values if send is None else values * send)
+            if receive is None:
+                return filtered
+            # In place where no gradient is recorded: fresh memory costs more than the product.
+            return filtered * receive if torch.is_grad_enabled() else filtered.mul_(receive)
+
+        return apply
 
     def average(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j / sum_j K_ij``, that is D^-1 K v; differentiable like K v."""

@@ -6,13 +6,14 @@ is in ``crf/README.md``; the same lattice as readable loops is `crfnet.crf.refer
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Lattice", "build_lattice"]
+__all__ = ["Lattice", "build_lattice", "sum_of"]
 
 _FARTHEST = 1e12  # bandwidths
 _CODE_LIMIT = 2**62  # codes of corners and of their neighbours stay below it: no overflow of int64
@@ -50,16 +51,82 @@ class Lattice:
         """How many corners of simplices hold a point: rows of the table that is blurred, but for the last."""
         return len(self.splat.offsets) - 2
 
-    def __call__(self, table: Tensor, transposed: bool) -> Tensor:
+    def __call__(self, table: Tensor, transposed: bool = False) -> Tensor:
         """Filters the rows of ``table`` (points, channels); the transpose blurs in reverse order."""
         table = self.splat(table)
         for blur in reversed(self.blurs) if transposed else self.blurs:
             table = blur(table)
         return self.slice(table)
 
+    def scaled(self, send: Tensor | None, receive: Tensor | None) -> "Lattice":
+        """``diag(receive) K diag(send)`` at the cost of K alone: the factors (points,) go into the weights.
 
-def build_lattice(features: Tensor) -> Lattice:
+        Not to be transposed: the sender's factors belong to its splat.
+        """
+        splat, slice = self.splat, self.slice
+        if send is not None:
+            splat = replace(splat, weights=splat.weights * send.index_select(0, splat.indices))
+        if receive is not None:
+            weights = slice.weights.view(len(receive), -1) * receive.unsqueeze(1)
+            slice = replace(slice, weights=weights.view(-1))
+        return replace(self, splat=splat, slice=slice)
+
+
+def sum_of(lattices: Sequence[Lattice]) -> Lattice:
+    """The sum of the lattices' matrices as one: points read all their corners, of every lattice, at once.
+
+    Args:
+        lattices: of the same points, at least one. Their tables come to lie one after another.
+    """
+    if len(lattices) == 1:
+        return lattices[0]
+    starts = [0, *itertools.accumulate(len(one.splat.offsets) - 1 for one in lattices)]
+    points = len(lattices[0].slice.offsets) - 1
+    slices = [one.slice for one in lattices]
+    indices = [(part.indices + start).view(points, -1) for part, start in zip(slices, starts, strict=False)]
+    corner = torch.cat(indices, dim=1)
+    return Lattice(
+        splat=_one_below_the_other([one.splat for one in lattices], [0] * len(lattices)),
+        blurs=tuple(
+            _one_below_the_other(
+                [one.blurs[axis] if axis < len(one.blurs) else _identity(one.blurs[0]) for one in lattices],
+                starts,
+            )
+            for axis in range(max(len(one.blurs) for one in lattices))
+        ),
+        slice=_Gather(
+            corner.view(-1),
+            _offsets(points, corner.shape[1], corner),
+            torch.cat([part.weights.view(points, -1) for part in slices], dim=1).view(-1),
+        ),
+    )
+
+
+def _one_below_the_other(parts: Sequence[_Gather], starts: Sequence[int]) -> _Gather:
+    """The rows of all parts; those of part i read from row ``starts[i]`` of the table on."""
+    ends = [0, *itertools.accumulate(len(part.indices) for part in parts)]
+    offsets = [part.offsets[:-1] + end for part, end in zip(parts, ends, strict=False)]
+    return _Gather(
+        torch.cat([part.indices + start for part, start in zip(parts, starts, strict=False)]),
+        torch.cat([*offsets, parts[-1].offsets[-1:] + ends[-2]]),
+        torch.cat([part.weights for part in parts]),
+    )
+
+
+def _identity(like: _Gather) -> _Gather:
+    """Passes on each row of the table that ``like`` blurs."""
+    rows = len(like.offsets) - 1
+    offsets = _offsets(rows, 1, like.indices)
+    return _Gather(offsets[:-1], offsets, torch.ones_like(like.weights[:rows]))
+
+
+def build_lattice(features: Tensor, silent: int = 0) -> Lattice:
     """The lattice of features (b, d, n): one for the batch, in which images share no corner.
+
+    Args:
+        features: of all points.
+        silent: How many points at the end, of one image alone, have corners and nothing else: they are not
+            among the rows that are filtered.
 
     Raises:
         ValueError: A feature is beyond 1e12 bandwidths, where no float64 can place it in a simplex.
@@ -68,20 +135,36 @@ def build_lattice(features: Tensor) -> Lattice:
     size = dimensions + 1
     base, rank, weights = _simplices(_accurate(features).transpose(0, 1).reshape(dimensions, -1))
     codes, steps = _corner_codes(base, rank, batch)
-    ordered, order = torch.sort(codes.mT.reshape(-1))  # entry p * size + k is corner k of point p
+    ordered, order = _sorted(codes.mT.reshape(-1))  # entry p * size + k is corner k of point p
     new = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=new[1:])
     first = new.nonzero().flatten()
     corner = torch.empty_like(ordered, dtype=torch.int32)
     corner.scatter_(0, order, new.cumsum(0, dtype=torch.int32).sub_(1))
+    points = batch * pixels - silent
     weights = weights.to(features.dtype).mT.reshape(-1)
+    weights[points * size :] = 0
     alpha = 1 / (1 + 2.0**-dimensions)
     ends = F.pad(first.int(), (0, 2), value=len(ordered))
     return Lattice(
-        splat=_Gather(order.int() // size, ends, weights[order]),
+        splat=_Gather((order.int() // size).clamp_max_(points - 1), ends, weights[order]),
         blurs=_blurs(ordered[first], steps, weights.dtype),
-        slice=_Gather(corner, _offsets(batch * pixels, size, corner), weights * alpha),
+        slice=_Gather(
+            corner[: points * size], _offsets(points, size, corner), weights[: points * size] * alpha
+        ),
     )
+
+
+def _sorted(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """The codes in ascending order, and where each was."""
+    place = (len(codes) - 1).bit_length()
+    if codes.device.type != "cpu" or int(codes.max()) >= 2 ** (63 - place) or int(codes.min()) < 0:
+        ordered, order = torch.sort(codes)
+        return ordered, order
+    # On a CPU numpy sorts bare numbers several times faster than torch sorts numbers with their places.
+    both = (codes << place) | torch.arange(len(codes))
+    both.numpy().sort()
+    return both >> place, both & (2**place - 1)
 
 
 def _offsets(bags: int, entries: int, like: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The Gaussian filter on the permutohedral lattice: O(N), approximate; theta learns from exact rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -89,6 +90,22 @@ class _LatticeOperator(KernelOperator):
     def product(self, values: Values) -> Values:
         filtered: Tensor = _LatticeFilter.apply(values, self.features, self, False)
         return filtered
+
+    def scaled(self, send: Tensor | None, receive: Tensor | None) -> Callable[[Values], Values]:
+        """As of `KernelOperator`; without gradients the factors go into the lattice's weights."""
+        plain = super().scaled(send, receive)
+        if torch.is_grad_enabled():
+            return plain
+        lattice = self.lattice.scaled(self._factor(send), self._factor(receive))
+        return lambda values: plain(values) if torch.is_grad_enabled() else _filter(values, lattice, False)
+
+    def _factor(self, factor: Tensor | None) -> Tensor | None:
+        """A factor for each point of the batch (b * n,), 0 outside the mask."""
+        if factor is not None:
+            factor = factor.expand(len(self.features), 1, self.features.shape[2])
+        if self._inside is not None:
+            factor = self._inside.to(self.features) if factor is None else factor * self._inside
+        return None if factor is None else factor.reshape(-1)
 
     def average(self, values: Values) -> Values:
         averaged: Tensor = _LatticeAverage.apply(self._masked(values), self.features, self)

@@ -1,5 +1,7 @@
 """Softmax over the labels of a pixel where they lie side by side in memory: (b, n, l)."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,8 +10,10 @@ __all__ = ["log_softmax", "softmax"]
 
 _Table = Float[Tensor, "b n l"]
 
-# torch takes rows shorter than this one number at a time on a CPU: three times slower than the steps below.
-_SHORT = 16
+# On a CPU torch takes rows shorter than 16 one number at a time, and short rows not much faster: the steps
+# below take a third to three quarters of its time.
+_SHORT = 64
+_SMALLEST = 1e-20  # sums above it lose no digit of any marginal above 1e-18
 
 
 def softmax(logits: _Table, out: _Table | None = None) -> _Table:
@@ -18,8 +22,12 @@ def softmax(logits: _Table, out: _Table | None = None) -> _Table:
         return logits.softmax(2)
     if not _short(logits):
         return torch.softmax(logits, 2, out=out)
-    torch.sub(logits, logits.amax(2, keepdim=True), out=out)
-    return out.exp_().div_(out.sum(2, keepdim=True))
+    total = torch.exp(logits, out=out).sum(2, keepdim=True)
+    low, high = total.aminmax()
+    if not (low > _SMALLEST and high < math.inf):  # far from 0: the largest of each row has to come off
+        torch.sub(logits, logits.amax(2, keepdim=True), out=out)
+        total = out.exp_().sum(2, keepdim=True)
+    return out.div_(total)
 
 
 def log_softmax(logits: _Table) -> _Table:

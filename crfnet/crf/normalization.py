@@ -8,7 +8,7 @@ from torch import Tensor
 from crfnet.crf.filters.contract import EPS, KernelOperator
 from crfnet.shapes import Values
 
-__all__ = ["NORMALIZATIONS", "normalized"]
+__all__ = ["NORMALIZATIONS", "factors", "normalized"]
 
 NORMALIZATIONS = ("after", "symmetric", "before", "none")
 
@@ -40,6 +40,13 @@ def normalized(
     factor = None if weight == 1.0 and not isinstance(weight, Tensor) else torch.as_tensor(weight).to(like)
     if normalization == "none":
         return kernel.scaled(None, factor)
-    scale = (kernel.row_sums(like) + EPS).pow(-0.5 if normalization == "symmetric" else -1.0)
-    receive = factor if normalization == "before" else scale if factor is None else scale * factor
-    return kernel.scaled(None if normalization == "after" else scale, receive)
+    send, receive = factors(kernel.row_sums(like), normalization)
+    return kernel.scaled(send, receive if factor is None else factor if receive is None else receive * factor)
+
+
+def factors(row_sums: Tensor, normalization: str) -> tuple[Tensor | None, Tensor | None]:
+    """What the senders' values and the receivers' sums are multiplied with; None for 1."""
+    if normalization == "none":
+        return None, None
+    scale = (row_sums + EPS).pow(-0.5 if normalization == "symmetric" else -1.0)
+    return None if normalization == "after" else scale, None if normalization == "before" else scale

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crfnet import kernels
+
 __all__ = ["Lattice", "build_lattice", "sum_of"]
 
 _FARTHEST = 1e12  # bandwidths
@@ -26,8 +28,11 @@ class _Gather:
     indices: Tensor  # (k,) int32
     offsets: Tensor  # (r + 1,) int32
     weights: Tensor  # (k,)
+    entries: int | None = None  # of every bag, where that is one number
 
     def __call__(self, table: Tensor) -> Tensor:
+        if kernels.usable(table):
+            return self._by_kernel(table)
         return F.embedding_bag(
             self.indices,
             table,
@@ -36,6 +41,14 @@ class _Gather:
             per_sample_weights=self.weights.to(table.dtype),
             include_last_offset=True,
         )
+
+    def _by_kernel(self, table: Tensor) -> Tensor:
+        from crfnet.kernels.gather import gather_rows, gather_sum  # triton takes a second to import
+
+        if self.entries is None:
+            return gather_sum(table, self.indices, self.offsets, self.weights)
+        shape = (-1, self.entries)
+        return gather_rows(table, self.indices.view(shape), self.weights.view(shape))
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,7 @@ def sum_of(lattices: Sequence[Lattice]) -> Lattice:
             corner.view(-1),
             _offsets(points, corner.shape[1], corner),
             torch.cat([part.weights.view(points, -1) for part in slices], dim=1).view(-1),
+            corner.shape[1],
         ),
     )
 
@@ -150,7 +164,7 @@ def build_lattice(features: Tensor, silent: int = 0) -> Lattice:
         splat=_Gather((order.int() // size).clamp_max_(points - 1), ends, weights[order]),
         blurs=_blurs(ordered[first], steps, weights.dtype),
         slice=_Gather(
-            corner[: points * size], _offsets(points, size, corner), weights[: points * size] * alpha
+            corner[: points * size], _offsets(points, size, corner), weights[: points * size] * alpha, size
         ),
     )
 
@@ -288,5 +302,5 @@ def _blurs(codes: Tensor, steps: list[int], dtype: torch.dtype) -> tuple[_Gather
         left = torch.full_like(here, count).scatter_(0, right.long(), here[:-1])
         left[count] = count
         indices = torch.stack([here, F.pad(right, (0, 1), value=count), left], dim=1)
-        blurs.append(_Gather(indices.view(-1), offsets, weights))
+        blurs.append(_Gather(indices.view(-1), offsets, weights, entries=3))
     return tuple(blurs)

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from crfnet import kernels
 from crfnet.crf.inference.contract import Inference
 from crfnet.crf.inference.softmax import log_softmax, softmax
 from crfnet.shapes import Values
@@ -49,6 +52,8 @@ class MeanField(Inference):
         # Without gradients and with nobody to keep them, all marginals take turns in one table.
         reuse = not torch.is_grad_enabled() and trace is None and self.tolerance == 0
         table = torch.empty_like(unary.mT) if reuse else None
+        if table is not None and not self.damping and kernels.usable(unary):
+            return _by_kernel(unary, penalty, iterations, table)
         logits, before = unary, None
         for _ in range(iterations):
             q = softmax(logits.mT, table).mT
@@ -68,6 +73,22 @@ class MeanField(Inference):
             return new
         kept = old.log_softmax(1) + math.log(self.damping)
         return torch.logaddexp(new.log_softmax(1) + math.log1p(-self.damping), kept)
+
+
+def _by_kernel(
+    unary: Values, penalty: Callable[[Values], Values], iterations: int, table: Float[Tensor, "b n l"]
+) -> Values:
+    """The same steps, each update in one kernel; ``table`` receives the marginals."""
+    from crfnet.kernels.update import mean_field_update  # triton takes a second to import
+
+    if iterations == 0:
+        return log_softmax(unary.mT).mT.contiguous()
+    logits = unary.mT.flatten(0, 1)
+    minus = logits.new_full((len(logits),), -1.0)
+    q = softmax(unary.mT, table).mT
+    for _ in range(iterations - 1):
+        mean_field_update(logits, penalty(q).mT.flatten(0, 1), minus, table.flatten(0, 1))
+    return log_softmax(_minus(unary, penalty(q)).mT).mT.contiguous()
 
 
 def _minus(unary: Values, penalty: Values) -> Values:

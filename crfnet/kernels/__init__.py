@@ -1,0 +1,62 @@
+"""The GPU kernels: Triton, tensors in, tensors out; no autograd. `usable` is the only question about devices.
+
+Each file holds one operation, and imports triton: import it where it is used, once `usable` has said yes.
+"""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+__all__ = ["MODES", "usable", "using"]
+
+MODES = ("auto", "on", "off")
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_OLDEST = (8, 0)  # compute capability: Ampere, the first with TF32, which the exact kernel splits floats into
+
+_state = {"mode": "auto"}  # of the process: backward passes run in threads of their own
+
+
+def usable(x: Tensor) -> bool:
+    """Whether the kernels take this tensor.
+
+    They do where triton can be imported, in float32, bfloat16 and float16, on an NVIDIA GPU of compute
+    capability 8.0 or later. A CPU tensor only with the mode "on", in Triton's interpreter (TRITON_INTERPRET=1
+    in the environment before triton is imported), which is for tests.
+    """
+    if _state["mode"] == "off" or x.dtype not in _DTYPES or not _has_triton():
+        return False
+    if x.is_cuda:
+        return _capable(x.get_device())
+    return _state["mode"] == "on" and x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@contextmanager
+def using(mode: str) -> Iterator[None]:
+    """Within the block, in all threads: "off" no kernel at all, "auto" on a GPU, "on" also in the interpreter.
+
+    Raises:
+        ValueError: ``mode`` is none of `MODES`.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; allowed are {', '.join(MODES)}")
+    before = _state["mode"]
+    _state["mode"] = mode
+    try:
+        yield
+    finally:
+        _state["mode"] = before
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _capable(device: int) -> bool:
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= _OLDEST

@@ -1,0 +1,86 @@
+"""The choices of a `DenseCRF`: normalisation and kernel type as pydensecrf's integers, and the device."""
+
+import os
+from enum import IntEnum
+from typing import Any, TypeVar, cast
+
+import torch
+
+__all__ = ["KernelType", "NormalizationType", "chosen_device", "member", "normalization_name"]
+
+_Choice = TypeVar("_Choice", bound=IntEnum)
+
+
+class NormalizationType(IntEnum):
+    """How a kernel K is scaled by its row sums, D = diag(K 1)."""
+
+    NO_NORMALIZATION = 0  #: K
+    NORMALIZE_BEFORE = 1  #: K D^-1
+    NORMALIZE_AFTER = 2  #: D^-1 K, as in the 2011 code and DeepLab
+    NORMALIZE_SYMMETRIC = 3  #: D^-1/2 K D^-1/2, the default
+
+
+class KernelType(IntEnum):
+    """Which scalings of the features pydensecrf's C++ could learn; inference does not see it."""
+
+    CONST_KERNEL = 0  #: none
+    DIAG_KERNEL = 1  #: one number per feature
+    FULL_KERNEL = 2  #: a matrix
+
+
+_NAMES = {
+    NormalizationType.NO_NORMALIZATION: "none",
+    NormalizationType.NORMALIZE_BEFORE: "before",
+    NormalizationType.NORMALIZE_AFTER: "after",
+    NormalizationType.NORMALIZE_SYMMETRIC: "symmetric",
+}
+
+
+def normalization_name(value: object) -> str:
+    """The name in `crfnet.crf.normalization.NORMALIZATIONS`.
+
+    Raises:
+        ValueError: ``value`` is none of `NormalizationType`.
+    """
+    return _NAMES[member("normalization", NormalizationType, value)]
+
+
+def member(name: str, choices: type[_Choice], value: object) -> _Choice:
+    """The member that ``value`` is, or is the number of.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return choices(cast(Any, value))
+    except ValueError:
+        allowed = ", ".join(f"{choice.name} ({choice.value})" for choice in choices)
+        raise ValueError(f"{name} is {value!r}; allowed are {allowed}") from None
+
+
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """Where to compute.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``: a GPU where torch sees one and this process may use
+            it (one forked from a process that does may not), else the CPU. None for the environment variable
+            CRFNET_DEVICE, which holds one of these, and ``auto`` where it is not set.
+
+    Raises:
+        ValueError: no such device, or not here.
+    """
+    name, wanted = "device", device
+    if wanted is None:
+        name, wanted = "CRFNET_DEVICE", os.environ.get("CRFNET_DEVICE") or "auto"
+    if wanted == "auto":
+        usable = torch.cuda.is_available() and not torch.cuda._is_in_bad_fork()
+        return torch.device("cuda" if usable else "cpu")
+    try:
+        chosen = torch.device(wanted)
+    except (RuntimeError, TypeError):
+        chosen = torch.device("meta")
+    if chosen.type not in {"cpu", "cuda"}:
+        raise ValueError(f"{name} is {str(wanted)!r}, must be auto, cpu or cuda")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"{name} is {str(wanted)!r}, but torch sees {torch.cuda.device_count()} GPUs")
+    return chosen

@@ -1,0 +1,135 @@
+"""The pairwise terms as one linear map of marginals, made of the lattices of `crfnet.crf`."""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache, cached_property
+from numbers import Real
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crfnet.crf.compatibility import Compatibility, DiagonalCompatibility, SymmetricCompatibility
+from crfnet.crf.filters.lattice import Lattice, build_lattice, sum_of
+from crfnet.crf.normalization import factors
+from crfnet.pydensecrf._arrays import as_tensor, check_finite
+from crfnet.shapes import Features, Values
+
+__all__ = ["PairwiseTerm", "Penalty", "compatibility"]
+
+_BLOCK = 4  # points that pydensecrf places in the lattice at once
+
+
+class PairwiseTerm:
+    """``Q -> compat(K~ Q)``; the lattice is built when it is first needed.
+
+    Args:
+        features: (1, d, n), in units of one bandwidth, finite, on the device that is to compute.
+        normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`.
+        compat: of `compatibility`.
+    """
+
+    def __init__(self, features: Features, normalization: str, compat: float | Compatibility) -> None:
+        self._features, self._normalization, self.compat = features, normalization, compat
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """K~; of a number w, ``-w K~``.
+
+        pydensecrf works on blocks of four points and fills the last one up with points whose features are 0.
+        Those hold no values, but the corners around them exist, and pass values on.
+        """
+        points = self._features.shape[2]
+        silent = -points % _BLOCK
+        lattice = build_lattice(F.pad(self._features, (0, silent)), silent)
+        row_sums = lattice(self._features.new_ones(points, 1)).squeeze(1)
+        send, receive = factors(row_sums, self._normalization)
+        if not isinstance(self.compat, Compatibility):
+            receive = -self.compat * (torch.ones_like(row_sums) if receive is None else receive)
+        return lattice.scaled(send, receive)
+
+
+class Penalty:
+    """What the labels pay for marginals in all terms: ``Q -> sum_k compat_k(K~_k Q)``, in nats.
+
+    Terms whose compat is a number are one lattice: each point reads the corners of all of them at once.
+
+    Args:
+        terms: in any number.
+    """
+
+    def __init__(self, terms: Sequence[PairwiseTerm]) -> None:
+        self._others = [term for term in terms if isinstance(term.compat, Compatibility)]
+        numbers = [term.lattice for term in terms if not isinstance(term.compat, Compatibility)]
+        self._potts = sum_of(numbers) if numbers else None
+        self._rewards = all(term.compat >= 0 for term in terms if not isinstance(term.compat, Compatibility))
+
+    def __call__(self, q: Values) -> Values:
+        """(1, M, N) like ``q``, in memory that nobody else holds."""
+        table = q[0].T.contiguous()
+        total = torch.zeros_like(table) if self._potts is None else self._potts(table)
+        for term in self._others:
+            total += _compatible(term.lattice(table), term.compat)
+        return total.T.unsqueeze(0)
+
+    @cached_property
+    def reach(self) -> float | None:
+        """The most that any label can be rewarded with for marginals of 1, in nats.
+
+        None where labels pay for marginals of other labels, or for their own: there is no such bound.
+        """
+        if self._potts is None or self._others or not self._rewards:
+            return None
+        ones = self._potts.slice.weights.new_ones(len(self._potts.slice.offsets) - 1, 1)
+        return -float(self._potts(ones).min())
+
+
+def _compatible(messages: Tensor, compat: float | Compatibility) -> Tensor:
+    """``mu m`` for messages (N, M)."""
+    assert isinstance(compat, Compatibility)
+    if isinstance(compat, SymmetricCompatibility):  # one product whose result lies like the messages
+        return messages @ compat.matrix().to(messages)
+    return compat.forward(messages.T.unsqueeze(0))[0].T
+
+
+def compatibility(compat: object, labels: int, device: torch.device) -> float | Compatibility:
+    """The argument ``compat``: a number w is Potts, ``-w K~ Q``; arrays are penalties mu, ``mu K~ Q``.
+
+    Raises:
+        TypeError: ``compat`` is None.
+        ValueError: it is not a number, (labels,) or (labels, labels) of finite numbers.
+    """
+    if isinstance(compat, Real):
+        compat = float(compat)
+    values = as_tensor("compat", compat)
+    if values.ndim > 2:
+        raise ValueError("LabelCompatibility of dimension >2 not meaningful.")
+    if values.shape not in {(), (labels,), (labels, labels)}:
+        allowed = f"a number, ({labels},) or ({labels}, {labels})"
+        raise ValueError(f"compat has shape {tuple(values.shape)}, must be {allowed}")
+    check_finite("compat", values)
+    if values.ndim == 0:
+        return float(values)
+    _check_sign(values)
+    kind = DiagonalCompatibility if values.ndim == 1 else SymmetricCompatibility
+    return kind(labels, learnable=False, initial=values).to(device)
+
+
+def _check_sign(values: Tensor) -> None:
+    """Warn where equal labels cost more than different ones, on average."""
+    matrix = torch.diag(values) if values.ndim == 1 else values
+    equal, pairs = matrix.trace(), len(matrix) * (len(matrix) - 1)
+    if equal / len(matrix) > (matrix.sum() - equal) / max(pairs, 1):
+        _warn_of_sign()
+
+
+@cache
+def _warn_of_sign() -> None:
+    """Once per process."""
+    warnings.warn(
+        "compat is an array that makes equal labels cost more than different ones, which roughens the "
+        "labelling. Unlike a number, which rewards equal labels, an array is a penalty: to reward equal "
+        "labels make it negative, as -10 * np.ones(labels) or -10 * np.eye(labels)",
+        UserWarning,
+        stacklevel=6,
+    )

@@ -1,0 +1,120 @@
+# ruff: noqa: N802 - the names are pydensecrf's
+"""pydensecrf's `DenseCRF2D`: pixels of an image, row by row."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crfnet.crf.checks import check_image_range
+from crfnet.crf.features import positions
+from crfnet.pydensecrf._arrays import as_array, as_tensor, whole, widths
+from crfnet.pydensecrf._options import KernelType, NormalizationType
+from crfnet.pydensecrf.generic import DenseCRF
+from crfnet.shapes import Features
+
+__all__ = ["DenseCRF2D"]
+
+_CPU = torch.device("cpu")
+_DIAG, _SYMMETRIC = KernelType.DIAG_KERNEL, NormalizationType.NORMALIZE_SYMMETRIC
+
+
+class DenseCRF2D(DenseCRF):
+    """A `DenseCRF` of the pixels of an image; pixel (row, column) is point ``row * w + column``.
+
+    Args:
+        w: width W, >= 1. It comes first.
+        h: height H, >= 1.
+        nlabels: number of labels M, >= 1.
+        device: as of `DenseCRF`.
+        ignored: as of `DenseCRF`.
+        also_ignored: as of `DenseCRF`.
+
+    Raises:
+        ValueError: as of `DenseCRF`.
+    """
+
+    def __init__(
+        self,
+        w: object,
+        h: object,
+        nlabels: object,
+        *ignored: object,
+        device: str | torch.device | None = None,
+        **also_ignored: object,
+    ) -> None:
+        self._w, self._h = whole("w", w, 1), whole("h", h, 1)
+        super().__init__(self._w * self._h, nlabels, *ignored, device=device, **also_ignored)
+
+    def addPairwiseGaussian(
+        self, sxy: object, compat: object, kernel: object = _DIAG, normalization: object = _SYMMETRIC
+    ) -> None:
+        """Add the smoothness term, ``exp(-|p_i - p_j|^2 / 2 sxy^2)`` of positions p.
+
+        Args:
+            sxy: standard deviation in pixels, or (sx, sy), > 0.
+            compat: as of `DenseCRF.addPairwiseEnergy`.
+            kernel: as there.
+            normalization: as there.
+
+        Raises:
+            ValueError: a width is not > 0; or as there.
+        """
+        self._add(self._place(sxy), compat, kernel, normalization)
+
+    def addPairwiseBilateral(
+        self,
+        sxy: object,
+        srgb: object,
+        rgbim: object,
+        compat: object,
+        kernel: object = _DIAG,
+        normalization: object = _SYMMETRIC,
+    ) -> None:
+        """Add the appearance term, ``exp(-|p_i - p_j|^2 / 2 sxy^2 - |c_i - c_j|^2 / 2 srgb^2)``.
+
+        Args:
+            sxy: standard deviation of positions p in pixels, or (sx, sy), > 0.
+            srgb: standard deviation of colours c, or one per channel, > 0.
+            rgbim: (H, W, 3), values 0..255; of any type, and never normalised.
+            compat: as of `DenseCRF.addPairwiseEnergy`.
+            kernel: as there.
+            normalization: as there.
+
+        Raises:
+            TypeError: ``rgbim`` is None.
+            ValueError: the image has another shape or scale, a width is not > 0; or as there.
+        """
+        colour = self._colour(rgbim) / _column("srgb", srgb, 3)
+        self._add(torch.cat([self._place(sxy), colour], dim=1), compat, kernel, normalization)
+
+    def _place(self, sxy: object) -> Features:
+        """(x / sx, y / sy): the order matters to a lattice."""
+        return positions((self._h, self._w), dtype=torch.float32, device=_CPU) / _column("sxy", sxy, 2)
+
+    def _colour(self, rgbim: object) -> Features:
+        image = as_array("rgbim", rgbim)
+        if image.shape[:2] != (self._h, self._w):
+            wanted = (self._h, self._w, 3)
+            raise ValueError(f"Bad shape for pairwise bilateral (Need {wanted}, got {image.shape})")
+        if image.shape[2:] != (3,):
+            raise ValueError(
+                "addPairwiseBilateral only works for RGB images. For other types, use "
+                "`utils.create_pairwise_bilateral` to construct your own pairwise energy and add it through "
+                "`addPairwiseEnergy`."
+            )
+        pixels = as_tensor("rgbim", image)
+        if image.dtype != np.uint8:
+            _check_range(pixels)
+        return pixels.reshape(-1, 3).T.unsqueeze(0)
+
+
+def _column(name: str, value: object, count: int) -> Float[Tensor, "1 d 1"]:
+    return torch.tensor(widths(name, value, count), dtype=torch.float32, device=_CPU).view(1, count, 1)
+
+
+def _check_range(pixels: Tensor) -> None:
+    try:
+        check_image_range(pixels)
+    except ValueError as error:
+        raise ValueError(f"rgbim: {str(error).removeprefix('image: ')}") from None

@@ -87,7 +87,9 @@ class TestSoftmax:
         """The transposed view that costs pydensecrf's callers an error one line later."""
         p = np.random.default_rng(0).dirichlet(np.ones(3), (4, 5)).astype(np.float32)  # (h, w, labels)
         crf = dcrf.DenseCRF2D(5, 4, 3, device="cpu")
-        crf.setUnaryEnergy(utils.unary_from_softmax(p.transpose(2, 0, 1)))
+        u = utils.unary_from_softmax(p.transpose(2, 0, 1))
+        assert_energies(u, -LOG(p).reshape(-1, 3).T)
+        crf.setUnaryEnergy(u)
         np.testing.assert_allclose(crf.inference(0), p.reshape(-1, 3).T, atol=1e-6)
 
     @pytest.mark.parametrize("scale", [0, 1.5, float("nan")])

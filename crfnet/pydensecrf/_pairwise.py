@@ -1,7 +1,7 @@
 """The pairwise terms as one linear map of marginals, made of the lattices of `crfnet.crf`."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from numbers import Real
 
@@ -15,7 +15,7 @@ from crfnet.crf.normalization import factors
 from crfnet.pydensecrf._arrays import as_tensor, check_finite
 from crfnet.shapes import Features, Values
 
-__all__ = ["PairwiseTerm", "Penalty", "compatibility"]
+__all__ = ["PairwiseTerm", "Penalty", "compatibility", "normalized_lattice"]
 
 _BLOCK = 4  # points that pydensecrf places in the lattice at once
 
@@ -24,29 +24,39 @@ class PairwiseTerm:
     """``Q -> compat(K~ Q)``; the lattice is built when it is first needed.
 
     Args:
-        features: (1, d, n), in units of one bandwidth, finite, on the device that is to compute.
-        normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`.
+        build: makes the lattice of K~, as `normalized_lattice`.
         compat: of `compatibility`.
     """
 
-    def __init__(self, features: Features, normalization: str, compat: float | Compatibility) -> None:
-        self._features, self._normalization, self.compat = features, normalization, compat
+    def __init__(self, build: Callable[[], Lattice], compat: float | Compatibility) -> None:
+        self._build, self.compat = build, compat
 
     @cached_property
     def lattice(self) -> Lattice:
-        """K~; of a number w, ``-w K~``.
+        """K~; of a number w, ``-w K~``."""
+        lattice = self._build()
+        if isinstance(self.compat, Compatibility):
+            return lattice
+        weights = lattice.slice.weights
+        return lattice.scaled(None, weights.new_full((len(lattice.slice.offsets) - 1,), -self.compat))
 
-        pydensecrf works on blocks of four points and fills the last one up with points whose features are 0.
-        Those hold no values, but the corners around them exist, and pass values on.
-        """
-        points = self._features.shape[2]
-        silent = -points % _BLOCK
-        lattice = build_lattice(F.pad(self._features, (0, silent)), silent)
-        row_sums = lattice(self._features.new_ones(points, 1)).squeeze(1)
-        send, receive = factors(row_sums, self._normalization)
-        if not isinstance(self.compat, Compatibility):
-            receive = -self.compat * (torch.ones_like(row_sums) if receive is None else receive)
-        return lattice.scaled(send, receive)
+
+def normalized_lattice(features: Features, normalization: str) -> Lattice:
+    """K~ as one lattice.
+
+    pydensecrf works on blocks of four points and fills the last one up with points whose features are 0.
+    Those hold no values, but the corners around them exist, and pass values on.
+
+    Args:
+        features: (1, d, n), in units of one bandwidth, finite, on the device that is to compute.
+        normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`.
+    """
+    points = features.shape[2]
+    silent = -points % _BLOCK
+    lattice = build_lattice(F.pad(features, (0, silent)), silent)
+    if normalization == "none":
+        return lattice
+    return lattice.scaled(*factors(lattice(features.new_ones(points, 1)).squeeze(1), normalization))
 
 
 class Penalty:

@@ -2,6 +2,8 @@
 """pydensecrf's `DenseCRF` on this package's lattice and mean field."""
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from crfnet.crf.filters.lattice import Lattice
 from crfnet.pydensecrf import eigen
 from crfnet.pydensecrf._arrays import as_array, as_tensor, check_finite, whole
 from crfnet.pydensecrf._options import (
@@ -19,7 +22,7 @@ from crfnet.pydensecrf._options import (
     member,
     normalization_name,
 )
-from crfnet.pydensecrf._pairwise import PairwiseTerm, compatibility
+from crfnet.pydensecrf._pairwise import PairwiseTerm, compatibility, normalized_lattice
 from crfnet.pydensecrf._solver import Solver
 from crfnet.pydensecrf.unary import LogisticUnary, Unary, energies
 from crfnet.shapes import Features, Values
@@ -223,13 +226,25 @@ class DenseCRF:
             raise ValueError(f"Bad shape for unary energy (Need {wanted}, got {tuple(u.shape)})")
         self._solver.set_unary(u)
 
-    def _add(self, features: Features, compat: object, kernel: object, normalization: object) -> None:
+    def _add(
+        self,
+        features: Features,
+        compat: object,
+        kernel: object,
+        normalization: object,
+        build: Callable[[str, torch.device], Lattice] | None = None,
+    ) -> None:
+        """``build`` makes the lattice of these features from the normalisation's name and the device."""
         solver = self._solver
         check_finite("features", features)
         member("kernel", KernelType, kernel)
         scaling = normalization_name(normalization)
         mu = compatibility(compat, solver.labels, solver.device)
-        solver.add(PairwiseTerm(features.to(solver.device), scaling, mu))
+        if build is None:
+            make = partial(normalized_lattice, features.to(solver.device), scaling)
+        else:
+            make = partial(build, scaling, solver.device)
+        solver.add(PairwiseTerm(make, mu))
 
     def _values(self, Q: object) -> Values:
         q = as_tensor("Q", Q)

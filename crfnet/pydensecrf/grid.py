@@ -1,6 +1,8 @@
 # ruff: noqa: N802 - the names are pydensecrf's
 """pydensecrf's `DenseCRF2D`: pixels of an image, row by row."""
 
+from functools import lru_cache, partial
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -8,14 +10,17 @@ from torch import Tensor
 
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.features import positions
+from crfnet.crf.filters.lattice import Lattice
 from crfnet.pydensecrf._arrays import as_array, as_tensor, whole, widths
 from crfnet.pydensecrf._options import KernelType, NormalizationType
+from crfnet.pydensecrf._pairwise import normalized_lattice
 from crfnet.pydensecrf.generic import DenseCRF
 from crfnet.shapes import Features
 
 __all__ = ["DenseCRF2D"]
 
 _CPU = torch.device("cpu")
+_SHARED = 2**20  # pixels; the lattices of larger grids are not kept (60 bytes a pixel)
 _DIAG, _SYMMETRIC = KernelType.DIAG_KERNEL, NormalizationType.NORMALIZE_SYMMETRIC
 
 
@@ -60,7 +65,9 @@ class DenseCRF2D(DenseCRF):
         Raises:
             ValueError: a width is not > 0; or as there.
         """
-        self._add(self._place(sxy), compat, kernel, normalization)
+        sx, sy = widths("sxy", sxy, 2)
+        build = _grid_lattice if self._w * self._h <= _SHARED else _grid_lattice.__wrapped__
+        self._add(self._place(sxy), compat, kernel, normalization, partial(build, self._h, self._w, sx, sy))
 
     def addPairwiseBilateral(
         self,
@@ -89,8 +96,7 @@ class DenseCRF2D(DenseCRF):
         self._add(torch.cat([self._place(sxy), colour], dim=1), compat, kernel, normalization)
 
     def _place(self, sxy: object) -> Features:
-        """(x / sx, y / sy): the order matters to a lattice."""
-        return positions((self._h, self._w), dtype=torch.float32, device=_CPU) / _column("sxy", sxy, 2)
+        return _grid(self._h, self._w, *widths("sxy", sxy, 2))
 
     def _colour(self, rgbim: object) -> Features:
         image = as_array("rgbim", rgbim)
@@ -107,6 +113,18 @@ class DenseCRF2D(DenseCRF):
         if image.dtype != np.uint8:
             _check_range(pixels)
         return pixels.reshape(-1, 3).T.unsqueeze(0)
+
+
+def _grid(h: int, w: int, sx: float, sy: float) -> Features:
+    """(x / sx, y / sy): the order matters to a lattice."""
+    place = positions((h, w), dtype=torch.float32, device=_CPU)
+    return place / torch.tensor([sx, sy], dtype=torch.float32, device=_CPU).view(1, 2, 1)
+
+
+@lru_cache(maxsize=2)
+def _grid_lattice(h: int, w: int, sx: float, sy: float, normalization: str, device: torch.device) -> Lattice:
+    """Of the smoothness term, which images of one size share: programs make a CRF for each image."""
+    return normalized_lattice(_grid(h, w, sx, sy).to(device), normalization)
 
 
 def _column(name: str, value: object, count: int) -> Float[Tensor, "1 d 1"]:

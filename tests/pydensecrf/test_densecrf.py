@@ -8,7 +8,7 @@ import torch
 
 from crfnet.crf.energy import energy
 from crfnet.crf.inference import MeanField
-from crfnet.pydensecrf import _pairwise
+from crfnet.pydensecrf import _pairwise, grid
 from crfnet.pydensecrf import densecrf as dcrf
 from tests.pydensecrf import plain
 
@@ -227,6 +227,31 @@ def test_lattices_are_built_once(monkeypatch):
     crf.addPairwiseEnergy(third, 3)  # after an inference: it counts
     terms.append((3, plain.kernel(third, "NORMALIZE_SYMMETRIC")))
     np.testing.assert_allclose(crf.inference(2), plain.mean_field(u, terms, 2)[-1], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "other", [{"h": 6}, {"sxy": (2, 4)}, {"normalization": dcrf.NORMALIZE_AFTER}, {"compat": 5}]
+)
+def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
+    built = []
+    build = _pairwise.build_lattice
+    monkeypatch.setattr(_pairwise, "build_lattice", lambda *args: built.append(1) or build(*args))
+    grid._grid_lattice.cache_clear()
+
+    def answer(h=5, sxy=(2, 3), compat=3, normalization=dcrf.NORMALIZE_SYMMETRIC):
+        crf = dcrf.DenseCRF2D(7, h, M, device="cpu")
+        crf.setUnaryEnergy(np.random.default_rng(0).random((M, 7 * h)))
+        crf.addPairwiseGaussian(sxy, compat, normalization=normalization)
+        return np.array(crf.inference(3))
+
+    first = answer()
+    assert np.array_equal(answer(), first)
+    assert len(built) == 1
+    changed = answer(**other)
+    assert len(built) == 1 + ("compat" not in other)  # the weight is not in what is shared
+    grid._grid_lattice.cache_clear()
+    assert np.array_equal(answer(**other), changed)
+    assert np.array_equal(answer(), first)
 
 
 @pytest.mark.parametrize("kernel", [dcrf.CONST_KERNEL, dcrf.DIAG_KERNEL, dcrf.FULL_KERNEL, 0, 2])

@@ -17,9 +17,13 @@ __all__ = [
     "Confusions",
     "Metrics",
     "Prediction",
+    "Tallies",
     "confusion_matrix",
+    "count_pairs",
     "metrics",
-    "scored_pairs",
+    "pair_map",
+    "tallies",
+    "tally_metrics",
 ]
 
 VOID = 255  #: label of pixels that are never scored
@@ -29,11 +33,13 @@ Prediction: TypeAlias = Int[
 ]  #: class per pixel; its own axes, so that a wrong size is an `InputError`
 ConfusionMatrix: TypeAlias = Int[Tensor, "l l"]  #: pixels counted, rows truth, columns prediction
 Confusions: TypeAlias = Num[Tensor, "*leading l l"]  #: several of them; floating when they were resampled
+#: Of each class: pixels right, pixels of the truth, pixels predicted. All metrics need no more than these.
+Tallies: TypeAlias = Num[Tensor, "*leading l 3"]
 Absent: TypeAlias = Literal["skip", "zero"]
 
 
-def scored_pairs(prediction: Prediction, labels: LabelMap, num_classes: int) -> Int[Tensor, " n"]:
-    """``truth * num_classes + prediction`` of every pixel that is not void, in row-major order.
+def pair_map(prediction: Prediction, labels: LabelMap, num_classes: int) -> Int[Tensor, "h w"]:
+    """``truth * num_classes + prediction`` at every pixel, ``num_classes**2`` at void ones; int32.
 
     What was predicted on void pixels does not matter.
 
@@ -45,11 +51,11 @@ def scored_pairs(prediction: Prediction, labels: LabelMap, num_classes: int) -> 
             f"prediction is {_size(prediction)} and labels are {_size(labels)} (rows x columns): "
             "they must have the same size"
         )
-    scored = labels != VOID
-    truth, predicted = labels[scored].long(), prediction[scored].long()
+    void = labels == VOID
+    truth, predicted = (each.masked_fill(void, 0) for each in (labels, prediction))
     _check_range("labels", truth, num_classes, f" or {VOID} (void)")
     _check_range("prediction", predicted, num_classes, "")
-    return truth * num_classes + predicted
+    return (truth.int() * num_classes + predicted.int()).masked_fill_(void, num_classes**2)
 
 
 def confusion_matrix(prediction: Prediction, labels: LabelMap, num_classes: int) -> ConfusionMatrix:
@@ -58,10 +64,21 @@ def confusion_matrix(prediction: Prediction, labels: LabelMap, num_classes: int)
     A void pixel is no false positive either, whatever was predicted there (VOC's rule).
 
     Raises:
-        InputError: as `scored_pairs`.
+        InputError: as `pair_map`.
     """
-    pairs = scored_pairs(prediction, labels, num_classes)
-    return torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return count_pairs(pair_map(prediction, labels, num_classes), num_classes)
+
+
+def count_pairs(pairs: Int[Tensor, "h w"], num_classes: int) -> ConfusionMatrix:
+    """The `confusion_matrix` of a `pair_map`."""
+    counts = torch.bincount(pairs.flatten(), minlength=num_classes**2 + 1)
+    return counts[:-1].reshape(num_classes, num_classes)
+
+
+def tallies(confusions: Confusions) -> Num[Tensor, "*leading l 3"]:
+    """(right, truth, predicted) of each class: diagonal, row sums and column sums, in the dtype that came."""
+    parts = (confusions.diagonal(dim1=-2, dim2=-1), confusions.sum(-1), confusions.sum(-2))
+    return torch.stack([part.to(confusions.dtype) for part in parts], -1)
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,9 @@ class Metrics:
     miou: Float[Tensor, "*leading"]  #: mean over classes of TP / (TP + FP + FN)
     pixel_accuracy: Float[Tensor, "*leading"]  #: trace / sum
     mean_accuracy: Float[Tensor, "*leading"]  #: mean over classes of TP / (TP + FN)
+    weighted_iou: Float[Tensor, "*leading"]  #: mean of the IoUs weighted by the classes' shares of the truth
     per_class_iou: Float[Tensor, "*leading l"]
+    per_class_accuracy: Float[Tensor, "*leading l"]
 
 
 def metrics(confusions: Confusions, absent: Absent = "skip") -> Metrics:
@@ -85,11 +104,14 @@ def metrics(confusions: Confusions, absent: Absent = "skip") -> Metrics:
 
     Without a single scored pixel every metric is NaN, under both conventions.
     """
+    return tally_metrics(tallies(confusions), absent)
+
+
+def tally_metrics(tallied: Tallies, absent: Absent = "skip") -> Metrics:
+    """`metrics` of what `tallies` gave, or of sums and resamplings of it: l x 3 numbers instead of l x l."""
     if absent not in ("skip", "zero"):
         raise ValueError(f"absent is {absent!r}: allowed are 'skip' and 'zero'")
-    confusions = confusions.double()
-    hits = confusions.diagonal(dim1=-2, dim2=-1)  # (..., l)
-    truth, predicted = confusions.sum(-1), confusions.sum(-2)
+    hits, truth, predicted = tallied.double().unbind(-1)  # (..., l)
     total = truth.sum(-1)
     iou = _share(hits, truth + predicted - hits, absent)
     accuracy = _share(hits, truth, absent)
@@ -98,7 +120,9 @@ def metrics(confusions: Confusions, absent: Absent = "skip") -> Metrics:
         miou=iou.nanmean(-1).masked_fill(nothing, torch.nan),
         pixel_accuracy=hits.sum(-1) / total,
         mean_accuracy=accuracy.nanmean(-1).masked_fill(nothing, torch.nan),
+        weighted_iou=(truth * iou.nan_to_num()).sum(-1) / total,
         per_class_iou=iou.masked_fill(nothing.unsqueeze(-1), torch.nan),
+        per_class_accuracy=accuracy.masked_fill(nothing.unsqueeze(-1), torch.nan),
     )
 
 

@@ -1,20 +1,31 @@
-"""Collects the confusion matrices of one arm, image by image: all that scores, curves and intervals need."""
+"""Counts the predictions of one arm, image by image: all that scores, curves and intervals need."""
 
-import io
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import Absent, Metrics, Prediction, confusion_matrix, metrics
-from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, Band, trimap_confusions
-from crfnet.files import write_atomically
+from crfnet.evaluation.boundary import (
+    BoundaryConfig,
+    boundary_f,
+    boundary_tallies,
+    contour_matches,
+)
+from crfnet.evaluation.confusion import (
+    Absent,
+    Metrics,
+    Prediction,
+    count_pairs,
+    metrics,
+    pair_map,
+    tally_metrics,
+)
+from crfnet.evaluation.dilation import ELEMENTS, Element
+from crfnet.evaluation.records import ImageCounts, read_records, write_records
+from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, Band, band_distance, count_shells, dense_shells
 from crfnet.shapes import LabelMap
 
 __all__ = ["Evaluation", "EvaluationConfig"]
@@ -27,12 +38,16 @@ class EvaluationConfig:
     Attributes:
         absent: a class absent from truth and prediction is left out of the mean ("skip") or is 0 ("zero").
         max_width: largest trimap width, pixels.
+        element: what grows the trimaps: "square" (the papers'), "disc" or "cross".
+        boundary: widths of the Boundary IoU and the boundary F-score.
         draws: bootstrap draws.
         seed: of the bootstrap.
     """
 
     absent: Absent = "skip"
     max_width: int = MAX_WIDTH
+    element: Element = "square"
+    boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
     draws: int = 2000
     seed: int = 0
 
@@ -40,62 +55,121 @@ class EvaluationConfig:
         for name in ("max_width", "draws"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.element not in ELEMENTS:
+            raise InputError(f"element is {self.element!r}: allowed are {', '.join(ELEMENTS)}")
 
 
 class Evaluation:
-    """Per-image confusion matrices over the whole image and inside every trimap.
+    """Counts of every image: confusion matrix, pixels in every trimap, pixels at the borders of each class.
 
-    Stream images in with `add`; the image size may change from one to the next. Memory per image: 4 bytes x
-    (2 bands x max_width + 1) x num_classes^2, which is 143 kB for VOC.
+    Stream images in with `add`; the image size may change from one to the next. Only counts that are not 0
+    are kept of the trimaps: a few kB per image, and 4 l^2 bytes for its confusion matrix.
+
+    Args:
+        num_classes: at least 2.
+        max_width: largest trimap width, pixels.
+        element: what grows the trimaps.
+        boundary: widths of the Boundary IoU and the boundary F-score.
     """
 
-    def __init__(self, num_classes: int, max_width: int = MAX_WIDTH) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        max_width: int = MAX_WIDTH,
+        element: Element = "square",
+        boundary: BoundaryConfig | None = None,
+    ) -> None:
         if num_classes < 2 or max_width < 1:
             raise ValueError(
                 f"num_classes is {num_classes} and max_width is {max_width}: "
                 "there must be at least 2 classes and 1 width"
             )
+        if element not in ELEMENTS:
+            raise ValueError(f"element is {element!r}: allowed are {', '.join(ELEMENTS)}")
         self.num_classes = num_classes
         self.max_width = max_width
-        self._confusion: dict[str, Tensor] = {}
-        self._trimap: dict[Band, list[Tensor]] = {band: [] for band in BANDS}
+        self.element: Element = element
+        self.boundary = BoundaryConfig() if boundary is None else boundary
+        self._images: dict[str, ImageCounts] = {}
 
     def __len__(self) -> int:
-        return len(self._confusion)
+        return len(self._images)
 
     def add(self, id: str, prediction: Prediction, labels: LabelMap) -> None:
-        """Score one image; prediction and labels may be on any device.
+        """Score one image, on the device of the prediction; what is kept is on the CPU.
 
         Raises:
             InputError: the id was added before, the sizes differ, or a label is outside the classes.
         """
-        if id in self._confusion:
+        if id in self._images:
             raise InputError(f"image {id}: it was scored already; ids must differ")
-        prediction, labels = prediction.cpu(), labels.cpu()
+        labels = labels.to(prediction.device)
         try:
-            confusion = confusion_matrix(prediction, labels, self.num_classes)
+            pairs = pair_map(prediction, labels, self.num_classes)
         except InputError as error:
             raise InputError(f"image {id}: {error}") from error
+        self._images[id] = self._count(prediction, labels, pairs)
+
+    def _count(self, prediction: Tensor, labels: Tensor, pairs: Tensor) -> ImageCounts:
+        classes, size = self.num_classes, (labels.shape[0], labels.shape[1])
+        prediction, labels = prediction.short(), labels.short()  # a quarter of the memory to go through
+        shells = {}
         for band in BANDS:
-            inside = trimap_confusions(prediction, labels, self.num_classes, band, self.max_width)
-            self._trimap[band].append(inside.int())
-        self._confusion[id] = confusion.int()
+            distance = band_distance(labels, band, self.element, self.max_width)
+            shells[band] = count_shells(pairs, distance, classes, self.max_width)
+        d, theta = self.boundary.iou_pixels(*size), self.boundary.f_pixels(*size)
+        return ImageCounts(
+            confusion=count_pairs(pairs, classes).int().cpu(),
+            shells=shells,
+            boundary=boundary_tallies(prediction, labels, classes, d).int(),
+            contours=contour_matches(prediction, labels, classes, theta).int(),
+        )
 
     @property
     def ids(self) -> tuple[str, ...]:
         """The images in the order they were added."""
-        return tuple(self._confusion)
+        return tuple(self._images)
 
     @property
     def confusion(self) -> Int[Tensor, "i l l"]:
         """Whole-image confusion matrix of each image, int32, rows truth, columns prediction."""
-        empty = torch.zeros(0, self.num_classes, self.num_classes, dtype=torch.int32)
-        return torch.stack(list(self._confusion.values())) if self._confusion else empty
+        return self._stacked([image.confusion for image in self._images.values()], self.num_classes)
+
+    @property
+    def boundary_tallies(self) -> Int[Tensor, "i l 3"]:
+        """(both, truth, predicted) pixels near the contour of each class in each image, int32."""
+        return self._stacked([image.boundary for image in self._images.values()], 3)
+
+    @property
+    def contour_matches(self) -> Int[Tensor, "i l 4"]:
+        """(matched, all) boundary pixels of prediction and truth, of each class in each image, int32."""
+        return self._stacked([image.contours for image in self._images.values()], 4)
 
     def trimap(self, band: Band) -> Int[Tensor, "i width l l"]:
-        """Confusion matrix of each image inside the band of width 1, 2, ... max_width, int32 (a copy)."""
-        empty = torch.zeros(0, self.max_width, self.num_classes, self.num_classes, dtype=torch.int32)
-        return torch.stack(self._trimap[band]) if self._trimap[band] else empty
+        """Confusion matrix of each image inside the band of width 1, 2, ... max_width, int32.
+
+        Made anew at every call, and large: `trimap_tallies` are 3 numbers per class instead.
+        """
+        shells = [image.shells[band] for image in self._images.values()]
+        return dense_shells(shells, self.num_classes, self.max_width)
+
+    def trimap_tallies(self, band: Band, width: int) -> Int[Tensor, "i l 3"]:
+        """(right, truth, predicted) pixels of each class of each image inside the band of a width, int32."""
+        if not 1 <= width <= self.max_width:
+            raise ValueError(f"width is {width}: allowed are 1..{self.max_width}")
+        classes = self.num_classes
+        counted = torch.zeros(len(self), classes, 3, dtype=torch.int32)
+        for row, image in zip(counted, self._images.values(), strict=True):
+            bins, counts = image.shells[band].bins, image.shells[band].counts
+            inside = bins < width * classes**2
+            bins, counts = bins[inside] % classes**2, counts[inside]
+            truth, predicted = bins // classes, bins % classes
+            right = truth == predicted
+            for column, (at, count) in enumerate(
+                ((truth[right], counts[right]), (truth, counts), (predicted, counts))
+            ):
+                row[:, column].index_add_(0, at, count)
+        return counted
 
     def metrics(self, absent: Absent = "skip") -> Metrics:
         """Scores of all images together: one confusion matrix, never a mean over images."""
@@ -103,59 +177,46 @@ class Evaluation:
 
     def trimap_metrics(self, band: Band, absent: Absent = "skip") -> Metrics:
         """The same inside the band; leading axis = width 1..max_width. NaN where no pixel is in the band."""
-        return metrics(self.trimap(band).sum(0), absent)
+        classes = self.num_classes
+        total = torch.zeros(self.max_width * classes**2, dtype=torch.int64)
+        for image in self._images.values():
+            total[image.shells[band].bins.long()] += image.shells[band].counts
+        return metrics(total.reshape(self.max_width, classes, classes).cumsum(0), absent)
+
+    def boundary_iou(self, absent: Absent = "skip") -> tuple[float, Float[Tensor, " l"]]:
+        """Boundary IoU of all images together: the mean over classes, and that of each class."""
+        found = tally_metrics(self.boundary_tallies.sum(0), absent)
+        return float(found.miou), found.per_class_iou
+
+    def boundary_f(self) -> float:
+        """Boundary F-score: mean over images of the mean over their classes; NaN without any boundary."""
+        total, images = boundary_f(self.contour_matches).sum(0).tolist()
+        return total / images if images else float("nan")
 
     def save(self, path: Path) -> None:
         """Write everything to one compressed .npz file, atomically."""
-        arrays: dict[str, Any] = {
-            "ids": np.array(self.ids, dtype=np.str_),
-            "confusion": self.confusion.numpy(),
+        settings = {
+            "num_classes": self.num_classes,
+            "max_width": self.max_width,
+            "element": self.element,
+            "iou_width": self.boundary.iou_width,
+            "f_width": self.boundary.f_width,
         }
-        for band in BANDS:
-            arrays[f"trimap_{band}"] = self.trimap(band).numpy()
-        stream = io.BytesIO()
-        np.savez_compressed(stream, **arrays)
-        write_atomically(path, stream.getvalue())
+        write_records(path, settings, self._images)
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
         """Read what `save` wrote.
 
         Raises:
-            InputError: the file is missing, damaged, or not one that `save` wrote.
+            InputError: the file is missing, damaged, of an older version, or not one that `save` wrote.
         """
-        arrays = _read_arrays(path)
-        ids, confusion = arrays["ids"].tolist(), arrays["confusion"]
-        trimaps = {band: arrays[f"trimap_{band}"] for band in BANDS}
-        images, num_classes = len(ids), confusion.shape[-1]
-        max_width = trimaps[BANDS[0]].shape[1]
-        _check_shape(path, "confusion", confusion, (images, num_classes, num_classes))
-        for band, array in trimaps.items():
-            _check_shape(path, f"trimap_{band}", array, (images, max_width, num_classes, num_classes))
-        evaluation = cls(num_classes, max_width)
-        evaluation._confusion = dict(zip(ids, torch.from_numpy(confusion), strict=True))
-        evaluation._trimap = {band: list(torch.from_numpy(array)) for band, array in trimaps.items()}
+        settings, images = read_records(path)
+        boundary = BoundaryConfig(settings["iou_width"], settings["f_width"])
+        evaluation = cls(settings["num_classes"], settings["max_width"], settings["element"], boundary)
+        evaluation._images = images
         return evaluation
 
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    names = ("ids", "confusion", *(f"trimap_{band}" for band in BANDS))
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            missing = [name for name in names if name not in file.files]
-            if missing:
-                raise InputError(
-                    f"{path}: it lacks {', '.join(missing)}; an evaluation holds {', '.join(names)}"
-                )
-            return {name: file[name] for name in names}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; an evaluation .npz is needed") from error
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: it cannot be read as an evaluation .npz ({error})") from error
-
-
-def _check_shape(path: Path, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise InputError(f"{path}: {name} has shape {array.shape}, which must be {shape}")
+    def _stacked(self, rows: list[Tensor], last: int) -> Tensor:
+        empty = torch.zeros(0, self.num_classes, last, dtype=torch.int32)
+        return torch.stack(rows) if rows else empty

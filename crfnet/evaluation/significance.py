@@ -1,8 +1,15 @@
-"""How sure a score or a difference is: the bootstrap over images.
+"""How sure a score or a difference is: the bootstrap over images, and over training seeds where several.
 
-As many images as the data set has are drawn from it with replacement; every draw sums the confusion matrices
-of the images it holds and takes the metric of the sum, as the real score does. Arms are compared on the same
-draws (paired), which takes out what makes an image hard for both.
+As many images as the data set has are drawn from it with replacement; every draw sums the counts of the
+images it holds and takes the metric of the sum, as the real score does. Arms are compared on the same draws
+(paired), which takes out what makes an image hard for both.
+
+The counts may be anything that is added up over images: confusion matrices, tallies of classes, sums of
+per-image scores with their number (`crfnet.evaluation.measures` has those of every metric).
+
+What is resampled is what the interval covers. Images: would the difference be there on other images of this
+kind, for these very networks. Seeds: would it be there had they been trained again. One seed per arm says
+nothing of the latter.
 """
 
 import math
@@ -17,21 +24,26 @@ from torch import Tensor
 __all__ = [
     "Interval",
     "PerImage",
+    "PerSeed",
     "Statistic",
     "bootstrap",
     "paired_bootstrap",
     "percentile_interval",
     "resample_counts",
+    "resample_seeds",
     "resampled",
+    "seeds_bootstrap",
 ]
 
-PerImage: TypeAlias = Num[Tensor, "i l l"]  #: one confusion matrix per image
-#: The same of another arm; with axes of its own, so that a wrong size is a plain `ValueError`.
-OtherPerImage: TypeAlias = Num[Tensor, "ib lb lb"]
-#: Confusion matrices (..., l, l) -> metrics (...) or (..., m).
+PerImage: TypeAlias = Num[Tensor, "i ..."]  #: the counts of each image, such as confusion matrices
+PerSeed: TypeAlias = Num[Tensor, "s i ..."]  #: the same of each training seed
+#: Those of another arm; with axes of its own, so that a wrong size is a plain `ValueError`.
+OtherPerImage: TypeAlias = Num[Tensor, "ib ..."]
+OtherPerSeed: TypeAlias = Num[Tensor, "sb ib ..."]
+#: Counts summed over images (..., *counts) -> metrics (...) or (..., m).
 Statistic: TypeAlias = Callable[[Tensor], Tensor]
 
-CHUNK = 250  #: draws whose summed confusion matrices are in memory at once
+CHUNK = 250  #: draws whose summed counts are in memory at once
 
 
 @dataclass(frozen=True)
@@ -52,19 +64,27 @@ def resample_counts(images: int, draws: int, seed: int) -> Float[Tensor, "draws 
     """How often each draw holds each image: multinomial counts that sum to ``images``; float64."""
     if images < 1 or draws < 1:
         raise ValueError(f"images is {images} and draws is {draws}: both must be at least 1")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(images, (draws, images), generator=generator)
-    drawn += torch.arange(draws).unsqueeze(1) * images
-    return torch.bincount(drawn.flatten(), minlength=draws * images).reshape(draws, images).double()
+    return _multinomial(images, images, draws, torch.Generator().manual_seed(seed))
+
+
+def resample_seeds(seeds: int, draws: int, generator: torch.Generator) -> Float[Tensor, "draws s"]:
+    """The weight of each training seed in each draw; every row sums to 1.
+
+    Of n seeds n-1 are drawn with replacement, which gives the mean over them the variance s^2 / n that it
+    has; drawing n would give (n-1) / n of that, a third too little for three seeds (Rao & Wu 1988). One seed
+    has weight 1.
+    """
+    drawn = max(1, seeds - 1)
+    return _multinomial(seeds, drawn, draws, generator) / drawn
 
 
 def resampled(
-    confusions: PerImage, statistic: Statistic, counts: Float[Tensor, "draws i"]
+    per_image: PerImage, statistic: Statistic, counts: Float[Tensor, "draws i"]
 ) -> Float[Tensor, " draws *m"]:
     """The statistic of every draw; arms given the same ``counts`` are paired draw by draw."""
-    flat = confusions.double().flatten(1)
+    flat = per_image.double().flatten(1)
     return torch.cat(
-        [statistic((part @ flat).unflatten(1, confusions.shape[1:])) for part in counts.split(CHUNK)]
+        [statistic((part @ flat).unflatten(1, per_image.shape[1:])) for part in counts.split(CHUNK)]
     )
 
 
@@ -81,12 +101,10 @@ def percentile_interval(estimate: Float[Tensor, ""], samples: Float[Tensor, " dr
     return Interval(low, high, value)
 
 
-def bootstrap(confusions: PerImage, statistic: Statistic, draws: int = 2000, seed: int = 0) -> Interval:
-    """Interval of one arm's own score; ``statistic`` maps (..., l, l) to (...)."""
-    counts = resample_counts(len(confusions), draws, seed)
-    return percentile_interval(
-        statistic(confusions.sum(0).double()), resampled(confusions, statistic, counts)
-    )
+def bootstrap(per_image: PerImage, statistic: Statistic, draws: int = 2000, seed: int = 0) -> Interval:
+    """Interval of one arm's own score; ``statistic`` maps (..., *counts) to (...)."""
+    counts = resample_counts(len(per_image), draws, seed)
+    return percentile_interval(statistic(per_image.sum(0).double()), resampled(per_image, statistic, counts))
 
 
 def paired_bootstrap(
@@ -95,19 +113,80 @@ def paired_bootstrap(
     """Interval of the difference ``statistic(b) - statistic(a)`` of two arms over the same images.
 
     Args:
-        a: confusion matrix of each image, one arm.
+        a: counts of each image, one arm.
         b: the other arm's, of the same images in the same order.
-        statistic: maps confusion matrices (..., l, l) to metrics (...), e.g. ``lambda c: metrics(c).miou``.
+        statistic: maps sums of counts (..., *counts) to metrics (...), e.g. ``lambda c: metrics(c).miou``.
         draws: number of resampled data sets.
         seed: of the drawing; equal seeds draw the same images.
 
-    The cost is one product (draws, i) x (i, l*l) per arm. Images are taken as independent: frames of one
+    The cost is one product (draws, i) x (i, counts) per arm. Images are taken as independent: frames of one
     video are not, and then the interval is too narrow.
     """
     if a.shape != b.shape:
         raise ValueError(
             f"a is {tuple(a.shape)} and b is {tuple(b.shape)}: a pair needs the same images and classes"
         )
-    counts = resample_counts(len(a), draws, seed)
-    estimate = statistic(b.sum(0).double()) - statistic(a.sum(0).double())
-    return percentile_interval(estimate, resampled(b, statistic, counts) - resampled(a, statistic, counts))
+    return seeds_bootstrap(a[None], b[None], statistic, draws, seed)
+
+
+def seeds_bootstrap(
+    a: PerSeed,
+    b: OtherPerSeed,
+    statistic: Statistic,
+    draws: int = 2000,
+    seed: int = 0,
+    *,
+    paired: bool = False,
+) -> Interval:
+    """Interval of the difference of two arms that were trained with several seeds each, over the same images.
+
+    The score of an arm is the mean of its seeds' scores, each that of all images together. A draw holds a
+    resampled set of images, the same for every seed of both arms, and a resampled set of seeds
+    (`resample_seeds`), so that the interval covers the choice of images and the luck of training, and
+    whatever of the two goes together. With one seed per arm this is `paired_bootstrap`: images alone.
+
+    Chance that belongs to one image and one seed is counted with both, so intervals are rather too wide
+    (Owen 2007, pigeonhole bootstrap). Where the luck of training is all there is, few seeds give too narrow
+    ones: simulated with normal scores, "95 %" of 3, 5 and 10 seeds an arm cover 86, 91 and 94 % (paired: 75,
+    86 and 92 %).
+
+    Args:
+        a: counts of each seed and image, one arm.
+        b: the other arm's, of the same images in the same order; its number of seeds may differ.
+        statistic: as of `paired_bootstrap`.
+        draws: number of resampled experiments.
+        seed: of the drawing.
+        paired: seed k of both arms belongs together (the network that one arm puts a CRF behind is the
+            other arm's): the same seeds are drawn for both. Otherwise they are drawn apart.
+    """
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(
+            f"a is {tuple(a.shape)} and b is {tuple(b.shape)} (seeds first): a pair needs the same "
+            "images and classes"
+        )
+    if paired and len(a) != len(b):
+        raise ValueError(f"a has {len(a)} seeds and b has {len(b)}: paired seeds need as many of each")
+    counts = resample_counts(a.shape[1], draws, seed)
+    generator = torch.Generator().manual_seed(seed + 1)  # not the one of the images, which stay the same
+    weights_a = resample_seeds(len(a), draws, generator)
+    weights_b = weights_a if paired else resample_seeds(len(b), draws, generator)
+    samples = _drawn_scores(b, statistic, counts, weights_b) - _drawn_scores(a, statistic, counts, weights_a)
+    return percentile_interval(_score(b, statistic) - _score(a, statistic), samples)
+
+
+def _score(per_seed: Tensor, statistic: Statistic) -> Tensor:
+    """Mean over seeds of the score of all images."""
+    return torch.stack([statistic(each.sum(0).double()) for each in per_seed]).mean(0)
+
+
+def _drawn_scores(per_seed: Tensor, statistic: Statistic, counts: Tensor, weights: Tensor) -> Tensor:
+    """The same of every draw, (draws,)."""
+    scores = torch.stack([resampled(each, statistic, counts) for each in per_seed], 1)  # (draws, s)
+    return torch.where(weights > 0, weights * scores, 0.0).sum(1)
+
+
+def _multinomial(categories: int, drawn: int, draws: int, generator: torch.Generator) -> Tensor:
+    """How often each of the categories is among ``drawn``; (draws, categories), float64."""
+    picked = torch.randint(categories, (draws, drawn), generator=generator)
+    picked += torch.arange(draws).unsqueeze(1) * categories
+    return torch.bincount(picked.flatten(), minlength=draws * categories).reshape(draws, categories).double()

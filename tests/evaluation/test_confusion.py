@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import confusion_matrix, metrics
+from crfnet.evaluation.confusion import confusion_matrix, metrics, tallies, tally_metrics
 
 TRUTH = torch.tensor([[0, 0, 1], [1, 255, 255]])
 PREDICTION = torch.tensor([[0, 1, 1], [1, 1, 2]])
@@ -21,6 +21,18 @@ def test_metrics_by_hand():
     assert float(found.miou) == pytest.approx((3 / 6 + 4 / 7) / 2)
     assert float(found.pixel_accuracy) == pytest.approx(7 / 10)
     assert float(found.mean_accuracy) == pytest.approx((3 / 4 + 4 / 6) / 2)
+    assert found.per_class_accuracy.tolist() == pytest.approx([3 / 4, 4 / 6])
+    assert float(found.weighted_iou) == pytest.approx(0.4 * 3 / 6 + 0.6 * 4 / 7)
+
+
+def test_tallies_by_hand():
+    """(right, truth, predicted) of each class; they are all that the metrics need, also when resampled."""
+    confusion = torch.tensor([[3, 1], [2, 4]])
+    assert tallies(confusion).tolist() == [[3, 4, 5], [4, 6, 5]]
+    several = torch.randint(0, 9, (5, 3, 3)).double() * 0.5
+    both = metrics(several), tally_metrics(tallies(several))
+    assert torch.equal(both[0].miou, both[1].miou)
+    assert torch.equal(both[0].weighted_iou, both[1].weighted_iou)
 
 
 def test_absent_class_is_skipped_or_zero():
@@ -40,7 +52,8 @@ def test_absent_class_is_skipped_or_zero():
 @pytest.mark.parametrize("absent", ["skip", "zero"])
 def test_nothing_scored_is_nan(absent):
     found = metrics(torch.zeros(2, 3, 3, dtype=torch.int64), absent)
-    for each in (found.miou, found.pixel_accuracy, found.mean_accuracy, found.per_class_iou):
+    means = (found.miou, found.pixel_accuracy, found.mean_accuracy, found.weighted_iou)
+    for each in (*means, found.per_class_iou, found.per_class_accuracy):
         assert each.isnan().all()
 
 

@@ -1,45 +1,56 @@
 """Trimaps against pure Python loops over the definitions, and cases whose answer is seen by eye."""
 
+import functools
+import math
+
 import pytest
 import torch
 
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import VOID, confusion_matrix, metrics
+from crfnet.evaluation.dilation import ELEMENTS
 from crfnet.evaluation.trimap import BANDS, NEVER, WIDTHS, band_distance, trimap_confusions
 
-
-def around(labels, y, x, w):
-    """The pixels in the square of side 2w+1 around (y, x)."""
-    height, width = len(labels), len(labels[0])
-    return [
-        (i, j)
-        for i in range(max(0, y - w), min(height, y + w + 1))
-        for j in range(max(0, x - w), min(width, x + w + 1))
-    ]
+DISTANCE = {
+    "square": lambda y, x: max(abs(y), abs(x)),
+    "disc": math.hypot,
+    "cross": lambda y, x: abs(y) + abs(x),
+}
 
 
-def in_void_band(labels, y, x, w):
-    return any(labels[i][j] == VOID for i, j in around(labels, y, x, w))
+def around(labels, y, x, radius, element):
+    """The pixels under the element of that radius centred on (y, x)."""
+    return _around(len(labels), len(labels[0]), y, x, radius, element)
 
 
-def in_change_band(labels, y, x, w):
-    """Within w-1 of a pixel that touches another non-void class."""
+@functools.cache
+def _around(height, width, y, x, radius, element):
+    inside = DISTANCE[element]
+    return [(i, j) for i in range(height) for j in range(width) if inside(i - y, j - x) <= radius]
+
+
+def in_void_band(labels, y, x, w, element):
+    return any(labels[i][j] == VOID for i, j in around(labels, y, x, w, element))
+
+
+def in_change_band(labels, y, x, w, element):
+    """Within w-1 of a pixel that has another non-void class under the element of radius 1."""
     return any(
         labels[i][j] != VOID
-        and any(labels[k][l] not in (VOID, labels[i][j]) for k, l in around(labels, i, j, 1))
-        for i, j in around(labels, y, x, w - 1)
+        and any(labels[k][l] not in (VOID, labels[i][j]) for k, l in around(labels, i, j, 1, element))
+        for i, j in around(labels, y, x, w - 1, element)
     )
 
 
 IN_BAND = {"void": in_void_band, "change": in_change_band}
 
 
-def brute_force(prediction, labels, num_classes, band, w):
+def brute_force(prediction, labels, num_classes, band, w, element):
     """Confusion matrix of one width, pixel by pixel."""
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int32)
     for y, row in enumerate(labels):
         for x, truth in enumerate(row):
-            if truth != VOID and IN_BAND[band](labels, y, x, w):
+            if truth != VOID and IN_BAND[band](labels, y, x, w, element):
                 confusion[truth, prediction[y][x]] += 1
     return confusion
 
@@ -53,13 +64,45 @@ def random_maps(seed, height=9, width=7):
 
 
 @pytest.mark.parametrize("band", BANDS)
-@pytest.mark.parametrize("seed", range(6))
-def test_against_loops(band, seed):
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_against_loops(band, element, seed):
+    """Every width by explicit dilation, to beyond the one that covers the image."""
     prediction, labels = random_maps(seed)
-    found = trimap_confusions(prediction, labels, 3, band, max_width=6)
-    for w in range(1, 7):
-        expected = brute_force(prediction.tolist(), labels.tolist(), 3, band, w)
+    found = trimap_confusions(prediction, labels, 3, band, 16, element)
+    for w in range(1, 17):
+        expected = brute_force(prediction.tolist(), labels.tolist(), 3, band, w, element)
         assert torch.equal(found[w - 1], expected), w
+
+
+def test_void_band_is_imdilate_of_the_void_mask():
+    """EvalCRF_Boundary.m on a hand-made image: dilate (gt == 255) with ones(2w+1), take 255 away."""
+    labels = torch.zeros(7, 8, dtype=torch.int64)
+    labels[2:4, 0] = labels[5, 5] = VOID
+    labels[:, 6:] = 1
+    dilated = {
+        1: [
+            "........",
+            "11......",
+            "#1......",
+            "#1......",
+            "11..111.",
+            "....1#1.",
+            "....111.",
+        ],
+        2: [
+            "111.....",
+            "111.....",
+            "#11.....",
+            "#1111111",
+            "11111111",
+            "11111#11",
+            "...11111",
+        ],
+    }
+    for w, rows in dilated.items():
+        expected = [[pixel == "1" for pixel in row] for row in rows]
+        assert (band_distance(labels, "void") <= w).tolist() == expected, w
 
 
 def test_void_band_is_the_authors_dilation():
@@ -115,11 +158,12 @@ def test_nothing_to_grow_from(labels, band):
 
 
 @pytest.mark.parametrize("band", BANDS)
-def test_perfect_prediction_is_one_at_every_width(band):
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_perfect_prediction_is_one_at_every_width(band, element):
     labels = torch.zeros(20, 60, dtype=torch.int64)
     labels[:, 20:] = 1
     labels[5:15, 10:12] = VOID
-    found = metrics(trimap_confusions(labels % VOID, labels, 2, band))
+    found = metrics(trimap_confusions(labels % VOID, labels, 2, band, element=element))
     assert found.miou.shape == (len(WIDTHS),)
     for each in (found.miou, found.pixel_accuracy, found.mean_accuracy):
         assert (each == 1).all()
@@ -129,6 +173,14 @@ def test_widest_band_is_the_whole_image():
     prediction, labels = random_maps(3)
     widest = trimap_confusions(prediction, labels, 3, "void", max_width=12)[-1]
     assert torch.equal(widest, confusion_matrix(prediction, labels, 3))
+
+
+def test_a_largest_width_only_cuts_off():
+    _, labels = random_maps(4)
+    for band in BANDS:
+        near, every = band_distance(labels, band, "disc", 3), band_distance(labels, band, "disc")
+        assert torch.equal(near, every.masked_fill(every > 3, NEVER))
+        assert ((every > 3) & (every < NEVER)).any()
 
 
 def test_bad_arguments():

@@ -18,6 +18,7 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.data import DataConfig
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
+from crfnet.evaluation.protocols import PredictConfig
 from crfnet.models import ModelConfig
 from crfnet.search import SearchConfig
 from crfnet.training import TrainConfig
@@ -41,6 +42,7 @@ class Run:
         joint: how network and CRF are trained together (stage joint), and the control without CRF (unary+).
         crf: structure of the jointly trained CRF, and the parameters wherever none were searched.
         search: which CRF parameters are tried on the held-out images (post-hoc).
+        predict: how images are given to a trained network: scales, mirror, tiles.
         evaluation: metrics, trimap widths, bootstrap.
         pictures: number of images in the report's strip.
     """
@@ -57,6 +59,7 @@ class Run:
     )
     crf: CRFConfig = dataclasses.field(default_factory=CRFConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+    predict: PredictConfig = dataclasses.field(default_factory=PredictConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     pictures: int = 6
 

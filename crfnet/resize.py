@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crfnet.shapes import Logits, Scores
+from crfnet.shapes import Image, Logits, Scores
 
-__all__ = ["resize_scores", "stride_between"]
+__all__ = ["rescale_image", "resize_scores", "scaled_size", "stride_between"]
 
 
 def stride_between(size: int, count: int) -> int | None:
@@ -53,3 +53,24 @@ def _covered(pixels: int, count: int) -> int:
     """Pixels from the first position to the last."""
     stride = stride_between(pixels, count)
     return pixels if stride is None else (count - 1) * stride + 1
+
+
+def scaled_size(size: tuple[int, int], scale: float, *, align_corners: bool) -> tuple[int, int]:
+    """Rows and columns of `rescale_image`, at least 1.
+
+    ``(n - 1) scale + 1`` with corners aligned, rounded (321 -> 241 -> 161 as in DeepLab's release); else ``n
+    scale``, rounded down as in torch.
+    """
+    if align_corners:
+        rows, columns = (round((n - 1) * scale) + 1 for n in size)
+    else:
+        rows, columns = (max(1, int(n * scale)) for n in size)
+    return rows, columns
+
+
+def rescale_image(image: Image, scale: float, *, align_corners: bool) -> Image:
+    """A float image resized bilinearly, without antialiasing, as the published protocols do."""
+    if scale == 1:
+        return image
+    size = scaled_size((image.shape[2], image.shape[3]), scale, align_corners=align_corners)
+    return F.interpolate(image, size, mode="bilinear", align_corners=align_corners)

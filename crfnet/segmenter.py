@@ -1,7 +1,7 @@
 """The whole model: image in 0..255 -> a network's scores -> logits at image size -> dense CRF -> logits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Num
@@ -12,7 +12,7 @@ from crfnet.crf.checks import check_image_range
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.models import ModelConfig, build_network
 from crfnet.resize import resize_scores
-from crfnet.shapes import Image, Logits, Scores
+from crfnet.shapes import Image, Logits, ScoreMap, Scores
 
 __all__ = ["CAFFE_MEAN_BGR", "Segmenter", "build_segmenter"]
 
@@ -28,7 +28,8 @@ class Segmenter(nn.Module):
 
     Args:
         network: takes a normalised image ``(b, 3, h, w)``, returns scores ``(b, l, hs, ws)`` of any stride,
-            or a dictionary that holds them as ``"out"`` (torchvision's segmentation networks).
+            or an object that holds them: as ``["out"]`` (torchvision's segmentation networks), as
+            ``["logits"]`` or as ``.logits`` (transformers').
         crf: a `DenseCRF` of as many classes, or any module that is called as ``crf(logits, image)``.
         mean: subtracted from the image, in the channel order of the network.
         std: what the difference is divided by, in the channel order of the network.
@@ -73,17 +74,25 @@ class Segmenter(nn.Module):
 
         Raises:
             ValueError: not three channels, empty, not finite, or clearly not 0..255.
-            TypeError: the network returned neither a tensor nor a dictionary with a tensor ``"out"``.
+            TypeError: the network returned neither a tensor nor an object that holds one as above.
         """
+        return _scores_of(self.network(self.normalised(image)))
+
+    def all_scores(self, image: Image) -> list[ScoreMap]:
+        """What a training loss is taken of: `scores` first, then the further maps that a network compares.
+
+        They come from its method ``all_scores`` (DeepLab v2 on three scales has four); a network without
+        that method has its scores alone. Image and errors as of `scores`.
+        """
+        if not hasattr(self.network, "all_scores"):
+            return [self.scores(image)]
+        return list(self.network.all_scores(self.normalised(image)))  # type: ignore[operator]
+
+    def normalised(self, image: Image) -> Image:
+        """What the network sees: the channels in its order, minus ``mean``, divided by ``std``."""
         check_image(image)
         channels = image.flip(1) if self.bgr else image
-        output = self.network((channels.to(self.mean.dtype) - self.mean) / self.std)
-        scores = output.get("out") if isinstance(output, dict) else output
-        if not isinstance(scores, Tensor):
-            raise TypeError(
-                f"network: returned {_described(output)}, must return a tensor or {{'out': tensor}}"
-            )
-        return scores
+        return (channels.to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, image: Image) -> Logits:
         """Logits at image size, through the CRF if there is one; image and errors as of `scores`."""
@@ -111,8 +120,21 @@ def check_image(image: Num[Tensor, "..."]) -> None:
     check_image_range(image)
 
 
+def _scores_of(output: object) -> Scores:
+    if isinstance(output, Mapping):
+        found = output.get("out", output.get("logits"))
+    else:
+        found = getattr(output, "logits", output)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"network: returned {_described(output)}, must return a tensor, or one as ['out'], ['logits'] or "
+            ".logits"
+        )
+    return found
+
+
 def _described(output: object) -> str:
-    if isinstance(output, dict):
+    if isinstance(output, Mapping):
         return f"a dictionary with the keys {', '.join(map(repr, output)) or 'none'}"
     return f"a {type(output).__name__}"
 
@@ -131,10 +153,16 @@ def build_segmenter(model: ModelConfig, num_classes: int, crf: CRFConfig | None 
     """
     layer = None if crf is None else DenseCRF(num_classes, crf)
     network = build_network(model, num_classes)
+    mean, std = {
+        "backbone": (network.backbone.mean, network.backbone.std),
+        "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+        "caffe": (CAFFE_MEAN_BGR, (1.0, 1.0, 1.0)),
+    }[model.preprocessing]
     return Segmenter(
         network,
         layer,
-        mean=network.backbone.mean,
-        std=network.backbone.std,
+        mean=mean,
+        std=std,
+        bgr=model.preprocessing == "caffe",
         align_corners=model.align_corners,
     )

@@ -151,10 +151,58 @@ def test_fully_convolutional_resnet_of_torchvision_can_be_wrapped() -> None:
         assert segmenter(photo(1, 3, 33, 41).to("meta")).shape == (1, 5, 33, 41)
 
 
-@pytest.mark.parametrize("output", [[torch.zeros(1)], {"logits": torch.zeros(1)}, {}])
+class WithLogits:
+    """As transformers' SemanticSegmenterOutput, whose logits have stride 4."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.loss, self.logits = None, logits
+
+
+@pytest.mark.parametrize("wrap", [WithLogits, lambda x: {"out": x, "aux": None}, lambda x: {"logits": x}])
+def test_scores_are_found_in_what_other_libraries_return(wrap: Callable[[Tensor], object]) -> None:
+    scores = torch.randn(2, 4, 9, 11)
+    segmenter = Segmenter(Returns(wrap(scores)))
+    assert segmenter.scores(photo()) is scores
+    assert segmenter(photo()).shape == (2, 4, 33, 41)
+
+
+@torch.no_grad()
+def test_features_of_timm_with_a_head_can_be_wrapped() -> None:
+    import timm
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = timm.create_model("test_resnet", features_only=True)
+            self.head = nn.Conv2d(self.features.feature_info.channels()[-1], 5, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.head(self.features(image)[-1])
+
+    assert Segmenter(Network()).eval()(photo(1, 3, 33, 41)).shape == (1, 5, 33, 41)
+
+
+@torch.no_grad()
+def test_networks_of_segmentation_models_pytorch_can_be_wrapped() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    network = smp.Unet("resnet18", encoder_weights=None, classes=5).eval()
+    assert Segmenter(network)(photo(1, 3, 32, 64)).shape == (1, 5, 32, 64)
+
+
+@torch.no_grad()
+def test_networks_of_transformers_can_be_wrapped() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SegformerConfig(
+        num_labels=5, depths=[1] * 4, hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16
+    )
+    network = transformers.SegformerForSemanticSegmentation(config).eval()
+    assert Segmenter(network)(photo(1, 3, 32, 64)).shape == (1, 5, 32, 64)
+
+
+@pytest.mark.parametrize("output", [[torch.zeros(1)], {"pred": torch.zeros(1)}, {"out": [1]}, {}])
 def test_other_outputs_are_refused(output: object) -> None:
     with pytest.raises(
-        TypeError, match=r"network: returned a (list|dictionary with the keys ('logits'|none))"
+        TypeError, match=r"network: returned a (list|dictionary with the keys ('pred'|'out'|none))"
     ):
         Segmenter(Returns(output))(photo())
 

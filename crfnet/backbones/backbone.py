@@ -1,16 +1,27 @@
-"""What every backbone is: a network from a normalised image to a feature map at output stride 8."""
+"""What every backbone is: from a normalised image to feature maps, the last at its output stride."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "FeatureMap", "NormalizedImage", "scaled_channels"]
+__all__ = [
+    "AnyFeatureMap",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Backbone",
+    "FeatureMap",
+    "FreezableBatchNorm",
+    "NormalizedImage",
+    "scaled_channels",
+]
 
 NormalizedImage: TypeAlias = Float[Tensor, "b 3 h w"]  #: RGB minus `Backbone.mean`, divided by `Backbone.std`
-FeatureMap: TypeAlias = Float[Tensor, "b c hs ws"]  #: every eighth pixel, starting with the first
+FeatureMap: TypeAlias = Float[Tensor, "b c hs ws"]  #: a cell for every s-th pixel, starting with the first
+AnyFeatureMap: TypeAlias = Float[Tensor, "b _ _ _"]  #: `FeatureMap` beside others of other sizes
 
 RGB: TypeAlias = tuple[float, float, float]
 #: Of images in 0..255, for torchvision's weights and most of timm's.
@@ -18,39 +29,26 @@ IMAGENET_MEAN: RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD: RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
-class Backbone(nn.Module, ABC):
-    """Features at output stride 8: 321 pixels give 41 cells, cell ``k`` sees the image around pixel ``8 k``.
-
-    Attributes:
-        out_channels: channels of the feature map.
-        mean: what is subtracted from an RGB image in 0..255 before it comes here.
-        std: what the difference is divided by.
-    """
-
-    out_channels: int
-    mean: RGB = IMAGENET_MEAN
-    std: RGB = IMAGENET_STD
+class FreezableBatchNorm(nn.Module):
+    """A module whose batch normalisation, wherever it is inside, can be fixed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._batch_norm_frozen = False
 
-    @abstractmethod
-    def forward(self, image: NormalizedImage) -> FeatureMap:
-        """Features of a batch of normalised images."""
-
     def freeze_batch_norm(self) -> None:
         """Batch normalisation becomes a fixed scale and shift: statistics and affine parameters stay.
 
-        As DeepLab v2 trained its ResNet-101, where the statistics come from ImageNet. A network that was
-        never trained has no statistics worth keeping.
+        As DeepLab v2 trained its ResNet-101, where the statistics come from ImageNet, and as the second stage
+        of v3, where they come from the first. A network that was never trained has no statistics worth
+        keeping.
         """
         self._batch_norm_frozen = True
         for layer in self._batch_norms():
             layer.requires_grad_(False)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "Backbone":
+    def train(self, mode: bool = True) -> "FreezableBatchNorm":
         """`nn.Module.train`, except that frozen batch normalisation stays in evaluation mode."""
         super().train(mode)
         if self._batch_norm_frozen:
@@ -60,6 +58,35 @@ class Backbone(nn.Module, ABC):
 
     def _batch_norms(self) -> list[nn.Module]:
         return [layer for layer in self.modules() if isinstance(layer, _BatchNorm)]
+
+
+class Backbone(FreezableBatchNorm, ABC):
+    """Features at an output stride s: cell ``k`` sees the image around pixel ``s k``; 321 give 41 at 8.
+
+    Attributes:
+        out_channels: channels of the last feature map.
+        low_channels: channels of the low-level features that `levels` gives, by their names.
+        mean: what is subtracted from an RGB image in 0..255 before it comes here.
+        std: what the difference is divided by.
+    """
+
+    out_channels: int
+    low_channels: Mapping[str, int] = {}
+    mean: RGB = IMAGENET_MEAN
+    std: RGB = IMAGENET_STD
+
+    @abstractmethod
+    def forward(self, image: NormalizedImage) -> FeatureMap:
+        """Features of a batch of normalised images."""
+
+    def levels(self, image: NormalizedImage) -> dict[str, AnyFeatureMap]:
+        """All feature maps of interest.
+
+        Returns:
+            ``"out"``, as of `forward`, and those that ``low_channels`` names: ``"conv2"`` at stride 4 and
+            ``"conv3"`` at stride 8, the last before a stride (DeepLab v3+, section 4.1).
+        """
+        return {"out": self(image)}
 
 
 def scaled_channels(channels: int, width: float) -> int:

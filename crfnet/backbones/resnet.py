@@ -1,27 +1,51 @@
-"""ResNet-18, -50 and -101 at output stride 8; names of the parameters as in torchvision."""
+"""ResNet-18, -50 and -101 at output stride 8, 16 or 32; names of the parameters as in torchvision."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crfnet.backbones.backbone import Backbone, FeatureMap, NormalizedImage, scaled_channels
+from crfnet.backbones.backbone import AnyFeatureMap, Backbone, FeatureMap, NormalizedImage, scaled_channels
 from crfnet.backbones.weights import imagenet_state
 
-__all__ = ["ResNet", "resnet18", "resnet50", "resnet101"]
+__all__ = ["ResNet", "StrideOn", "resnet18", "resnet50", "resnet101"]
 
 StrideOn = Literal["1x1", "3x3"]
+MultiGrid = tuple[int, int, int]
 
-#: Channels, stride, dilation before the stage's stride would have come, dilation after it.
-STAGES = ((64, 1, 1, 1), (128, 2, 1, 1), (256, 1, 1, 2), (512, 1, 2, 4))
+PLANES = (64, 128, 256, 512)  #: channels of the 3x3 convolutions of the four stages
+
+
+class _Geometry(NamedTuple):
+    """Of a stage: its stride, the dilation before its own stride would have come, and the one after it."""
+
+    stride: int
+    before: int
+    dilation: int
+
+
+def stage_geometry(stages: int, output_stride: int) -> list[_Geometry]:
+    """Strides and dilations of that many stages: once the output stride is reached, dilation replaces stride.
+
+    Every stage but the first has stride 2, behind a stem of stride 4 (DeepLab v3, section 3).
+    """
+    geometry, reached, dilation = [_Geometry(1, 1, 1)], 4, 1
+    for _ in range(1, stages):
+        if reached < output_stride:
+            reached *= 2
+            geometry.append(_Geometry(2, dilation, dilation))
+        else:
+            geometry.append(_Geometry(1, dilation, 2 * dilation))
+            dilation *= 2
+    return geometry
 
 
 class ResNet(Backbone):
-    """He et al. 2016, with dilation 2 and 4 for the strides of stages 3 and 4 (DeepLab v2, section 3.1).
+    """He et al. 2016, with dilation for the strides beyond the output stride (DeepLab v2, section 3.1).
 
-    At every fourth cell the features are those of the strided network: a layer that carried a stride keeps
-    the dilation from before it, and what follows is dilated. The max-pool rounds up, as in Caffe.
+    Without multi-grid the features at every second, fourth, ... cell are those of the strided network: a
+    layer that carried a stride keeps the dilation from before it, and what follows is dilated.
 
     Args:
         block: the residual block.
@@ -29,6 +53,17 @@ class ResNet(Backbone):
         width: multiplier of the channels, for small runs.
         stride_on: the convolution that carries a stage's stride: ``"3x3"`` as torchvision and its weights,
             ``"1x1"`` as the MSRA networks that DeepLab v2 was built on. Without effect on basic blocks.
+        ceil_mode: the max-pool rounds sizes up, as in Caffe; torchvision's rounds down, which differs where
+            the image's size is a multiple of 4.
+        output_stride: 8, 16 or 32 pixels from one cell to the next.
+        multi_grid: unit rates of the units of stage 4 and later, which are multiplied by the stage's dilation
+            (DeepLab v3, section 3.2.1: unit rates 1, 2, 4 and output stride 16 give the rates 2, 4, 8). One
+            for each unit of stage 4.
+        extra_blocks: repetitions of stage 4 behind it, ``layer5`` to ``layer7``, each with dilation for a
+            stride of 2 (block5 to block7 of DeepLab v3, section 3.2). They start at random.
+
+    Raises:
+        ValueError: ``multi_grid`` has not one rate for each unit of stage 4.
     """
 
     def __init__(
@@ -38,29 +73,50 @@ class ResNet(Backbone):
         *,
         width: float = 1.0,
         stride_on: StrideOn = "3x3",
+        ceil_mode: bool = True,
+        output_stride: int = 8,
+        multi_grid: MultiGrid | None = None,
+        extra_blocks: int = 0,
     ) -> None:
         super().__init__()
+        if multi_grid is not None and depths[3] != len(multi_grid):
+            raise ValueError(f"multi_grid: {len(multi_grid)} unit rates, but stage 4 has {depths[3]} units")
         channels = scaled_channels(64, width)
         self.conv1 = nn.Conv2d(3, channels, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
-        stages = []
-        for depth, (planes, stride, before, dilation) in zip(depths, STAGES, strict=True):
-            planes = scaled_channels(planes, width)
-            first = block(channels, planes, stride, before, dilation, stride_on)
-            channels = planes * block.expansion
-            rest = [block(channels, planes, 1, dilation, dilation, stride_on) for _ in range(1, depth)]
-            stages.append(nn.Sequential(first, *rest))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=ceil_mode)
+        depths = [*depths, *[depths[-1]] * extra_blocks]
+        self.stages = [f"layer{number}" for number in range(1, len(depths) + 1)]
+        low_channels = []
+        for number, (stride, before, dilation) in enumerate(stage_geometry(len(depths), output_stride)):
+            planes = scaled_channels(PLANES[min(number, 3)], width)
+            rates = [(before, dilation)] + [(dilation, dilation)] * (depths[number] - 1)
+            if multi_grid is not None and number >= 3:
+                rates = [(dilation * unit, dilation * unit) for unit in multi_grid]
+            units: list[nn.Module] = []
+            for pair in rates:
+                units.append(block(channels, planes, 1 if units else stride, *pair, stride_on))
+                channels = planes * block.expansion
+            self.add_module(self.stages[number], nn.Sequential(*units))
+            low_channels.append(channels)
         self.out_channels = channels
+        self.low_channels = {"conv2": low_channels[0], "conv3": low_channels[1]}
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: NormalizedImage) -> FeatureMap:
         """The output of the last residual block."""
+        return self.levels(image)["out"]
+
+    def levels(self, image: NormalizedImage) -> dict[str, AnyFeatureMap]:
+        """The outputs of stage 1 (``conv2``, stride 4), 2 (``conv3``, stride 8) and the last (``out``)."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(image))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
+        outputs = []
+        for stage in self.stages:
+            x = getattr(self, stage)(x)
+            outputs.append(x)
+        return {"conv2": outputs[0], "conv3": outputs[1], "out": x}
 
 
 class BasicBlock(nn.Module):
@@ -122,23 +178,25 @@ def _shortcut(channels: int, out: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
 
-def resnet18(*, width: float = 1.0, pretrained: bool = False) -> ResNet:
+def resnet18(*, width: float = 1.0, pretrained: bool = False, **geometry: Any) -> ResNet:
     """ResNet-18; ``pretrained`` starts from torchvision's ImageNet weights and needs width 1."""
-    return _with_weights(ResNet(BasicBlock, (2, 2, 2, 2), width=width), "resnet18", pretrained)
+    return _with_weights(ResNet(BasicBlock, (2, 2, 2, 2), width=width, **geometry), "resnet18", pretrained)
 
 
-def resnet50(*, width: float = 1.0, pretrained: bool = False) -> ResNet:
+def resnet50(*, width: float = 1.0, pretrained: bool = False, **geometry: Any) -> ResNet:
     """ResNet-50; ``pretrained`` starts from torchvision's ImageNet weights and needs width 1."""
-    return _with_weights(ResNet(Bottleneck, (3, 4, 6, 3), width=width), "resnet50", pretrained)
+    return _with_weights(ResNet(Bottleneck, (3, 4, 6, 3), width=width, **geometry), "resnet50", pretrained)
 
 
-def resnet101(*, width: float = 1.0, pretrained: bool = False) -> ResNet:
+def resnet101(*, width: float = 1.0, pretrained: bool = False, **geometry: Any) -> ResNet:
     """ResNet-101; ``pretrained`` starts from torchvision's ImageNet weights and needs width 1."""
-    return _with_weights(ResNet(Bottleneck, (3, 4, 23, 3), width=width), "resnet101", pretrained)
+    return _with_weights(ResNet(Bottleneck, (3, 4, 23, 3), width=width, **geometry), "resnet101", pretrained)
 
 
 def _with_weights(network: ResNet, name: str, pretrained: bool) -> ResNet:
     if pretrained:
-        state = imagenet_state(name)
-        network.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
+        state = {key: value for key, value in imagenet_state(name).items() if not key.startswith("fc.")}
+        repeated = tuple(f"{stage}." for stage in network.stages[4:])
+        rest = {key: value for key, value in network.state_dict().items() if key.startswith(repeated)}
+        network.load_state_dict(state | rest)
     return network

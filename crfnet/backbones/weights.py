@@ -17,6 +17,8 @@ IMAGENET_WEIGHTS = {
     "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
     "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
+    "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
+    "mobilenet_v3_large": models.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
 }
 
 

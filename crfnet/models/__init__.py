@@ -1,14 +1,24 @@
-"""Segmentation networks: from a normalised image to class scores at stride 8."""
+"""Segmentation networks: from a normalised image to class scores at the network's stride."""
 
 from crfnet.models.config import ModelConfig
+from crfnet.models.deeplab_v1 import DeepLabV1
 from crfnet.models.deeplab_v2 import DeepLabV2
+from crfnet.models.deeplab_v3 import DeepLabV3
+from crfnet.models.deeplab_v3plus import DeepLabV3Plus
+from crfnet.models.network import Network
 
-__all__ = ["VARIANTS", "ModelConfig", "build_network"]
+__all__ = ["VARIANTS", "ModelConfig", "Network", "build_network"]
 
-VARIANTS = {"deeplab_v2": DeepLabV2}
+#: A variant is a file, a line here, and in `ModelConfig` its name and what it takes of the fields.
+VARIANTS: dict[str, type[DeepLabV1 | DeepLabV2 | DeepLabV3 | DeepLabV3Plus]] = {
+    "deeplab_v1": DeepLabV1,
+    "deeplab_v2": DeepLabV2,
+    "deeplab_v3": DeepLabV3,
+    "deeplab_v3plus": DeepLabV3Plus,
+}
 
 
-def build_network(config: ModelConfig, num_classes: int) -> DeepLabV2:
+def build_network(config: ModelConfig, num_classes: int) -> DeepLabV1 | DeepLabV2 | DeepLabV3 | DeepLabV3Plus:
     """The network of a configuration.
 
     Args:
@@ -16,8 +26,9 @@ def build_network(config: ModelConfig, num_classes: int) -> DeepLabV2:
         num_classes: at least 2.
 
     Returns:
-        A network from normalised images ``(b, 3, h, w)`` to logits ``(b, num_classes, h / 8, w / 8)``, with
-        ``parameter_groups()`` and a ``backbone`` that knows its normalisation (``mean`` and ``std``).
+        A network from normalised images ``(b, 3, h, w)`` to logits ``(b, num_classes, h / s, w / s)``, where
+        the stride s is 8 of v1 and v2, the output stride of v3 and 4 of v3+. It has ``parameter_groups()``
+        and a ``backbone`` that knows its normalisation (``mean`` and ``std``).
 
     Raises:
         InputError: the backbone or its weights are not to be had.

@@ -40,9 +40,11 @@ def convolution_branch(channels: int, num_classes: int, rate: int) -> nn.Sequent
     return nn.Sequential(OrderedDict(fc8=_classifier(channels, num_classes, 3, rate)))
 
 
-def fc_branch(channels: int, fc_channels: int, num_classes: int, rate: int, dropout: float) -> nn.Sequential:
+def fc_branch(
+    channels: int, fc_channels: int, num_classes: int, rate: int, dropout: float, *, kernel: int = 3
+) -> nn.Sequential:
     """fc6 (3x3, dilation ``rate``), fc7 and fc8 (1x1): the branch on VGG-16, with no ReLU after fc8."""
-    fc6 = nn.Conv2d(channels, fc_channels, 3, padding=rate, dilation=rate)
+    fc6 = nn.Conv2d(channels, fc_channels, kernel, padding=rate * (kernel - 1) // 2, dilation=rate)
     fc7 = nn.Conv2d(fc_channels, fc_channels, 1)
     for layer in (fc6, fc7):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

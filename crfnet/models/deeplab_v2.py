@@ -1,4 +1,4 @@
-"""DeepLab v2 (Chen et al., TPAMI 2018) on one scale: LargeFOV (also v1's), ASPP-S and ASPP-L."""
+"""DeepLab v2 (Chen et al., TPAMI 2018): LargeFOV (also v1's), ASPP-S and ASPP-L, on one scale or on three."""
 
 from torch import nn
 
@@ -8,7 +8,8 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
 from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.config import ModelConfig
-from crfnet.shapes import Scores
+from crfnet.models.multi_scale import fused_by_max
+from crfnet.shapes import ScoreMap, Scores
 
 __all__ = ["RATES", "DeepLabV2"]
 
@@ -21,7 +22,9 @@ class DeepLabV2(nn.Module):
 
     On VGG-16 the branches are fc6 - fc7 - fc8 of 1024 channels (times ``width``), and LargeFOV has an average
     pool before them, as its prototxt. On every other backbone they are single 3x3 convolutions. With ImageNet
-    weights fc6 and fc7 of all branches start from VGG's decimated classifier.
+    weights fc6 and fc7 of all branches start from VGG's decimated classifier. With ``multi_scale`` the same
+    weights see the image at scales 1, 0.75 and 0.5, and the largest score counts, in training and in
+    evaluation.
 
     Args:
         config: the network.
@@ -34,7 +37,13 @@ class DeepLabV2(nn.Module):
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
         pretrained = config.weights == "imagenet"
-        self.backbone = build_backbone(config.backbone, width=config.width, pretrained=pretrained)
+        self.backbone = build_backbone(
+            config.backbone,
+            width=config.width,
+            pretrained=pretrained,
+            stride_on=config.stride_on,
+            ceil_mode=config.ceil_mode,
+        )
         channels, rates = self.backbone.out_channels, RATES[config.head]
         self.pool5a: nn.Module = nn.Identity()
         if isinstance(self.backbone, VGG16):
@@ -47,11 +56,21 @@ class DeepLabV2(nn.Module):
         self.head = SummedBranches(branches)
         if isinstance(self.backbone, VGG16) and pretrained:
             self._start_from_classifier()
+        self.multi_scale, self.align_corners = config.multi_scale, config.align_corners
         if config.batch_norm == "frozen":
             self.backbone.freeze_batch_norm()
 
     def forward(self, image: NormalizedImage) -> Scores:
         """Logits at stride 8 of a batch of normalised images."""
+        return self.all_scores(image)[0]
+
+    def all_scores(self, image: NormalizedImage) -> list[ScoreMap]:
+        """The logits and whatever else a training loss is taken of: see `fused_by_max`."""
+        if self.multi_scale:
+            return fused_by_max(self._one_scale, image, align_corners=self.align_corners)
+        return [self._one_scale(image)]
+
+    def _one_scale(self, image: NormalizedImage) -> ScoreMap:
         return self.head(self.pool5a(self.backbone(image)))  # type: ignore[no-any-return]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -20,7 +20,11 @@ class TrainConfig:
         batch_size: images in an update.
         augment: random scale, crop and mirror.
         lr: learning rate of the backbone's weights.
-        power: of the poly schedule, ``(1 - step / iterations)^power`` for every learning rate.
+        schedule: of every learning rate. ``poly``: times ``(1 - step / iterations)^power`` (v2 and later).
+            ``step``: times ``gamma`` after every ``step_size`` iterations (v1).
+        power: of the poly schedule.
+        step_size: of the step schedule, iterations.
+        gamma: of the step schedule, in (0, 1].
         momentum: of SGD.
         weight_decay: of weights; biases and the CRF have none.
         head_lr: multiplier for the head.
@@ -29,8 +33,8 @@ class TrainConfig:
             image size, behind the CRF where there is one.
         unary_loss: with ``image``, weight of the ``stride`` loss on the network's own logits that is added.
         crf_lr: learning rate of the CRF's parameters (logarithms of widths, inverse softplus of weights), for
-            a loss that is a mean over pixels. Also follows the poly schedule, so that the CRF settles with
-            the network.
+            a loss that is a mean over pixels. Also follows the schedule, so that the CRF settles with the
+            network.
         crf_warmup: first iterations, with the network frozen and in evaluation mode. For a model without a
             trainable CRF they are skipped: as a control it sees the same images at the same learning rates in
             the remaining iterations.
@@ -48,7 +52,10 @@ class TrainConfig:
     batch_size: int = 10
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     lr: float = 2.5e-4
+    schedule: Literal["poly", "step"] = "poly"
     power: float = 0.9
+    step_size: int = 2000
+    gamma: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     head_lr: float = 10.0
@@ -64,13 +71,15 @@ class TrainConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("iterations", "batch_size", "step_size", "checkpoint_every", "log_every"):
             self._require(name, getattr(self, name) >= 1, ">= 1")
         for name in ("crf_warmup", "picture_every", "workers"):
             self._require(name, getattr(self, name) >= 0, ">= 0")
         for name in ("lr", "power", "weight_decay", "head_lr", "bias_lr", "unary_loss", "crf_lr", "clip"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a number >= 0")
         self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
+        self._require("schedule", self.schedule in ("poly", "step"), "poly or step")
+        self._require("gamma", 0 < self.gamma <= 1, "in (0, 1]")
         self._require("loss", self.loss in ("stride", "image"), "stride or image")
         self._require("unary_loss", self.loss == "image" or self.unary_loss == 0, "0 with loss stride")
         self._require("crf_warmup", self.crf_warmup <= self.iterations, f"<= iterations ({self.iterations})")

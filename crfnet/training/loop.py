@@ -27,7 +27,7 @@ from crfnet.training.checkpoint import Checkpoint, random_state, read_checkpoint
 from crfnet.training.config import TrainConfig
 from crfnet.training.journal import Journal
 from crfnet.training.loss import training_loss
-from crfnet.training.optim import build_optimizer, poly, set_learning_rates
+from crfnet.training.optim import build_optimizer, learning_rate_factor, set_learning_rates
 
 __all__ = ["TrainResult", "TrainingDiverged", "train"]
 
@@ -103,7 +103,7 @@ def train(
     with Journal(folder, first, config.log_every) as journal, _progress(first, config.iterations) as progress:
         started = time.perf_counter() - seconds
         for step, batch in enumerate(batches, start=first):
-            factor = poly(step, config.iterations, config.power)
+            factor = learning_rate_factor(step, config)
             set_learning_rates(optimizer, factor)
 
             model.train()

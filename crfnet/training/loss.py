@@ -1,5 +1,7 @@
 """Cross-entropy as DeepLab v1/v2 have it (at the network's stride), at image size, and both together."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 from crfnet.data import VOID
 from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import Image, Labels, Logits, Scores
+from crfnet.shapes import Image, Labels, Logits, ScoreMap, Scores
 from crfnet.training.config import TrainConfig
 
 __all__ = ["image_loss", "sampled_positions", "stride_loss", "training_loss"]
@@ -60,17 +62,24 @@ def training_loss(model: Segmenter, image: Image, labels: Labels, config: TrainC
         config: its ``loss`` says which. ``stride``: `stride_loss` of the network's own logits, the CRF
             unused. ``image``: `image_loss` of the logits at image size, behind the CRF where there is one,
             plus ``unary_loss`` times `stride_loss`, so that the network behind the CRF stays a good network.
+            Where the network has more maps than one (`Segmenter.all_scores`), ``stride`` adds one loss for
+            each with equal weights, as DeepLab v2 does for its scales.
 
     Returns:
         The loss; not finite when the network's logits are not.
     """
-    scores = model.scores(image)
+    maps = model.all_scores(image)
     if config.loss == "stride":
-        return stride_loss(scores, labels)
+        return _summed(maps, labels)
+    scores = maps[0]
     if not scores.isfinite().all():
         return scores.sum()  # not finite either; the CRF would refuse such logits as an input error
     logits = model.upsample(scores, (image.shape[2], image.shape[3]))
     if model.crf is not None:
         logits = model.crf(logits, image)
     total = image_loss(logits, labels)
-    return total + config.unary_loss * stride_loss(scores, labels) if config.unary_loss else total
+    return total + config.unary_loss * _summed(maps, labels) if config.unary_loss else total
+
+
+def _summed(maps: Sequence[ScoreMap], labels: Labels) -> Float[Tensor, ""]:
+    return torch.stack([stride_loss(scores, labels) for scores in maps]).sum()

@@ -1,4 +1,4 @@
-"""SGD with DeepLab's learning-rate multipliers, a group of its own for the CRF, and the poly schedule."""
+"""SGD with DeepLab's learning-rate multipliers, a group of its own for the CRF, and the schedules."""
 
 from typing import Any
 
@@ -8,7 +8,14 @@ from torch.optim import SGD
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 
-__all__ = ["build_optimizer", "poly", "set_learning_rates"]
+__all__ = ["build_optimizer", "learning_rate_factor", "poly", "set_learning_rates", "staircase"]
+
+
+def learning_rate_factor(step: int, config: TrainConfig) -> float:
+    """What every learning rate is multiplied by at update ``step`` = 0, 1, ..., by the config's schedule."""
+    if config.schedule == "step":
+        return staircase(step, config.step_size, config.gamma)
+    return poly(step, config.iterations, config.power)
 
 
 def poly(step: int, iterations: int, power: float) -> float:
@@ -17,6 +24,11 @@ def poly(step: int, iterations: int, power: float) -> float:
     Chen et al., DeepLab v2, section 4.1.2 (power 0.9).
     """
     return float((1 - step / iterations) ** power)
+
+
+def staircase(step: int, step_size: int, gamma: float) -> float:
+    """``gamma^floor(step / step_size)`` (Chen et al., DeepLab v1, section 5: 0.1 every 2000 iterations)."""
+    return float(gamma ** (step // step_size))
 
 
 def build_optimizer(model: Segmenter, config: TrainConfig) -> SGD:

@@ -1,21 +1,24 @@
-"""Every backbone: output stride 8, frozen batch normalisation, refusals."""
+"""Every backbone: output stride, frozen batch normalisation, refusals."""
 
 import pytest
 import torch
 from torch import nn
 
-from crfnet.backbones import BACKBONES, Backbone, build_backbone
+from crfnet.backbones import BACKBONES, STRIDES, Backbone, build_backbone
 from crfnet.backbones.backbone import scaled_channels
 from crfnet.errors import InputError
 
 TIMM = "timm:mobilenetv3_small_050"
+#: All of output stride 8 but one whose unpadded stem loses the last cell.
+EVERY_EIGHTH = [name for name in BACKBONES if 8 in STRIDES.get(name, (8,)) and name != "mobilenet_v2_vainf"]
+EVERY_EIGHTH += [TIMM]
 
 
 def tiny(name: str) -> Backbone:
     return build_backbone(name, width=1.0 if name.startswith("timm:") else 0.125)
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, TIMM])
+@pytest.mark.parametrize("name", EVERY_EIGHTH)
 def test_every_eighth_pixel_gives_a_cell(name: str) -> None:
     with torch.device("meta"):
         backbone = tiny(name)
@@ -85,3 +88,23 @@ def test_batch_norm_that_is_not_frozen_learns_its_statistics() -> None:
 def test_what_cannot_be_built_is_refused(name: str, width: float, pretrained: bool, words: str) -> None:
     with pytest.raises(InputError, match=words):
         build_backbone(name, width=width, pretrained=pretrained)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("vgg16", {"output_stride": 16}, r"output_stride is 16, must be 8 for vgg16"),
+        ("resnet18", {"multi_grid": (1, 2, 4)}, r"multi_grid is \(1, 2, 4\), must be null for resnet18"),
+        ("timm:resnet50", {"multi_grid": (1, 2, 4)}, r"multi_grid is .*, must be null for timm:resnet50"),
+        ("vgg16", {"extra_blocks": 1}, r"cascade: vgg16 has no block4 to repeat"),
+    ],
+)
+def test_geometry_that_cannot_be_built_is_refused(name: str, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        build_backbone(name, **changes)
+
+
+def test_vgg_has_no_low_level_features() -> None:
+    backbone = tiny("vgg16")
+    assert backbone.low_channels == {}
+    assert list(backbone.levels(torch.randn(1, 3, 17, 17))) == ["out"]

@@ -22,6 +22,43 @@ def test_stride_is_checked_even_where_timm_does_not_refuse(monkeypatch: pytest.M
         build_backbone("timm:resnet18")
 
 
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", ["xception41", "mobilenetv3_small_050", "resnet18"])
+def test_levels_have_their_strides_and_channels(name: str, output_stride: int) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(f"timm:{name}", output_stride=output_stride)
+        levels = backbone.levels(torch.empty(1, 3, 129, 65))
+    assert levels["conv2"].shape == (1, backbone.low_channels["conv2"], 33, 17)
+    assert levels["conv3"].shape == (1, backbone.low_channels["conv3"], 17, 9)
+    rows, columns = 128 // output_stride + 1, 64 // output_stride + 1
+    assert levels["out"].shape == (1, backbone.out_channels, rows, columns)
+
+
+def test_network_that_knows_only_its_own_stride_is_taken_at_32() -> None:
+    with torch.device("meta"):
+        assert build_backbone("timm:pvt_v2_b0", output_stride=32).out_channels == 256
+        with pytest.raises(InputError, match=r"timm:pvt_v2_b0: this network cannot give output stride 16"):
+            build_backbone("timm:pvt_v2_b0", output_stride=16)
+
+
+@pytest.mark.parametrize(("name", "units"), [("xception41", 8), ("xception65", 16), ("xception71", 16)])
+def test_rates_of_xception_are_those_of_the_release(name: str, units: int) -> None:
+    """At stride 16 only the last block is dilated, at 8 the middle flow too; rates 2 and then 4."""
+    entry = 5 if name == "xception71" else 3
+    for output_stride, middle, exit1, exit2 in ((16, 1, 1, 2), (8, 2, 2, 4)):
+        with torch.device("meta"):
+            network = build_backbone(f"timm:{name}", output_stride=output_stride).network
+        rates = [
+            layer.dilation[0] for key, layer in network.named_modules() if key.endswith("stack.conv1.conv_dw")
+        ]
+        assert rates == [1] * entry + [middle] * units + [exit1, exit2]
+
+
+def test_features_with_channels_last_are_refused() -> None:
+    with torch.device("meta"), pytest.raises(InputError, match=r"timm:swin_tiny.* features are not"):
+        build_backbone("timm:swin_tiny_patch4_window7_224", output_stride=32)
+
+
 def test_unknown_name_suggests_similar_ones() -> None:
     with pytest.raises(
         InputError, match=r"timm:resnet_18: timm has no such network; similar names: .*resnet18"

@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
-from crfnet.training.optim import build_optimizer, poly, set_learning_rates
+from crfnet.training.config import TrainConfig
+from crfnet.training.optim import (
+    build_optimizer,
+    learning_rate_factor,
+    poly,
+    set_learning_rates,
+    staircase,
+)
 from tests.training.conftest import TinyNetwork, tiny_config, tiny_segmenter
 
 
@@ -77,6 +85,36 @@ def test_poly():
     assert poly(10, 20, 0.9) == pytest.approx(0.535886731268146)  # 0.5 ** 0.9
     assert poly(15, 20, 2.0) == pytest.approx(0.0625)
     assert poly(20, 20, 0.9) == 0
+
+
+def test_staircase_falls_to_a_tenth_every_2000_iterations():
+    """v1, section 5."""
+    assert [staircase(step, 2000, 0.1) for step in (0, 1999, 2000, 3999, 5999)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01]
+    )
+
+
+def test_the_configuration_chooses_the_schedule():
+    config = TrainConfig(iterations=20, schedule="step", step_size=5, gamma=0.5)
+    assert [learning_rate_factor(step, config) for step in (0, 4, 5, 14, 15)] == [1, 1, 0.5, 0.25, 0.125]
+    assert learning_rate_factor(10, TrainConfig(iterations=20)) == poly(10, 20, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schedule": "cosine"}, "schedule: 'cosine'; allowed is poly or step"),
+        ({"step_size": 0}, "step_size: 0; allowed is >= 1"),
+        ({"gamma": 0.0}, r"gamma: 0.0; allowed is in \(0, 1\]"),
+        ({"gamma": 1.5}, "gamma: 1.5"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(changes, words):
+    config = TrainConfig()
+    for name, value in changes.items():  # past the type checker of the tests, which would refuse it first
+        object.__setattr__(config, name, value)
+    with pytest.raises(InputError, match=words):
+        config.__post_init__()
 
 
 def test_schedule_scales_what_a_group_began_with():

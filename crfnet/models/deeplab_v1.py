@@ -1,0 +1,142 @@
+"""DeepLab v1 (Chen et al., ICLR 2015): VGG-16 with fc6 of four sizes, and multi-scale features (MSc)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crfnet.backbones.backbone import NormalizedImage, scaled_channels
+from crfnet.backbones.vgg import VGG16, decimated_fc
+from crfnet.backbones.weights import imagenet_state
+from crfnet.models.aspp import fc_branch
+from crfnet.models.config import ModelConfig
+from crfnet.resize import resize_scores
+from crfnet.shapes import Scores
+
+__all__ = ["FC6", "DeepLabV1", "MscBranch"]
+
+MSC_CHANNELS = 128
+
+
+class _FC6(NamedTuple):
+    kernel: int
+    rate: int
+    channels: int
+
+
+#: fc6 of the models of table 2; their fields of view are 224, 128, 224 and 224 pixels.
+FC6 = {
+    "7x7": _FC6(7, 4, 4096),
+    "4x4": _FC6(4, 4, 4096),
+    "4x4_r8": _FC6(4, 8, 4096),
+    "large_fov": _FC6(3, 12, 1024),
+}
+
+
+class DeepLabV1(nn.Module):
+    """VGG-16 at output stride 8, fc6, fc7 and fc8 as convolutions; logits at stride 8.
+
+    LargeFOV has an average pool before fc6, as its prototxt. With ImageNet weights fc6 and fc7 start from
+    VGG's classifier, decimated. With ``multi_scale_features`` the image and the first four max-pools have
+    classifiers of their own, whose scores are added (section 4.3; adding scores is one classifier on the
+    concatenated features). Then, as released, trunk, fc6 and fc7 are fixed, only the classifiers learn; and
+    in evaluation mode every classifier runs at the full resolution of its map, for logits at stride 1.
+
+    Args:
+        config: the network.
+        num_classes: at least 2.
+
+    Raises:
+        InputError: the backbone's weights are not to be had.
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        pretrained = config.weights == "imagenet"
+        self.backbone = VGG16(width=config.width, pretrained=pretrained, pools=config.vgg_pools)
+        kernel, rate, channels = FC6[config.head]
+        pools_again = config.head == "large_fov"
+        self.pool5a = nn.AvgPool2d(3, 1, padding=1) if pools_again else nn.Identity()
+        fc_channels = scaled_channels(channels, config.width)
+        self.head = fc_branch(
+            self.backbone.out_channels, fc_channels, num_classes, rate, config.dropout, kernel=kernel
+        )
+        if pretrained:
+            fc = decimated_fc(imagenet_state("vgg16"), kernel=kernel, every=4096 // channels)
+            fc8 = {key: value for key, value in self.head.state_dict().items() if key.startswith("fc8.")}
+            self.head.load_state_dict(fc | fc8)
+        self.msc = nn.ModuleList()
+        if config.multi_scale_features:
+            self._add_branches(config, num_classes)
+
+    def forward(self, image: NormalizedImage) -> Scores:
+        """Logits at stride 8 of a batch of normalised images; of MSc in evaluation mode at stride 1."""
+        if not self.msc:
+            return self.head(self.pool5a(self.backbone(image)))  # type: ignore[no-any-return]
+        *maps, last = self.backbone.pooled(image)
+        dense = not self.training
+        scores = [self.head(self.pool5a(last))]
+        scores += [branch(x, dense=dense) for branch, x in zip(self.msc, [image, *maps[:4]], strict=True)]
+        size = (image.shape[2], image.shape[3])
+        if dense:
+            scores = [resize_scores(part, size, align_corners=True) for part in scores]
+        # Where a size is not 8 k + 1, pools look beyond the image and strided convolutions do not.
+        height, width = (min(part.shape[axis] for part in scores) for axis in (2, 3))
+        return torch.stack([part[..., :height, :width] for part in scores]).sum(0)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The trainable parameters by learning rate, as `DeepLabV2.parameter_groups`: fc8 is the head.
+
+        Those of the MSc branches count as backbone but for their classifiers.
+        """
+        layers = [self.head.fc8, *(branch.fc8 for branch in self.msc)]
+        head = {id(parameter) for layer in layers for parameter in layer.parameters()}  # type: ignore[union-attr]
+        groups: dict[str, list[nn.Parameter]] = {
+            "backbone_weight": [],
+            "backbone_bias": [],
+            "head_weight": [],
+            "head_bias": [],
+        }
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                part = "head" if id(parameter) in head else "backbone"
+                groups[f"{part}_{'bias' if name.endswith('.bias') else 'weight'}"].append(parameter)
+        return groups
+
+    def _add_branches(self, config: ModelConfig, num_classes: int) -> None:
+        self.requires_grad_(False)
+        self.head.fc8.requires_grad_(True)
+        channels = [3, *(scaled_channels(full, config.width) for full in (64, 128, 256, 512))]
+        for inputs, stride in zip(channels, (8, 4, 2, 1, 1), strict=True):
+            self.msc.append(MscBranch(inputs, config.width, num_classes, stride, config.dropout))
+
+
+class MscBranch(nn.Module):
+    """3x3, 1x1 and the classifier on a map of the trunk (DeepLab v1, section 4.3; prototxt ``DeepLab-MSc``).
+
+    Args:
+        channels: of the map.
+        width: multiplier of its own 128 channels.
+        num_classes: of the scores.
+        stride: from the map to stride 8.
+        dropout: probability after either convolution.
+    """
+
+    def __init__(self, channels: int, width: float, num_classes: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        hidden = scaled_channels(MSC_CHANNELS, width)
+        self.conv = nn.Conv2d(channels, hidden, 3, stride, padding=1)
+        self.fc = nn.Conv2d(hidden, hidden, 1)
+        self.fc8 = nn.Conv2d(hidden, num_classes, 1)
+        self.dropout = nn.Dropout(dropout)
+        for layer, std in ((self.conv, 0.001), (self.fc, 0.001), (self.fc8, 0.01)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, *, dense: bool) -> Scores:
+        """Scores at stride 8; ``dense``: at every position of ``x``, with the same weights."""
+        stride = 1 if dense else self.conv.stride
+        x = F.conv2d(x, self.conv.weight, self.conv.bias, stride, padding=1)
+        x = self.dropout(F.relu(x))
+        return self.fc8(self.dropout(F.relu(self.fc(x))))  # type: ignore[no-any-return]

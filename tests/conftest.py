@@ -6,6 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Read when triton is imported. Only tests that ask for the kernels get them: `crfnet.kernels.using`.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Slow tests run only where ``-m`` asks for them."""
+    if not config.getoption("-m"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run by hand with -m slow"))
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

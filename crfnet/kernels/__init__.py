@@ -37,7 +37,7 @@ def usable(x: Tensor) -> bool:
 
 @contextmanager
 def using(mode: str) -> Iterator[None]:
-    """Within the block, in all threads: "off" no kernel at all, "auto" on a GPU, "on" also in the interpreter.
+    """Inside, in all threads: "off" no kernel at all, "auto" those on a GPU, "on" also in the interpreter.
 
     Raises:
         ValueError: ``mode`` is none of `MODES`.

@@ -2,9 +2,13 @@
 
 One program sums over the tiles near one tile of rows: distances by subtraction, one exponential per pair, and
 weights times values on the matrix units, where a float32 is the sum of two TF32 and products keep three of
-their four terms ("tf32x3": 22 bits or so; plain TF32 keeps 11). It is split here, by cutting bits off: Triton's
-own "tf32x3" also looks after infinities, which takes a quarter of all instructions of the loop.
+their four terms ("tf32x3": 22 bits or so; plain TF32 keeps 11). It is split here, by cutting bits off:
+Triton's own "tf32x3" also looks after infinities, which takes a quarter of all instructions of the loop.
 """
+
+# A kernel's arguments are many, and have the types that its launch gives them.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# ruff: noqa: PLR0917
 
 from typing import NamedTuple
 
@@ -15,18 +19,16 @@ from torch import Tensor
 
 from crfnet.kernels.launch import OPTIONS, channel_block, check_floats, power_of_2
 
-__all__ = ["SIZES", "TilePairs", "filter_values", "grad_features"]
-
-SIZES = (16, 32, 64, 128)  #: points that a tile may have
+__all__ = ["TilePairs", "filter_values", "grad_features"]
 
 
 class TilePairs(NamedTuple):
-    """The points of a batch in tiles of p, image by image, and for each tile the list of those near it."""
+    """The points of a batch, image by image, in tiles of p, 16, 32, 64 or 128; and which are near which."""
 
-    points: Tensor  #: (tiles, d, p) float32, contiguous, the features of each tile's points
+    points: Tensor  #: (tiles, d, p) float32, contiguous: the features of each tile's points
     slots: Tensor  #: (tiles, p) int32, each point's pixel in its image; -1 for a point that only fills up
     starts: Tensor  #: (tiles + 1,) int64
-    columns: Tensor  #: (pairs,) int32, near tile r are columns[starts[r] : starts[r + 1]], a symmetric relation
+    columns: Tensor  #: (pairs,) int32, near tile r are columns[starts[r] : starts[r + 1]]; symmetric
     schedule: Tensor  #: (tiles,) all tiles in the order in which they are begun: long lists first
 
 
@@ -34,7 +36,7 @@ def filter_values(values: Tensor, pairs: TilePairs, precision: str = "tf32x3") -
     """``out_i = sum over j in tiles near i's of exp(-|f_i - f_j|^2 / 2) v_j``.
 
     Args:
-        values: (b, l, n) float32, bfloat16 or float16, in any layout; summed in float32.
+        values: (b, l, n) float32, bfloat16 or float16, finite, in any layout; summed in float32.
         pairs: of all images; every pixel has one slot.
         precision: of products, "tf32x3" or "ieee" (plain float32, without matrix units).
 
@@ -77,9 +79,9 @@ def grad_features(grad: Tensor, values: Tensor, pairs: TilePairs, precision: str
     check_floats(grad=grad, values=values)
     batch, _, pixels = values.shape
     tiles, dimensions, size = pairs.points.shape
-    out = pairs.points.new_zeros(batch, dimensions, pixels)
+    out = pairs.points.new_empty(batch, dimensions, pixels)
     if not values.numel():
-        return out
+        return out.zero_()
     left, right = _table(grad, pairs), _table(values, pairs)
     channels = left.shape[1]
     with torch.cuda.device_of(values):
@@ -93,7 +95,7 @@ def grad_features(grad: Tensor, values: Tensor, pairs: TilePairs, precision: str
 
 
 def _table(values: Tensor, pairs: TilePairs) -> Tensor:
-    """Values in the tiles' order, labels of a point side by side and filled up with 0: (tiles p, channels) float32."""
+    """Values in the tiles' order (tiles p, channels): float32, labels side by side and filled up with 0."""
     batch, labels, _ = values.shape
     (tiles, size), block = pairs.slots.shape, channel_block(labels, 16, 64)
     table = values.new_empty(tiles * size, triton.cdiv(labels, block) * block, dtype=torch.float32)
@@ -134,9 +136,10 @@ def _dot(a, b, total, PRECISION: tl.constexpr):
         a_upper, b_upper = _upper(a), _upper(b)
         total = tl.dot(a - a_upper, b_upper, total, input_precision="tf32")
         total = tl.dot(a_upper, b - b_upper, total, input_precision="tf32")
-        return tl.dot(a_upper, b_upper, total, input_precision="tf32")
+        total = tl.dot(a_upper, b_upper, total, input_precision="tf32")
     else:
-        return tl.dot(a, b, total, input_precision=PRECISION)
+        total = tl.dot(a, b, total, input_precision=PRECISION)
+    return total
 
 
 @triton.jit
@@ -146,7 +149,9 @@ def _square_step(square, x_ptr, y_ptr):
 
 
 @triton.jit
-def _kernel_values(x_ptr, y_ptr, D: tl.constexpr, SIZE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _kernel_values(
+    x_ptr, y_ptr, D: tl.constexpr, SIZE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
     """K between the first ROWS points from ``x_ptr`` on and the first COLUMNS from ``y_ptr`` on."""
     x_ptr += tl.arange(0, ROWS)
     y_ptr += tl.arange(0, COLUMNS)

@@ -1,5 +1,9 @@
 """Weighted gather-sums: what splat, blur and slice of the lattice are. No atomics: same bits in every run."""
 
+# A kernel's arguments are many, and have the types that its launch gives them.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# ruff: noqa: PLR0917
+
 import torch
 import triton
 import triton.language as tl
@@ -18,17 +22,18 @@ def gather_rows(table: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     Args:
         table: (rows, c) float32, bfloat16 or float16; sums are float32.
         indices: (m, k), int32 or int64, rows of the table.
-        weights: (m, k), any floating type; or (k,), the same for all rows.
+        weights: (m, k), or (k,), the same for all rows; any floating type, float64 is rounded.
 
     Returns:
         (m, c) of the table's type.
 
     Raises:
-        ValueError: a tensor's type is not taken.
+        ValueError: the table's type is not taken.
     """
-    check_floats(table=table, weights=weights)
+    check_floats(table=table)
     rows, entries = indices.shape
-    table, indices, weights = table.contiguous(), indices.contiguous(), weights.expand(rows, entries)
+    table, indices = table.contiguous(), indices.contiguous()
+    weights = _at_most_float32(weights).expand(rows, entries)
     channels = table.shape[1]
     out = table.new_empty(rows, channels)
     block = channel_block(channels, 1, 128)
@@ -53,16 +58,17 @@ def gather_sum(table: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor)
         table: (rows, c) float32, bfloat16 or float16; sums are float32.
         indices: (k,), int32 or int64, rows of the table.
         offsets: (m + 1,), int32 or int64, from 0 on, nowhere falling; the last is where the last row ends.
-        weights: (k,), any of these floating types.
+        weights: (k,), any floating type, float64 is rounded.
 
     Returns:
         (m, c) of the table's type.
 
     Raises:
-        ValueError: a tensor's type is not taken.
+        ValueError: the table's type is not taken.
     """
-    check_floats(table=table, weights=weights)
-    table, indices, offsets, weights = (x.contiguous() for x in (table, indices, offsets, weights))
+    check_floats(table=table)
+    table, indices, offsets = table.contiguous(), indices.contiguous(), offsets.contiguous()
+    weights = _at_most_float32(weights).contiguous()
     rows, channels, chunks = len(offsets) - 1, table.shape[1], len(indices) // _CHUNK
     out = table.new_empty(rows, channels)
     if not out.numel():
@@ -81,6 +87,10 @@ def gather_sum(table: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor)
             CHUNK=_CHUNK, BLOCK_R=at_once, BLOCK_K=4, BLOCK_C=block, num_warps=4, **OPTIONS,
         )  # fmt: skip
     return out
+
+
+def _at_most_float32(weights: Tensor) -> Tensor:
+    return weights.float() if weights.dtype == torch.float64 else weights
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -106,7 +116,7 @@ def _chunk_sums_kernel(
     sums_ptr, table_ptr, indices_ptr, offsets_ptr, weights_ptr, chunks, rows, channels, steps,
     CHUNK: tl.constexpr, CHUNKS: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Entries ``CHUNK q .. CHUNK (q + 1)`` summed, for each q where they belong to one row; the others stay unwritten."""
+    """Sums of entries ``CHUNK q .. CHUNK (q + 1)``, of each q where they belong to one row; no others."""
     first = tl.program_id(0).to(tl.int64) * CHUNKS
     chunk = first + tl.arange(0, CHUNKS)
     # The row of a chunk's first entry: the last one that starts no later. By bisection, all chunks at once.
@@ -157,6 +167,7 @@ def _gather_sum_kernel(
     for done in range(0, tl.max(chunks), BLOCK_K):
         k = (done + tl.arange(0, BLOCK_K))[None, :]
         place = (first[:, None] + k)[:, :, None] * channels + channel[None, None, :]
-        total += tl.sum(tl.load(sums_ptr + place, mask=(k < chunks[:, None])[:, :, None] & mine, other=0), axis=1)
+        inside = (k < chunks[:, None])[:, :, None]
+        total += tl.sum(tl.load(sums_ptr + place, mask=inside & mine, other=0), axis=1)
     both = (row < rows)[:, None] & (channel < channels)[None, :]
     tl.store(out_ptr + row[:, None] * channels + channel[None, :], total, mask=both)

@@ -1,4 +1,8 @@
-"""The Gaussian filter cut off to a window: one program per block of pixels, neighbours read where they lie."""
+"""The Gaussian filter cut off to a window: a program per block of pixels, neighbours read where they are."""
+
+# A kernel's arguments are many, and have the types that its launch gives them.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# ruff: noqa: PLR0917
 
 import torch
 import triton
@@ -29,7 +33,7 @@ def filter_values(values: Tensor, features: Tensor, radius: int) -> Tensor:
     values, features = values.flatten(2), features.flatten(2).contiguous()
     out = torch.empty_like(values)
     if out.numel():
-        block, at_once = channel_block(values.shape[1], 1, 32), 64
+        block, at_once = channel_block(values.shape[1], 1, 32), 32
         blocks = triton.cdiv(values.shape[2], at_once)
         with torch.cuda.device_of(values):
             _local_fwd_kernel[blocks * len(values), triton.cdiv(values.shape[1], block)](
@@ -37,7 +41,7 @@ def filter_values(values: Tensor, features: Tensor, radius: int) -> Tensor:
                 *values.stride(), *out.stride(),
                 D=features.shape[1], BLOCK_N=at_once, BLOCK_C=block, num_warps=4, **OPTIONS,
             )  # fmt: skip
-    return out.unflatten(2, grid)
+    return out.view(*out.shape[:2], *grid)
 
 
 def grad_features(grad: Tensor, values: Tensor, features: Tensor, radius: int) -> Tensor:
@@ -55,18 +59,20 @@ def grad_features(grad: Tensor, values: Tensor, features: Tensor, radius: int) -
     check_floats(grad=grad, values=values, features=features)
     grid = values.shape[2:]
     grad, values, features = (x.flatten(2).contiguous() for x in (grad, values, features))
-    out = torch.zeros_like(features, dtype=torch.float32)
-    if values.numel():
-        dimensions, at_once = features.shape[1], 64
+    out = torch.empty_like(features, dtype=torch.float32)
+    if not values.numel():
+        out.zero_()
+    else:
+        dimensions, at_once = features.shape[1], 32
         blocks = triton.cdiv(values.shape[2], at_once)
         block_d = min(power_of_2(dimensions), 16)
         with torch.cuda.device_of(values):
             _local_bwd_kernel[blocks * len(values), triton.cdiv(dimensions, block_d)](
                 out, grad, values, features, blocks, values.shape[1], *_window(grid, radius),
-                D=dimensions, BLOCK_N=at_once, BLOCK_C=channel_block(values.shape[1], 1, 32),
+                D=dimensions, BLOCK_N=at_once, BLOCK_C=channel_block(values.shape[1], 1, 16),
                 BLOCK_D=block_d, num_warps=4, **OPTIONS,
             )  # fmt: skip
-    return out.unflatten(2, grid)
+    return out.view(*out.shape[:2], *grid)
 
 
 def _window(grid: torch.Size, radius: int) -> list[int]:
@@ -75,9 +81,12 @@ def _window(grid: torch.Size, radius: int) -> list[int]:
     return [*sizes, *(min(radius, size - 1) for size in sizes)]
 
 
+_SIZES = ["blocks", "labels", "planes", "rows", "columns", "reach_p", "reach_r", "reach_c"]
+
+
 @triton.jit
 def _neighbours(shift, pixel, inside, planes, rows, columns, reach_p, reach_r, reach_c):
-    """Shift number ``shift`` of the window: where it leads from each pixel, and whether that is in the grid."""
+    """Where shift number ``shift`` of the window leads from each pixel, and whether that is in the grid."""
     wide = 2 * reach_c + 1
     high = 2 * reach_r + 1
     by_c = shift % wide - reach_c
@@ -101,7 +110,7 @@ def _kernel_values(features_ptr, here, there, known, pixels, D: tl.constexpr):
     return tl.where(known, tl.exp2(square * -0.7213475204444817), 0.0)  # log2(e) / 2
 
 
-@triton.jit(do_not_specialize=["blocks", "labels", "planes", "rows", "columns", "reach_p", "reach_r", "reach_c"])
+@triton.jit(do_not_specialize=_SIZES)
 def _local_fwd_kernel(
     out_ptr, values_ptr, features_ptr, blocks, labels, planes, rows, columns, reach_p, reach_r, reach_c,
     stride_b, stride_l, stride_n, out_stride_b, out_stride_l, out_stride_n,
@@ -121,12 +130,13 @@ def _local_fwd_kernel(
         )
         kernel = _kernel_values(features_ptr, pixel, there, known, pixels, D)
         place = label[:, None] * stride_l + there[None, :] * stride_n
-        total += kernel[None, :] * tl.load(values_ptr + place, mask=mine & known[None, :], other=0).to(tl.float32)
+        value = tl.load(values_ptr + place, mask=mine & known[None, :], other=0)
+        total += kernel[None, :] * value.to(tl.float32)
     place = image * out_stride_b + label[:, None] * out_stride_l + pixel[None, :] * out_stride_n
     tl.store(out_ptr + place, total, mask=mine & (pixel < pixels)[None, :])
 
 
-@triton.jit(do_not_specialize=["blocks", "labels", "planes", "rows", "columns", "reach_p", "reach_r", "reach_c"])
+@triton.jit(do_not_specialize=_SIZES)
 def _local_bwd_kernel(
     out_ptr, grad_ptr, values_ptr, features_ptr, blocks, labels,
     planes, rows, columns, reach_p, reach_r, reach_c,
@@ -159,6 +169,6 @@ def _local_bwd_kernel(
             product += tl.sum(g * v_there + v * g_there, axis=0)
         weight = product * _kernel_values(features_ptr, pixel, there, known, pixels, D)
         place = feature[:, None] * pixels + there[None, :]
-        y = tl.load(features_ptr + place, mask=(feature < D)[:, None] & known[None, :], other=0).to(tl.float32)
-        total += weight[None, :] * (y - x)
+        y = tl.load(features_ptr + place, mask=(feature < D)[:, None] & known[None, :], other=0)
+        total += weight[None, :] * (y.to(tl.float32) - x)
     tl.store(out_ptr + feature[:, None] * pixels + pixel[None, :], total, mask=mine)

@@ -3,19 +3,24 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from crfnet import kernels
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
 from crfnet.crf.filters.rows import exp_normal, kernel_rows
 from crfnet.crf.filters.tiles import Tiles, build_tiles
 from crfnet.shapes import Features, Grid, Mask, Values
 
+if TYPE_CHECKING:
+    from crfnet.kernels.exact import TilePairs
+
 __all__ = ["ExactFilter"]
 
+_TILE = 64  # points of a tile where the GPU kernels run
 _BLOCK = 1 << 19  # kernel entries alive at once: 2 MB in float32, which a processor's cache holds
 
 # |x - y|^2 / 2 = |x|^2/2 - x.y + |y|^2/2 loses about |x|^2 units in the last place where it matters, that is
@@ -101,26 +106,66 @@ def _multiplies_in_full(like: Tensor) -> bool:
     return bool((ones @ (ones.mT * (1 + 2.0**-20)) == 8 * (1 + 2.0**-20)).all())
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs that are summed over, and by what: the kernels where there is a list for them, else torch."""
+
+    tiles: Tiles
+    reach: float
+    listed: "TilePairs | None"
+
+    def filter(self, values: Tensor, features: Tensor) -> Tensor:
+        if self.listed is not None and kernels.usable(values):
+            from crfnet.kernels import exact
+
+            return exact.filter_values(values, self.listed)
+        return _filter(values, features, self.tiles, self.reach)
+
+    def grad_features(self, grad: Tensor, values: Tensor, features: Tensor) -> Tensor:
+        if self.listed is not None and kernels.usable(values) and not torch.is_grad_enabled():
+            from crfnet.kernels import exact
+
+            return exact.grad_features(grad, values, self.listed).to(features.dtype)
+        return _grad_features(grad, values, features, self.tiles, self.reach)  # for a second derivative too
+
+
+def _build_pairs(features: Tensor, mask: Mask | None, reach: float) -> _Pairs:
+    if not kernels.usable(features):
+        return _Pairs(build_tiles(features, mask), reach, None)
+    from crfnet.kernels.exact import TilePairs
+
+    tiles = build_tiles(features, mask, _TILE)
+    starts, columns = tiles.pair_list(reach)
+    listed = TilePairs(
+        points=tiles.sort(features.float()).transpose(1, 2).flatten(0, 1).contiguous(),
+        slots=torch.where(tiles.counts, tiles.order, -1).int().view(-1, _TILE),
+        starts=starts,
+        columns=columns,
+        schedule=starts.diff().argsort(descending=True),
+    )
+    return _Pairs(tiles, reach, listed)
+
+
 class _ExactFilter(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor, features: Tensor, tiles: Tiles, reach: float) -> Tensor:
-        ctx.tiles, ctx.reach = tiles, reach  # type: ignore[attr-defined]
+    def forward(ctx: FunctionCtx, values: Tensor, features: Tensor, pairs: _Pairs) -> Tensor:
+        ctx.pairs = pairs  # type: ignore[attr-defined]
         ctx.save_for_backward(values, features)
         with torch.autocast(values.device.type, enabled=False):
-            return _filter(values, features, tiles, reach)
+            return pairs.filter(values, features)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         values, features = ctx.saved_tensors  # type: ignore[attr-defined]
-        pairs = ctx.tiles, ctx.reach  # type: ignore[attr-defined]
-        need_values, need_features, _, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        pairs = ctx.pairs  # type: ignore[attr-defined]
+        need_values, need_features, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
         grad_values = grad_features = None
         if need_values:
-            grad_values = _ExactFilter.apply(grad, features, *pairs)  # K is symmetric
+            grad_values = _ExactFilter.apply(grad, features, pairs)  # K is symmetric
         if need_features:
             with torch.autocast(grad.device.type, enabled=False):
-                grad_features = _grad_features(grad, values, features, *pairs)
-        return grad_values, grad_features, None, None
+                grad_features = pairs.grad_features(grad, values, features)
+        return grad_values, grad_features, None
 
 
 class _ExactOperator(KernelOperator):
@@ -128,12 +173,16 @@ class _ExactOperator(KernelOperator):
         super().__init__(mask)
         self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
         self._features = features
-        self._tiles = build_tiles(features.detach(), mask)
-        self._reach = math.sqrt(-2 * math.log(eps)) if eps > 0 else math.inf
+        reach = math.sqrt(-2 * math.log(eps)) if eps > 0 else math.inf
+        self._pairs = _build_pairs(features.detach(), mask, reach)
+
+    @property
+    def _tiles(self) -> Tiles:
+        return self._pairs.tiles
 
     def product(self, values: Values) -> Values:
         features = self._features.to(values.dtype)
-        filtered: Tensor = _ExactFilter.apply(values, features, self._tiles, self._reach)
+        filtered: Tensor = _ExactFilter.apply(values, features, self._pairs)
         return filtered
 
 

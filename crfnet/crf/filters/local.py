@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from crfnet import kernels
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
 from crfnet.crf.filters.rows import exp_normal
 from crfnet.shapes import Features, Grid, Mask, Values
@@ -64,6 +65,10 @@ class _LocalFilter(torch.autograd.Function):
     def forward(ctx: FunctionCtx, values: Tensor, features: Tensor, radius: int) -> Tensor:
         ctx.radius = radius  # type: ignore[attr-defined]
         ctx.save_for_backward(values, features)
+        if kernels.usable(values):
+            from crfnet.kernels import local
+
+            return local.filter_values(values, features, radius)
         return _filter(values, features, radius)
 
     @staticmethod
@@ -72,7 +77,13 @@ class _LocalFilter(torch.autograd.Function):
         radius = ctx.radius  # type: ignore[attr-defined]
         need_values, need_features, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
         grad_values = _LocalFilter.apply(grad, features, radius) if need_values else None  # K is symmetric
-        grad_features = _grad_features(grad, values, features, radius) if need_features else None
+        grad_features = None
+        if need_features and kernels.usable(values) and not torch.is_grad_enabled():
+            from crfnet.kernels import local
+
+            grad_features = local.grad_features(grad, values, features, radius).to(features.dtype)
+        elif need_features:  # also where a second derivative will be asked for
+            grad_features = _grad_features(grad, values, features, radius)
         return grad_values, grad_features, None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -51,8 +52,30 @@ class Tiles:
         The test is symmetric. It is made anew each time: it takes little beside the pairs that it finds,
         and their list would take gigabytes for an image of 4 megapixels.
         """
+        for image, start, near in self._near(reach, _TESTS):
+            found = near.nonzero()[:, 1].split(near.sum(1).tolist())
+            yield from ((image, start + row, tiles_near) for row, tiles_near in enumerate(found))
+
+    def pair_list(self, reach: float) -> tuple[Int[Tensor, " t1"], Int[Tensor, " s"]]:
+        """The same pairs as one list, for a device that should not wait for the host in each use.
+
+        Here it waits, once per 16 million tests of boxes: the length of the list has to be known.
+
+        Returns:
+            starts: (b t + 1,) int64; the tiles near tile r are columns[starts[r] : starts[r + 1]];
+            columns: (s,) int32; tiles are numbered through the batch.
+        """
+        tiles = self.used.shape[1]
+        counts, columns = [], []
+        for image, _, near in self._near(reach, 16 * _TESTS):
+            counts.append(near.sum(1))
+            columns.append(near.nonzero()[:, 1].int() + image * tiles)
+        return F.pad(torch.cat(counts).cumsum(0), (1, 0)), torch.cat(columns)
+
+    def _near(self, reach: float, tests: int) -> Iterator[tuple[int, int, Tensor]]:
+        """Image, first tile of some, and which tiles are near each of those (some, t); ``tests`` at once."""
         batch, tiles, dimensions = self.low.shape
-        step = max(1, _TESTS // tiles)
+        step = max(1, tests // tiles)
         for image in range(batch):
             low, high, used = self.low[image], self.high[image], self.used[image]
             for start in range(0, tiles, step):
@@ -61,36 +84,33 @@ class Tiles:
                 for k in range(dimensions):
                     above, below = low[rows, k, None] - high[:, k], low[:, k] - high[rows, k, None]
                     square += torch.maximum(above, below).clamp_(min=0).square_()
-                near = (square <= reach**2) & used & used[rows, None]
-                found = near.nonzero()[:, 1].split(near.sum(1).tolist())
-                yield from ((image, start + row, tiles_near) for row, tiles_near in enumerate(found))
+                yield image, start, (square <= reach**2) & used & used[rows, None]
 
 
 @torch.no_grad()
-def build_tiles(features: Features, mask: Mask | None) -> Tiles:
+def build_tiles(features: Features, mask: Mask | None, size: int | None = None) -> Tiles:
     """Halves the points at the median of their widest feature, again and again; all nodes of a level at once.
 
-    Up to 256 points stay one tile.
+    Args:
+        features: of every pixel.
+        mask: the pixels that count; None for all.
+        size: points of a tile, as many tiles as that takes; None for a power of 2 of equally full tiles of
+            up to 128 points, where up to 256 points stay one tile.
     """
     batch, dimensions, pixels = features.shape
-    levels = 0 if pixels <= 2 * _LARGEST else math.ceil(math.log2(pixels / _LARGEST))
-    tiles = 1 << levels
-    places = -(-pixels // tiles) * tiles
-    spread = torch.arange(places, device=features.device) * pixels // places  # every pixel, some twice
-    first = torch.cat([spread[:1] == 0, spread[1:] != spread[:-1]])
-    node = torch.arange(places, device=features.device).expand(batch, 1, -1)  # (b, nodes, points of a node)
-    points = features[:, :, spread]
-    for level in range(levels):
-        split = points.gather(2, node.flatten(1).unsqueeze(1).expand(-1, dimensions, -1))
-        split = split.view(batch, dimensions, 1 << level, -1)
-        widest = (split.amax(3) - split.amin(3)).argmax(1)[:, None, :, None]
-        along = split.gather(1, widest.expand(-1, -1, -1, split.shape[3])).squeeze(1)
-        node = node.gather(2, along.argsort(dim=2, stable=True)).view(batch, 2 << level, -1)
-    slots = node.flatten(1)
-    order, counts = spread[slots], first[slots]
-    place = torch.empty_like(order).scatter_(
-        1, slots, torch.arange(places, device=order.device).expand_as(order)
-    )
+    if size is None:
+        tiles = 1 << (0 if pixels <= 2 * _LARGEST else math.ceil(math.log2(pixels / _LARGEST)))
+        size = -(-pixels // tiles)
+    else:
+        tiles = -(-pixels // size)
+    places = tiles * size
+    at = torch.arange(places, device=features.device)
+    spread = at * pixels // places  # every pixel, some twice
+    slots = _sorted(features[:, :, spread], tiles)
+    order = spread[slots]
+    first = -(-at[:pixels] * places // pixels)  # where each pixel comes first
+    place = torch.empty_like(order).scatter_(1, slots, at.expand_as(order))
+    counts = (first[spread] == at)[slots]
     tiled = features.gather(2, order.unsqueeze(1).expand(-1, dimensions, -1)).unflatten(2, (tiles, -1))
     inside = counts if mask is None else counts & mask.gather(1, order)
     return Tiles(
@@ -101,3 +121,38 @@ def build_tiles(features: Features, mask: Mask | None) -> Tiles:
         low=tiled.amin(3).mT.contiguous(),
         high=tiled.amax(3).mT.contiguous(),
     )
+
+
+def _sorted(points: Tensor, tiles: int) -> Tensor:
+    """Which of the points (b, d, m) is at each place (b, m) of the k-d order; no wait for a device.
+
+    Node i of the 2^level nodes of a level has the tiles from ``floor(i tiles / 2^level)`` on: all of them the
+    same number or some one less than others.
+    """
+    batch, dimensions, places = points.shape
+    at = torch.arange(places, device=points.device)
+    order = at.expand(batch, 1, -1)
+    for level in range((tiles - 1).bit_length()):
+        starts, ends = _bounds(1 << level, tiles, places, points.device)
+        slots = starts + torch.arange(-(-tiles >> level) * (places // tiles), device=points.device)
+        even = tiles % (1 << level) == 0
+        node = (
+            order.view(batch, *slots.shape) if even else order.flatten(1)[:, torch.minimum(slots, ends - 1)]
+        )
+        split = points.gather(2, node.flatten(1).unsqueeze(1).expand(-1, dimensions, -1))
+        split = split.view(batch, dimensions, *slots.shape)
+        widest = (split.amax(3) - split.amin(3)).argmax(1)[:, None, :, None]
+        along = split.gather(1, widest.expand(-1, -1, -1, slots.shape[1])).squeeze(1)
+        if not even:
+            along.masked_fill_(slots >= ends, math.inf)
+        order = node.gather(2, along.argsort(dim=2, stable=True))
+        if not even:
+            mine = torch.searchsorted(ends.flatten(), at, right=True)  # the node of each place
+            order = order.flatten(1)[:, mine * slots.shape[1] + at - starts.flatten()[mine]].unsqueeze(1)
+    return order.flatten(1)
+
+
+def _bounds(nodes: int, tiles: int, places: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """First place of each node and the one after its last: (nodes, 1) each."""
+    bounds = torch.arange(nodes + 1, device=device).unsqueeze(1) * tiles // nodes * (places // tiles)
+    return bounds[:-1], bounds[1:]

@@ -1,32 +1,33 @@
-"""What a search leaves behind: best.yaml, table.csv, heatmap.png, images.txt."""
+"""What a search leaves behind: best.yaml, table.csv, heatmap.png, images.txt, and with folds folds.csv."""
 
 import csv
 import io
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import numpy as np
 import yaml
 
 from crfnet.crf.layer import CRFConfig
-from crfnet.errors import InputError
 from crfnet.files import write_atomically
-from crfnet.search.grid import AXES, Grid, Point, SearchConfig
-from crfnet.search.study import Scored
+from crfnet.search.config import SearchConfig
+from crfnet.search.counting import Counted
+from crfnet.search.grid import AXES, Point
+from crfnet.search.images import Images
+from crfnet.search.ledger import Ledger, Row
+from crfnet.search.pictures import write_heatmap
+from crfnet.search.study import STUDY_FILE
 
 __all__ = [
     "BEST_FILE",
-    "best_config",
+    "FOLDS_FILE",
     "HEATMAP_FILE",
     "IMAGES_FILE",
+    "OUTPUTS",
     "TABLE_FILE",
-    "load_crf_config",
+    "best_config",
     "write_best",
-    "write_heatmap",
-    "write_images",
+    "write_folds",
+    "write_results",
     "write_table",
 ]
 
@@ -34,62 +35,55 @@ BEST_FILE = "best.yaml"
 TABLE_FILE = "table.csv"
 HEATMAP_FILE = "heatmap.png"
 IMAGES_FILE = "images.txt"
+FOLDS_FILE = "folds.csv"
+#: Every file of a search.
+OUTPUTS = (STUDY_FILE, f"{STUDY_FILE}-journal", BEST_FILE, TABLE_FILE, HEATMAP_FILE, IMAGES_FILE, FOLDS_FILE)
 
 #: What a search decides, of all that a CRFConfig holds.
-_DECIDED = (*AXES, "w2", "theta_gamma", "iterations", "normalization")
-
-
-def load_crf_config(path: Path) -> CRFConfig:
-    """The CRF parameters under the one key `crf` of a YAML file; keys left out keep their defaults.
-
-    Raises:
-        InputError: no such file, not YAML, an unknown key, a value of a wrong type or out of its range.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{path}: cannot be read as YAML ({reason})") from error
-    if not isinstance(content, dict) or list(content) != ["crf"] or not isinstance(content["crf"], dict):
-        got = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
-        raise InputError(f"{path}: holds {got}; expected the one key crf with a mapping under it")
-    types = get_type_hints(CRFConfig)
-    known = [field.name for field in fields(CRFConfig)]
-    values: dict[str, Any] = {}
-    for key, value in content["crf"].items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key crf.{key}; known are {', '.join(known)}")
-        values[key] = _typed(value, types[key], f"{path}: crf.{key}")
-    try:
-        return CRFConfig(**values)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _typed(value: object, wanted: Any, place: str) -> object:
-    """`value`, if it is what the annotation `wanted` allows; an integer serves as a float."""
-    if get_origin(wanted) is Literal:
-        good, allowed = value in get_args(wanted), "one of " + ", ".join(get_args(wanted))
-    elif wanted is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        good, allowed = number and math.isfinite(float(str(value))), "a finite number"
-        value = float(str(value)) if good else value
-    else:
-        good, allowed = type(value) is wanted, {int: "an integer", bool: "true or false", str: "text"}[wanted]
-    if not good:
-        raise InputError(f"{place} is {value!r}; expected {allowed}")
-    return value
+_DECIDED = (*AXES, "normalization", "prune", "tolerance")
 
 
 def best_config(point: Point, config: SearchConfig) -> CRFConfig:
     """The CRF that the search ran at `point`."""
     return CRFConfig(
         **point._asdict(),
-        w2=config.w2,
-        theta_gamma=config.theta_gamma,
-        iterations=config.iterations,
         normalization=config.normalization,
+        prune=config.prune,
+        tolerance=config.tolerance,
     )
+
+
+def write_results(folder: Path, ledger: Ledger, images: Images, before: Counted) -> None:
+    """Writes all files of a finished search.
+
+    Args:
+        folder: receives them.
+        ledger: of the whole search.
+        images: in the order of visit, in which they are listed.
+        before: what is counted without CRF.
+    """
+    config, criterion, everything = ledger.config, ledger.criterion, ledger.views[0]
+    best = ledger.best(everything)
+    score = ledger.score(best, everything.images)
+    plain = float(criterion.score(before.counts[0].sum(0)))
+    head = [
+        "CRF parameters chosen by a search; theta_alpha, theta_gamma in pixels, theta_beta of 0..255",
+        f"scores: {images.scores.source}",
+        f"{criterion.label}: {100 * score:.3f} % ({100 * plain:.3f} % without CRF), one confusion matrix",
+        f"images: {len(images)} of {images.dataset.name}, listed in {IMAGES_FILE}; "
+        "leave them out of reported scores",
+    ]
+    if config.folds:
+        honest = ledger.cross_validated()
+        head.insert(
+            3,
+            f"cross-validated in {config.folds} folds: {100 * honest:.3f} % (each image without its own say)",
+        )
+        write_folds(folder / FOLDS_FILE, ledger, images.ids)
+    write_atomically(folder / IMAGES_FILE, "".join(f"{id_}\n" for id_ in images.ids).encode())
+    write_table(folder / TABLE_FILE, ledger)
+    write_heatmap(folder / HEATMAP_FILE, ledger)
+    write_best(folder / BEST_FILE, best_config(best, config), head)
 
 
 def write_best(path: Path, crf: CRFConfig, head: Sequence[str]) -> None:
@@ -99,73 +93,49 @@ def write_best(path: Path, crf: CRFConfig, head: Sequence[str]) -> None:
     write_atomically(path, ("".join(lines) + body).encode())
 
 
-def write_table(path: Path, rows: Sequence[Scored]) -> None:
-    """Writes one line a point, in the given order; mIoU and pixel accuracy in 0..1, seconds of wall time."""
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(["round", *AXES, "miou", "pixel_accuracy", "seconds"])
-    for row in rows:
-        parameters = [f"{value:.9g}" for value in row.point]
-        scores = [f"{row.miou:.6f}", f"{row.pixel_accuracy:.6f}", f"{row.seconds:.3f}"]
-        writer.writerow([row.round, *parameters, *scores])
-    write_atomically(path, content.getvalue().encode())
+def write_table(path: Path, ledger: Ledger) -> None:
+    """Writes one line a point: its score (0..1) over the images it has seen, and how many those are.
 
-
-def write_images(path: Path, ids: Sequence[str]) -> None:
-    """Writes the ids that the search chose on, one a line; leave them out of every reported score."""
-    write_atomically(path, "".join(f"{id_}\n" for id_ in ids).encode())
-
-
-def write_heatmap(path: Path, grids: Sequence[Grid], miou: Mapping[Point, float], best: Point) -> None:
-    """Draws mIoU (per cent) as small multiples: a row per round, a panel per w1.
-
-    Across a panel runs theta_alpha, up runs theta_beta; one colour scale for all. A frame marks the best
-    point, in the round that scored it first.
+    They are the first ones in images.txt. A point that has not seen all was dropped in a race: its scores do
+    not compare with those of the others. `seconds` is wall time.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = max(len(grid.w1) for grid in grids)
-    widest = max(len(grid.theta_alpha) for grid in grids)
-    tallest = max(len(grid.theta_beta) for grid in grids)
-    size = (1.5 + columns * max(2.0, 0.5 * widest), 0.8 + len(grids) * max(1.8, 0.4 * tallest + 0.8))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(grids), columns, squeeze=False)
-    for grid, row in zip(grids, axes, strict=True):
-        for panel in row[len(grid.w1) :]:
-            panel.set_axis_off()
-        for w1, panel in zip(grid.w1, row, strict=False):
-            picture = _panel(panel, grid, w1, miou)
-            picture.set_clim(100 * min(miou.values()), 100 * max(miou.values()))
-            panel.set_title(f"w1 = {w1:g}", fontsize=9)
-        row[0].set_ylabel("theta_beta")
-    _frame(axes, grids, best)
-    figure.supxlabel("theta_alpha (px)", fontsize=10)
-    figure.colorbar(picture, ax=axes, label="mIoU (%)")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    write_atomically(path, content.getvalue())
+    criterion = ledger.criterion
+    own = [] if criterion.uses_confusion else [criterion.label.replace(" ", "_")]
+    names = ["round", *AXES, *own, "miou", "pixel_accuracy", "images", "seconds"]
+    _write_csv(path, [names, *(_line(ledger, row) for row in ledger.rows.values())])
 
 
-def _panel(panel: Any, grid: Grid, w1: float, miou: Mapping[Point, float]) -> Any:
-    """One picture theta_beta x theta_alpha with the numbers written in its cells."""
-    values = np.array([[100 * miou[Point(w1, a, b)] for a in grid.theta_alpha] for b in grid.theta_beta])
-    picture = panel.imshow(values, origin="lower", cmap="viridis", aspect="auto")
-    panel.set_xticks(range(len(grid.theta_alpha)), [f"{a:g}" for a in grid.theta_alpha], fontsize=7)
-    panel.set_yticks(range(len(grid.theta_beta)), [f"{b:g}" for b in grid.theta_beta], fontsize=7)
-    middle = 50 * (min(miou.values()) + max(miou.values()))
-    for (j, i), value in np.ndenumerate(values):
-        colour = "white" if value < middle else "black"
-        panel.text(i, j, f"{value:.1f}", ha="center", va="center", fontsize=6, color=colour)
-    return picture
+def _line(ledger: Ledger, row: Row) -> list[str]:
+    scores = [f"{row.miou:.6f}", f"{row.pixel_accuracy:.6f}"]
+    if not ledger.criterion.uses_confusion:
+        scores.insert(0, f"{ledger.score(row.point, range(row.images)):.6f}")
+    return [str(row.round), *_values(row.point), *scores, str(row.images), f"{row.seconds:.3f}"]
 
 
-def _frame(axes: Any, grids: Sequence[Grid], best: Point) -> None:
-    from matplotlib.patches import Rectangle
+def write_folds(path: Path, ledger: Ledger, ids: Sequence[str]) -> None:
+    """Writes one line a fold: its winner, chosen on the other images, and the score there and on the fold.
 
-    row = next(i for i, grid in enumerate(grids) if best in grid.points())
-    grid = grids[row]
-    corner = (grid.theta_alpha.index(best.theta_alpha) - 0.5, grid.theta_beta.index(best.theta_beta) - 0.5)
-    panel = axes[row][grid.w1.index(best.w1)]
-    panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2))
+    The last line is that of all images: the winner of `best.yaml` with its score, which has looked at its own
+    images, and the cross-validated score, in which every image has the winner chosen without it.
+    """
+    lines = [["fold", "images", *AXES, "score_where_chosen", "score_held_out", "ids"]]
+    for k, view in enumerate(ledger.views[1:], 1):
+        best = ledger.best(view)
+        pair = (ledger.score(best, view.images), ledger.score(best, view.held_out))
+        held_out = " ".join(ids[i] for i in view.held_out)
+        lines.append([str(k), str(len(view.held_out)), *_values(best), *(f"{s:.6f}" for s in pair), held_out])
+    everything = ledger.views[0]
+    best = ledger.best(everything)
+    pair = (ledger.score(best, everything.images), ledger.cross_validated())
+    lines.append(["all", str(len(ids)), *_values(best), *(f"{s:.6f}" for s in pair), ""])
+    _write_csv(path, lines)
+
+
+def _values(point: Point) -> list[str]:
+    return [f"{value:.9g}" for value in point]
+
+
+def _write_csv(path: Path, lines: Iterable[Sequence[str]]) -> None:
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows(lines)
+    write_atomically(path, content.getvalue().encode())

@@ -172,25 +172,27 @@ def write_scores(
     align_corners: bool,
     source: str,
     *,
+    kind: Literal["logits", "probabilities"] = "logits",
     overwrite: bool = False,
 ) -> ScoreFolder:
-    """Writes the logits of images, one file at a time and each atomically; a kill loses nothing written.
+    """Writes the scores of images, one file at a time and each atomically; a kill loses nothing written.
 
     Ids that have a file already are skipped; run the network on `missing_scores` only.
 
     Args:
         folder: made when it is not there.
-        pairs: (id, logits at the network's stride); stored as float16.
+        pairs: (id, scores at the network's stride); stored as float16.
         num_classes: the number of labels l.
         align_corners: of the upsampling that the network was trained with.
         source: what made the scores (configuration, checkpoint); a folder holds the scores of one source.
+        kind: of the scores.
         overwrite: drop the scores of another source that the folder holds, and its finished ids.
 
     Raises:
         InputError: the folder holds scores of another source, or files that are not scores; an id that is not
-            a plain file name; logits of a wrong shape, or beyond what float16 holds.
+            a plain file name; scores of a wrong shape, or beyond what float16 holds.
     """
-    _claim(folder, _Sheet(num_classes, "logits", align_corners, source), overwrite)
+    _claim(folder, _Sheet(num_classes, kind, align_corners, source), overwrite)
     finished = set(_ids_in(folder))
     for id_, scores in pairs:
         if not id_ or Path(id_).name != id_ or id_.startswith("."):

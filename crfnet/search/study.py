@@ -1,167 +1,218 @@
-"""Where finished points are kept: an Optuna study in SQLite, one trial a point; a kill loses none of them."""
+"""What is finished and who works on what: two Optuna studies in one database, SQLite or shared.
 
+The study of the search's name holds the points as trials: parameters, score, round. The study ``<name> work``
+holds the pieces of work, of groups of points on blocks of images: a running trial is a claim, a complete one
+a result. A kill loses the pieces that were being worked on, nothing else.
+"""
+
+import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
-from crfnet.errors import InputError
-from crfnet.evaluation.confusion import metrics
-from crfnet.search.grid import AXES, Point, SearchConfig
+from crfnet.search.claims import Watch, beating, gone, this_process
+from crfnet.search.counting import Counted
+from crfnet.search.grid import AXES, Point
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["STUDY_FILE", "Scored", "Study", "open_study"]
+__all__ = ["STUDY_FILE", "Outcome", "Study", "Unit", "Where"]
 
 STUDY_FILE = "study.db"
-STUDY_NAME = "crfnet-search"
-_SETTINGS = "settings"
+_LONGEST = 60_000  #: characters of one attribute; MySQL stores 65,535 bytes
+
+
+class Where(NamedTuple):
+    """A search's place: the database's URL, and its name there."""
+
+    url: str
+    name: str
+
+    @classmethod
+    def of(cls, folder: Path, storage: str, name: str) -> "Where":
+        """In `storage`, or if that is empty in the SQLite file of `folder`."""
+        return cls(storage or f"sqlite:///{(folder / STUDY_FILE).resolve()}", name)
+
+
+class Unit(NamedTuple):
+    """A piece of work: points of one lattice on the images `start` to `stop` of the order of visit."""
+
+    points: tuple[Point, ...]
+    start: int
+    stop: int
+
+    @property
+    def key(self) -> str:
+        """Its name in the database, the same in every process."""
+        points = " ".join("/".join(f"{value:.9g}" for value in point) for point in self.points)
+        return f"images {self.start}-{self.stop}: {points}"
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One finished point.
+class Outcome:
+    """What came out of a unit: of each point what was counted, and the seconds that all took together."""
 
-    Attributes:
-        round: the round that scored it, from 1.
-        point: its parameters.
-        confusion: (l, l) pixel counts over all images, rows truth, columns prediction.
-        seconds: wall time of its group, divided by the group's number of points.
-    """
-
-    round: int
-    point: Point
-    confusion: Int[Tensor, "l l"]
+    counted: tuple[Counted, ...]
     seconds: float
 
-    @property
-    def miou(self) -> float:
-        """Mean IoU of the one confusion matrix, 0..1: the criterion."""
-        return float(metrics(self.confusion).miou)
+    def encode(self) -> dict[str, str]:
+        """As attributes of a trial, each short enough for any database."""
+        points = [counted.encode() for counted in self.counted]
+        text = json.dumps({"seconds": self.seconds, "points": points})
+        pieces = [text[i : i + _LONGEST] for i in range(0, len(text), _LONGEST)]
+        return {f"outcome.{i}": piece for i, piece in enumerate(pieces)}
 
-    @property
-    def pixel_accuracy(self) -> float:
-        """Share of labelled pixels that are right, 0..1."""
-        return float(metrics(self.confusion).pixel_accuracy)
+    @classmethod
+    def decode(cls, attributes: Mapping[str, Any]) -> "Outcome":
+        """What `encode` made, among other attributes."""
+        names = map("outcome.{}".format, itertools.count())
+        pieces = (attributes[name] for name in itertools.takewhile(attributes.__contains__, names))
+        content = json.loads("".join(pieces))
+        return cls(tuple(map(Counted.decode, content["points"])), content["seconds"])
 
 
 class Study:
-    """The finished points, in memory and on disk.
+    """The finished units, in memory and in the database, and the claims on the others.
 
     Attributes:
-        finished: every point scored so far.
+        finished: by the unit's key; `refresh` adds what others have finished.
     """
 
-    def __init__(self, study: "optuna.Study", config: SearchConfig) -> None:
-        from optuna.distributions import BaseDistribution, FloatDistribution
+    def __init__(
+        self, storage: "optuna.storages.RDBStorage", points: "optuna.Study", work: "optuna.Study"
+    ) -> None:
+        self._storage, self._points, self._work = storage, points, work
+        self._work_id = storage.get_study_id_from_name(work.study_name)
+        self._watch = Watch()
+        self._me = this_process()
+        self._read: set[int] = set()
+        self.finished: dict[str, Outcome] = {}
+        self.refresh()
 
-        self._study = study
-        # Finer rounds reach less than one coarse step beyond the coarse values, and stay above 0.
-        self._ranges: dict[str, BaseDistribution] = {
-            axis: FloatDistribution(0.0, 2 * max(getattr(config, axis))) for axis in AXES
-        }
-        self.finished: dict[Point, Scored] = {}
-        for trial in study.get_trials(deepcopy=False):
-            scored = _scored(trial.params, trial.user_attrs)
-            self.finished[scored.point] = scored
+    def refresh(self) -> None:
+        """Reads what has been finished since."""
+        for trial in self._trials("COMPLETE"):
+            if trial.number not in self._read:
+                self._read.add(trial.number)
+                # Two processes may have done the same where one was thought dead: the first counts.
+                self.finished.setdefault(trial.user_attrs["unit"], Outcome.decode(trial.user_attrs))
 
-    def tell(self, scored: Scored) -> None:
-        """Keeps one finished point; it is on disk, whole, when this returns."""
-        from optuna.trial import create_trial
+    def claim(self, unit: Unit) -> int | None:
+        """The number of a new claim on `unit`, or None: it is finished or another process is at it."""
+        import optuna
 
-        self._study.add_trial(
-            create_trial(
-                params=scored.point._asdict(),
-                distributions=self._ranges,
-                value=scored.miou,
-                user_attrs={
-                    "confusion": scored.confusion.tolist(),
-                    "seconds": scored.seconds,
-                    "round": scored.round,
-                },
-            )
+        state = optuna.trial.TrialState
+        if unit.key in self.finished or self._taken(unit):
+            return None
+        attributes = {"unit": unit.key, "owner": self._me, "beat": 0}
+        mine = self._storage.create_new_trial(
+            self._work_id, optuna.trial.create_trial(state=state.RUNNING, user_attrs=attributes)
         )
-        self.finished[scored.point] = scored
+        # The database puts claims in an order: of two at the same moment, the first holds.
+        for trial in self._trials("COMPLETE", "RUNNING"):
+            if trial.user_attrs["unit"] == unit.key and trial._trial_id < mine:
+                self._storage.set_trial_state_values(mine, state.FAIL)
+                return None
+        return mine
 
+    @contextmanager
+    def at_work(self, claim: int) -> Iterator[None]:
+        """Shows signs of life within; an error gives the claim back."""
+        import optuna
 
-@contextmanager
-def open_study(folder: Path, config: SearchConfig, settings: Mapping[str, Any]) -> Iterator[Study]:
-    """Opens the study of `folder`, or makes it.
+        def show(beat: int) -> None:
+            self._storage.set_trial_user_attr(claim, "beat", beat)
 
-    Args:
-        folder: holds, or will hold, `study.db`.
-        config: what is searched.
-        settings: everything that the result depends on, as JSON values; kept in the study.
-
-    Raises:
-        InputError: the file is no study, or was made under other settings (names the first key that differs).
-    """
-    import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
-    path = folder / STUDY_FILE
-    settings = json.loads(json.dumps(settings))  # as it will read back: tuples become lists
-    with _without_chatter():
         try:
-            storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
-        except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-            raise InputError(
-                f"{path}: not an Optuna study in SQLite; choose another folder, or overwrite"
-            ) from error
+            with beating(show, self._storage.remove_session):
+                yield
+        except BaseException:
+            self._end(claim, optuna.trial.TrialState.FAIL)
+            raise
+
+    def finish(self, claim: int, unit: Unit, outcome: Outcome) -> None:
+        """Keeps the outcome of a claimed unit; it is in the database, whole, when this returns."""
+        import optuna
+
+        for name, text in outcome.encode().items():
+            self._set(claim, name, text)
+        self._end(claim, optuna.trial.TrialState.COMPLETE, [float(len(unit.points))])
+        self.refresh()
+
+    def publish(self, rows: Sequence[tuple[Point, float | None, Mapping[str, Any]]]) -> None:
+        """Writes points as trials that Optuna's tools show: complete with a score, pruned without.
+
+        One process of all that share the search does it; points that are there already are left alone.
+        """
+        unit = Unit((), 0, 0)
+        claim = self.claim(unit)
+        if claim is not None:
+            with self.at_work(claim):
+                self._publish(rows)
+                self.finish(claim, unit, Outcome((), 0.0))
+
+    def _publish(self, rows: Sequence[tuple[Point, float | None, Mapping[str, Any]]]) -> None:
+        import optuna
+        from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+
+        states = optuna.trial.TrialState
+        there = {
+            tuple(trial.params[axis] for axis in AXES) for trial in self._points.get_trials(deepcopy=False)
+        }
+        ranges: dict[str, BaseDistribution] = {axis: FloatDistribution(0.0, 1e6) for axis in AXES[:-1]}
+        ranges[AXES[-1]] = IntDistribution(0, 10**6)
+        for point, score, facts in rows:
+            if tuple(point) not in there:
+                self._points.add_trial(
+                    optuna.trial.create_trial(
+                        params=point._asdict(),
+                        distributions=ranges,
+                        value=score,
+                        state=states.PRUNED if score is None else states.COMPLETE,
+                        user_attrs=dict(facts),
+                    )
+                )
+
+    def _taken(self, unit: Unit) -> bool:
+        """Whether a process that lives has claimed `unit`; claims of the dead are given back."""
+        import optuna
+
+        taken = False
+        for trial in self._trials("RUNNING"):
+            if trial.user_attrs["unit"] != unit.key:
+                continue
+            owner, beat = trial.user_attrs["owner"], trial.user_attrs["beat"]
+            mine = owner == self._me  # of an earlier search in this process, which was interrupted
+            if mine or gone(owner) or self._watch.expired(trial._trial_id, beat):
+                self._end(trial._trial_id, optuna.trial.TrialState.FAIL)
+            else:
+                taken = True
+        return taken
+
+    def _trials(self, *states: str) -> "list[optuna.trial.FrozenTrial]":
+        import optuna
+
+        wanted = tuple(optuna.trial.TrialState[state] for state in states)
+        return list(self._work.get_trials(deepcopy=False, states=wanted))
+
+    def _set(self, claim: int, name: str, value: Any) -> None:
+        """Sets an attribute, unless the claim was taken away: then another process does the work."""
+        import optuna
+
         try:
-            study = optuna.create_study(
-                storage=storage, study_name=STUDY_NAME, direction="maximize", load_if_exists=True
-            )
-            _agree(study, settings, path)
-            yield Study(study, config)
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
+            self._storage.set_trial_user_attr(claim, name, value)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            logging.getLogger(__name__).warning("search: a claim had expired; its work is done again")
 
+    def _end(self, claim: int, state: "optuna.trial.TrialState", values: list[float] | None = None) -> None:
+        import optuna
 
-def _agree(study: "optuna.Study", settings: Mapping[str, Any], path: Path) -> None:
-    """Writes the settings into a new study; refuses an old one with others."""
-    there = study.user_attrs.get(_SETTINGS)
-    if there is None:
-        study.set_user_attr(_SETTINGS, settings)
-        return
-    for key in [*settings, *(k for k in there if k not in settings)]:
-        if there.get(key) != settings.get(key):
-            raise InputError(
-                f"{path}: was made with {key} = {_short(there.get(key))}, "
-                f"now it is {_short(settings.get(key))}; keep it, overwrite, or choose another folder"
-            )
-
-
-def _scored(params: Mapping[str, float], attributes: Mapping[str, Any]) -> Scored:
-    return Scored(
-        round=attributes["round"],
-        point=Point(*(params[axis] for axis in AXES)),
-        confusion=torch.tensor(attributes["confusion"], dtype=torch.int64),
-        seconds=attributes["seconds"],
-    )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Optuna reports the opening of a study on stderr, across our progress bar. Warnings still show."""
-    logger = logging.getLogger("optuna")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+        try:
+            self._storage.set_trial_state_values(claim, state, values)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return  # another process was faster

@@ -1,7 +1,15 @@
 import pytest
 
-from crfnet.search import ScoreFolder, SearchConfig, write_scores
+from crfnet.search import ScoreFolder, SearchConfig, results, write_scores
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _quick_pictures():
+    """Heat-maps have tests of their own, and searches in other processes draw them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "write_heatmap", lambda path, ledger: path.write_bytes(b"picture"))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,15 @@ from crfnet.search import (
     ScoreFolder,
     SearchConfig,
     draw_images,
+    drive,
     load_crf_config,
-    protocol,
     search,
     study,
     write_scores,
 )
-from crfnet.search.grid import AXES, Point, coarse_grid
+from crfnet.search.counting import Counted
+from crfnet.search.grid import AXES, Point
+from crfnet.search.study import Outcome
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
 
 OUTPUTS = ("best.yaml", "heatmap.png", "images.txt", "study.db", "table.csv")
@@ -34,16 +36,11 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def a_picture(path: Path, *args: object) -> None:
-    path.write_bytes(b"picture")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _stopped_clock():
-    """Every group takes no time, so that whole files can be compared; heat-maps have a test of their own."""
+    """Every group takes no time, so that whole files can be compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol.time, "perf_counter", lambda: 0.0)
-        patch.setattr(protocol, "write_heatmap", a_picture)
+        patch.setattr(drive.time, "perf_counter", lambda: 0.0)
         yield
 
 
@@ -78,8 +75,8 @@ def test_grid_is_the_brute_force_loop(tmp_path, pictures, scores, config):
     config = dataclasses.replace(config, rounds=1, theta_beta=(10.0, 20.0))
     search(pictures, pictures.ids, scores, config, tmp_path)
     expected = {}
-    for point in coarse_grid(config).points():
-        layer = DenseCRF(CLASSES, CRFConfig(**point._asdict(), iterations=2)).eval()
+    for point in config.grid().points():
+        layer = DenseCRF(CLASSES, CRFConfig(**point._asdict())).eval()
         total = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
         for id_ in draw_images(pictures.ids, config):
             sample = pictures[pictures.ids.index(id_)]
@@ -88,7 +85,8 @@ def test_grid_is_the_brute_force_loop(tmp_path, pictures, scores, config):
             total += confusion_matrix(log_q[0].argmax(0), sample.labels, CLASSES)
         expected[point] = float(metrics(total).miou)
     rows = table(tmp_path)
-    assert [(float(r["w1"]), float(r["theta_alpha"]), float(r["theta_beta"])) for r in rows] == [*expected]
+    assert [tuple(float(row[axis]) for axis in AXES) for row in rows] == [*expected]
+    assert {row["images"] for row in rows} == {"3"}
     assert [float(r["miou"]) for r in rows] == pytest.approx([*expected.values()], abs=6e-7)
     assert len(set(expected.values())) > 2
 
@@ -98,11 +96,11 @@ def test_what_a_search_leaves_behind(whole, pictures, config):
     assert "noise" in (whole / "best.yaml").read_text()
     assert (whole / "images.txt").read_text().split() == draw_images(pictures.ids, config)
     rows = table(whole)
-    keys = [(r["w1"], r["theta_alpha"], r["theta_beta"]) for r in rows]
+    keys = [tuple(r[axis] for axis in AXES) for r in rows]
     assert len(set(keys)) == len(keys) == 4 + 9 - 1
     winner = max(rows, key=lambda row: float(row["miou"]))
     best = load_crf_config(whole / "best.yaml")
-    assert (best.w1, best.theta_alpha, best.theta_beta) == tuple(float(winner[a]) for a in AXES)
+    assert tuple(getattr(best, axis) for axis in AXES) == tuple(float(winner[axis]) for axis in AXES)
     assert f"{100 * float(winner['miou']):.3f} %" in (whole / "best.yaml").read_text()
     assert (best.w2, best.theta_gamma, best.iterations, best.normalization) == (3.0, 3.0, 2, "after")
 
@@ -126,25 +124,25 @@ def test_optuna_is_quiet_and_left_as_it_was(tmp_path, pictures, scores, config, 
 
 
 def test_ties_go_to_the_first(tmp_path, pictures, scores, config, monkeypatch):
-    def same_everywhere(logits, image, w1, *rest):
-        return logits.expand(len(w1), -1, -1, -1)
+    def same_everywhere(logits, image, points, config):
+        return [(point, logits) for point in points]
 
-    monkeypatch.setattr(protocol, "sweep_w1", same_everywhere)
+    monkeypatch.setattr(drive, "sweep", same_everywhere)
     best = search(pictures, pictures.ids, scores, config, tmp_path / "out")
     assert (best.w1, best.theta_alpha, best.theta_beta) == (1.0, 4.0, 10.0)
 
 
 @pytest.mark.parametrize(
     ("where", "calls"),
-    # Round 1 is 2 groups of 2 points, each over 3 images: a kill inside a group, and between its tells.
-    [("sweep", 1), ("sweep", 8), ("tell", 1), ("tell", 5)],
+    # Round 1 is 2 groups of 2 points, each over 3 images: a kill inside a group, and before it is kept.
+    [("sweep", 8), ("finish", 0), ("publish", 0), ("encode", 2)],
 )
 def test_a_kill_and_a_resume_end_in_the_same_table(
     tmp_path, pictures, scores, config, whole, monkeypatch, where, calls
 ):
-    target, name = (protocol, "sweep_w1") if where == "sweep" else (study.Study, "tell")
+    targets = {"sweep": drive, "finish": study.Study, "publish": study.Study, "encode": Counted}
     with monkeypatch.context() as patch:
-        kill_after(patch, target, name, calls)
+        kill_after(patch, targets[where], where, calls)
         with pytest.raises(KeyboardInterrupt):
             search(pictures, pictures.ids, scores, config, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
@@ -155,34 +153,39 @@ def test_a_kill_and_a_resume_end_in_the_same_table(
 def test_finished_points_are_not_computed_again(tmp_path, pictures, scores, config, whole, monkeypatch):
     one_round = dataclasses.replace(config, rounds=1)
     with monkeypatch.context() as patch:
-        kill_after(patch, protocol, "sweep_w1", 4)  # a group of three images, and one image
+        kill_after(patch, drive, "sweep", 4)  # a group of three images, and one image
         with pytest.raises(KeyboardInterrupt):
             search(pictures, pictures.ids, scores, one_round, tmp_path / "out")
     with monkeypatch.context() as patch:
-        kill_after(patch, protocol, "sweep_w1", 3)  # the group that is left
+        kill_after(patch, drive, "sweep", 3)  # the group that is left
         search(pictures, pictures.ids, scores, one_round, tmp_path / "out", resume=True)
     shutil.copytree(whole, tmp_path / "whole")
     (tmp_path / "whole" / "table.csv").unlink()
-    kill_after(monkeypatch, protocol, "sweep_w1", 0)
+    kill_after(monkeypatch, drive, "sweep", 0)
     search(pictures, pictures.ids, scores, config, tmp_path / "whole", resume=True)
     assert same_results(tmp_path / "whole", whole)
 
 
 def test_the_study_is_optunas(whole, config):
     storage = optuna.storages.RDBStorage(f"sqlite:///{whole / 'study.db'}")
-    opened = optuna.load_study(study_name="crfnet-search", storage=storage)
-    trials, best = opened.get_trials(deepcopy=False), opened.best_value
+    trials = optuna.load_study(study_name="crfnet-search", storage=storage).get_trials(deepcopy=False)
+    work = optuna.load_study(study_name="crfnet-search work", storage=storage).get_trials(deepcopy=False)
     storage.remove_session()
     storage.engine.dispose()
-    first = [trial for trial in trials if trial.user_attrs["round"] == 1]
-    assert {Point(**trial.params) for trial in first} == set(coarse_grid(config).points())
-    assert len(trials) == len(table(whole))
-    assert best == max(trial.value for trial in trials)
-    for trial in trials:
-        confusion = torch.tensor(trial.user_attrs["confusion"])
-        assert trial.value == float(metrics(confusion).miou)
-        assert confusion.sum() == 3 * 11 * 16  # the first row of each picture is void
-        assert trial.user_attrs["seconds"] == 0.0
+    rows = table(whole)
+    assert {Point(**trial.params) for trial in trials if trial.user_attrs["round"] == 1} == set(
+        config.grid().points()
+    )
+    assert [tuple(trial.params[axis] for axis in AXES) for trial in trials] == [
+        tuple(float(row[axis]) for axis in AXES) for row in rows
+    ]
+    assert [f"{trial.value:.6f}" for trial in trials] == [row["miou"] for row in rows]
+    outcomes = [Outcome.decode(trial.user_attrs) for trial in work]
+    counted = [one for outcome in outcomes for one in outcome.counted]
+    assert len(counted) == len(rows)
+    # The first row of each of the three pictures is void.
+    assert {one.confusion.shape[:2] for one in counted} == {(1, 3)}
+    assert {int(one.confusion.sum()) for one in counted} == {3 * 11 * 16}
 
 
 def test_folder_in_use(tmp_path, pictures, scores, config, whole):
@@ -237,7 +240,7 @@ def never(*args):
 
 
 def test_bad_input_is_found_before_long_work(tmp_path, pictures, config, monkeypatch):
-    monkeypatch.setattr(protocol, "sweep_w1", never)
+    monkeypatch.setattr(drive, "sweep", never)
     scores = write_scores(tmp_path / "scores", noisy_logits(pictures), CLASSES, False, "noise")
     out = tmp_path / "out"
     last = draw_images(pictures.ids, config)[-1]
@@ -277,7 +280,7 @@ class Mislabelled(Pictures):
 
 @pytest.mark.parametrize(("label", "message"), [(CLASSES, "labels holds 3"), (255, "all pixels.*void")])
 def test_bad_labels(tmp_path, scores, config, label, message, monkeypatch):
-    monkeypatch.setattr(protocol, "sweep_w1", never)
+    monkeypatch.setattr(drive, "sweep", never)
     dataset = Mislabelled(label)
     with pytest.raises(InputError, match=message):
         search(dataset, dataset.ids, scores, config, tmp_path / "out")

@@ -4,15 +4,19 @@ import torch
 from crfnet.crf import CRFConfig
 from crfnet.errors import InputError
 from crfnet.search import SearchConfig, load_crf_config
-from crfnet.search.grid import Grid, Point
-from crfnet.search.results import best_config, write_best, write_heatmap, write_table
-from crfnet.search.study import Scored
+from crfnet.search.counting import Counted
+from crfnet.search.grid import Point
+from crfnet.search.ledger import Ledger
+from crfnet.search.pictures import write_heatmap
+from crfnet.search.results import best_config, write_best, write_folds, write_table
+from crfnet.search.study import Outcome
 
 
 def test_best_yaml_fills_the_config(tmp_path):
-    config = SearchConfig(w2=2.0, theta_gamma=1.5, iterations=7, normalization="symmetric")
-    crf = best_config(Point(2.5, 60.0, 5.0), config)
-    assert crf == CRFConfig(2.5, 60.0, 5.0, 2.0, 1.5, "symmetric", iterations=7)
+    config = SearchConfig(normalization="symmetric", prune=1e-4, tolerance=0.01)
+    crf = best_config(Point(2.5, 60.0, 5.0, 2.0, 1.5, 7), config)
+    expected = CRFConfig(2.5, 60.0, 5.0, 2.0, 1.5, "symmetric", iterations=7, prune=1e-4, tolerance=0.01)
+    assert crf == expected
     write_best(tmp_path / "best.yaml", crf, ["source: two\nlines: [x", "mIoU"])
     text = (tmp_path / "best.yaml").read_text()
     assert text.startswith("# source: two lines: [x\n# mIoU\ncrf:\n  w1: 2.5\n")
@@ -59,19 +63,58 @@ def test_missing_file(tmp_path):
         load_crf_config(tmp_path / "c.yaml")
 
 
+def booked(config: SearchConfig) -> Ledger:
+    """A finished search whose point number k gets k of the first image's 12 pixels right, 2 k of 24 after."""
+    ledger = Ledger(config, config.images)
+    number = 1
+    while ledger.ask(number):
+        for unit in ledger.units(0, config.images):
+            counted = []
+            for point in unit.points:
+                k = list(ledger.rows).index(point) % 12
+                right = torch.tensor([[k, 12 - k], [0, 0]], dtype=torch.int32)
+                confusion = torch.stack([right, *(2 * right for _ in range(config.images - 1))])[None]
+                counted.append(Counted(confusion, confusion))
+            ledger.add(unit, Outcome(tuple(counted), 3.0))
+        number += 1
+    return ledger
+
+
 def test_table(tmp_path):
-    confusion = torch.tensor([[6, 2], [0, 2]])  # IoU 6/8 and 2/4
-    write_table(tmp_path / "t.csv", [Scored(2, Point(2.5, 55.0, 5.0), confusion, 1.25)])
+    config = SearchConfig(images=2, w1=(2.5,), theta_alpha=(55.0,), theta_beta=(4.0, 5.0), rounds=1)
+    write_table(tmp_path / "t.csv", booked(config))
     assert (tmp_path / "t.csv").read_bytes() == (
-        b"round,w1,theta_alpha,theta_beta,miou,pixel_accuracy,seconds\n2,2.5,55,5,0.625000,0.800000,1.250\n"
+        b"round,w1,theta_alpha,theta_beta,w2,theta_gamma,iterations,miou,pixel_accuracy,images,seconds\n"
+        b"1,2.5,55,4,3,3,10,0.000000,0.000000,2,3.000\n"
+        b"1,2.5,55,5,3,3,10,0.041667,0.083333,2,3.000\n"
     )
 
 
-def test_heatmap_of_one_point_and_of_uneven_rounds(tmp_path):
-    one = Grid((1.0,), (2.0,), (3.0,))
-    write_heatmap(tmp_path / "one.png", [one], {Point(1, 2, 3): 0.5}, Point(1, 2, 3))
-    two = Grid((1.0, 2.0), (2.0, 3.0, 4.0), (3.0,))
-    miou = {point: 0.1 * i for i, point in enumerate(two.points())}
-    write_heatmap(tmp_path / "two.png", [one, two], miou, Point(2, 4, 3))
-    for name in ("one.png", "two.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+def test_folds_table(tmp_path):
+    config = SearchConfig(images=3, w1=(1.0, 2.0), theta_alpha=(5.0,), theta_beta=(4.0,), rounds=1, folds=3)
+    ledger = booked(config)
+    write_folds(tmp_path / "f.csv", ledger, ["a", "b", "c"])
+    lines = [line.split(",") for line in (tmp_path / "f.csv").read_text().splitlines()]
+    assert [line[0] for line in lines] == ["fold", "1", "2", "3", "all"]
+    assert sorted(line[-1] for line in lines[1:4]) == ["a", "b", "c"]
+    assert {line[2] for line in lines[1:]} == {"2"}
+    assert {line[8] for line in lines[1:]} == {line[9] for line in lines[1:]} == {"0.041667"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"w1": (1.0,), "theta_alpha": (2.0,), "theta_beta": (3.0,), "rounds": 1},
+        {
+            "w1": (1.0, 2.0),
+            "theta_alpha": (2.0, 3.0, 4.0),
+            "theta_beta": (3.0,),
+            "w2": (1.0, 2.0),
+            "rounds": 2,
+        },
+        {"sampler": "random", "trials": 3},
+    ],
+)
+def test_heatmap(tmp_path, changes):
+    write_heatmap(tmp_path / "h.png", booked(SearchConfig(images=1, **changes)))
+    assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")

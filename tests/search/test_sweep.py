@@ -4,6 +4,8 @@ import torch
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.search import SearchConfig, sweep
+from crfnet.search.grid import Point
+from crfnet.search.sweep import sweep as swept
 from tests.tolerances import assert_close
 
 WEIGHTS = (1.0, 2.5, 6.0)
@@ -13,53 +15,120 @@ def case(height: int = 9, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(1, 4, height, width), torch.randint(0, 80, (1, 3, height, width), dtype=torch.uint8)
 
 
+def by_the_layer(logits, image, point, config):
+    given = CRFConfig(
+        **point._asdict(),
+        normalization=config.normalization,
+        prune=config.prune,
+        tolerance=config.tolerance,
+    )
+    with torch.no_grad():
+        return DenseCRF(logits.shape[1], given).eval()(logits, image)
+
+
+def same_as_the_layer(logits, image, points, config):
+    found = dict(swept(logits, image, points, config))
+    assert set(found) == set(points)
+    for point, log_q in found.items():
+        assert_close(log_q, by_the_layer(logits, image, point, config), "layer", torch.float32)
+    return found
+
+
 @pytest.mark.parametrize("w2", [3.0, 0.0])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_same_as_the_layer_for_each_weight(normalization, w2):
     logits, image = case()
-    config = SearchConfig(w2=w2, theta_gamma=1.5, iterations=3, normalization=normalization)
-    large_sums = normalization == "none"
-    weights = tuple(w / 50 for w in WEIGHTS) if large_sums else WEIGHTS
-    swept = sweep.sweep_w1(logits, image, weights, 5.0, 20.0, config)
-    for w1, log_q in zip(weights, swept, strict=True):
-        layer = DenseCRF(
-            4,
-            CRFConfig(
-                w1=w1,
-                theta_alpha=5.0,
-                theta_beta=20.0,
-                w2=w2,
-                theta_gamma=1.5,
-                iterations=3,
-                normalization=normalization,
-            ),
-        ).eval()
-        with torch.no_grad():
-            expected = layer(logits, image)
-        assert_close(log_q[None], expected, "layer", torch.float32)
+    scale = 50 if normalization == "none" else 1  # of large row sums
+    points = [Point(w / scale, 5.0, 20.0, w2, 1.5, 3) for w in WEIGHTS]
+    same_as_the_layer(logits, image, points, SearchConfig(normalization=normalization))
+
+
+def test_same_as_the_layer_on_all_axes():
+    logits, image = case()
+    points = [
+        Point(w, 5.0, 20.0, w2, g, t)
+        for t in (5, 2)
+        for g in (1.5, 3.0)
+        for w2 in (0.0, 2.0)
+        for w in WEIGHTS
+    ]
+    found = same_as_the_layer(logits, image, points, SearchConfig())
+    assert len({float(log_q.sum()) for log_q in found.values()}) == 18  # w2 = 0: no theta_gamma
+
+
+def surely(logits: torch.Tensor) -> torch.Tensor:
+    """Labels 2 and 3 of five are nowhere above 1e-5."""
+    logits = torch.cat([logits, torch.randn_like(logits[:, :1])], 1)
+    logits[:, 2:4] -= 20
+    return logits
+
+
+def test_pruned_same_as_the_layer():
+    logits, image = case()
+    logits = surely(logits)
+    points = [Point(w, 5.0, 20.0, w2, 1.5, 3) for w2 in (0.0, 3.0) for w in WEIGHTS]
+    found = same_as_the_layer(logits, image, points, SearchConfig(prune=1e-4))
+    whole = dict(swept(logits, image, points, SearchConfig()))
+    for point in points:
+        assert_close(found[point].exp(), whole[point].exp(), "layer", torch.float32)
+        assert not torch.equal(found[point], whole[point])
+
+
+def test_pruning_filters_fewer_labels(monkeypatch):
+    logits, image = case()
+    channels = []
+    original = sweep.normalized
+
+    def spied(*args):
+        operator = original(*args)
+
+        def call(values):
+            channels.append(values.shape[1])
+            return operator(values)
+
+        return call
+
+    monkeypatch.setattr(sweep, "normalized", spied)
+    points = [Point(w, 5.0, 20.0, 3.0, 1.5, 1) for w in WEIGHTS]
+    list(swept(surely(logits), image, points, SearchConfig(prune=1e-4)))
+    assert channels == [9, 9]  # three weights of three labels; bilateral and spatial
+    list(swept(surely(logits), image, points, SearchConfig()))
+    assert channels[2:] == [15, 15]
+
+
+def test_early_stop_same_as_the_layer():
+    logits, image = case()
+    # Weak kernels settle in a step or two, strong ones need more: each weight stops by itself.
+    points = [Point(w, 5.0, 20.0, 0.1, 1.5, t) for w in (0.01, 3.0) for t in (1, 3, 30)]
+    found = same_as_the_layer(logits, image, points, SearchConfig(tolerance=0.02))
+    assert torch.equal(found[points[1]], found[points[2]])
+    whole = dict(swept(logits, image, points, SearchConfig()))
+    assert not torch.equal(found[points[2]], whole[points[2]])
 
 
 def test_weights_in_turns_change_nothing(monkeypatch):
     logits, image = case(5, 4)
-    together = sweep.sweep_w1(logits, image, WEIGHTS, 3.0, 20.0, SearchConfig(iterations=2))
-    monkeypatch.setattr(sweep, "_LARGEST_STACK", 1)
-    in_turns = sweep.sweep_w1(logits, image, WEIGHTS, 3.0, 20.0, SearchConfig(iterations=2))
-    assert_close(in_turns, together, "layer", torch.float32)
-    assert together.shape == (3, 4, 5, 4)
+    points = [Point(w, 3.0, 20.0, w2, 3.0, 2) for w in WEIGHTS for w2 in (1.0, 3.0)]
+    together = dict(swept(logits, image, points, SearchConfig()))
+    monkeypatch.setitem(sweep._LARGEST_STACK, "cpu", 1)
+    in_turns = dict(swept(logits, image, points, SearchConfig()))
+    for point in points:
+        assert_close(in_turns[point], together[point], "layer", torch.float32)
+        assert together[point].shape == (1, 4, 5, 4)
 
 
 def test_one_pixel_one_weight():
     logits, image = case(1, 1)
-    log_q = sweep.sweep_w1(logits, image, (4.0,), 3.0, 20.0, SearchConfig(iterations=1, w2=0.0))
+    point = Point(4.0, 3.0, 20.0, 0.0, 3.0, 1)
+    found = dict(swept(logits, image, [point], SearchConfig()))
     # The only pixel is its own only neighbour, so K~ Q = Q.
-    q = logits.softmax(1)
-    assert_close(log_q, (logits + 4 * q).log_softmax(1), "layer", torch.float32)
+    assert_close(found[point], (logits + 4 * logits.softmax(1)).log_softmax(1), "layer", torch.float32)
 
 
 def test_no_gradient_and_inputs_untouched():
     logits, image = case(4, 4)
     logits.requires_grad_()
     before = logits.detach().clone()
-    log_q = sweep.sweep_w1(logits, image, WEIGHTS, 3.0, 20.0, SearchConfig(iterations=2))
-    assert not log_q.requires_grad
+    points = [Point(w, 3.0, 20.0, 3.0, 3.0, 2) for w in WEIGHTS]
+    assert not any(log_q.requires_grad for _, log_q in swept(logits, image, points, SearchConfig()))
     assert torch.equal(logits.detach(), before)

@@ -1,0 +1,128 @@
+"""What is searched, on how much, by which rule and where it is kept: the section ``search:`` of a config."""
+
+import itertools
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from crfnet.errors import InputError
+from crfnet.evaluation.trimap import Band
+from crfnet.search.grid import AXES, PRESETS, Grid
+
+__all__ = ["SearchConfig"]
+
+#: Keys that say where and by how many hands the work is done; the result does not depend on them.
+_PLACES = ("workers", "storage", "study")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What is searched, and on how much; the defaults are the ranges of DeepLab v2.
+
+    An axis is a list of increasing values; w2, theta_gamma and iterations may be one number, which is fixed.
+
+    Attributes:
+        images: how many images are drawn from those offered.
+        seed: of the draw, and of everything else that is random in a search.
+        preset: the published ranges that w1, theta_alpha and theta_beta have unless they are given: v2 (128
+            points), v1 (the text of the v1 paper, 96) or v1-runner (a public script for v1's code, 112).
+        w1: first-round weights of the bilateral kernel; null is the preset's.
+        theta_alpha: first-round position widths in pixels; null is the preset's.
+        theta_beta: first-round colour widths (0..255); null is the preset's.
+        rounds: of the sampler grid: 1 is the coarse grid alone; every further round halves the steps.
+        w2: weight of the spatial kernel; 0 leaves it out.
+        theta_gamma: width of the spatial kernel in pixels.
+        iterations: mean-field iterations.
+        normalization: of both kernels; found parameters hold for this one only.
+        criterion: what the winner has the highest of: miou, trimap (mIoU inside a band around object
+            borders) or boundary (F-score of the borders, mean over images).
+        trimap_width: half width of that band in pixels.
+        trimap_band: around void pixels (VOC's ribbon), or around every change of label.
+        boundary_width: how near to a border is right, a fraction of the image diagonal (from 1 on: pixels).
+        sampler: grid; random (points drawn from the same ranges) or tpe (drawn where earlier ones were good).
+        trials: number of points of random and tpe.
+        racing: 0 scores every point on every image. Above: the chance that a search may drop its best point,
+            e.g. 0.05; points that cannot win any more are then dropped early.
+        folds: 0 chooses and reports on the same images. k >= 2 reports each of k parts with the parameters
+            chosen on the others as well (honest score); best.yaml is chosen on all either way.
+        prune: labels below this probability at every pixel of an image are not filtered; 0 filters all.
+        tolerance: mean field ends once no marginal changes by more; 0 does all iterations.
+        workers: processes on this machine, one thread each; 0 is one per core, 1 is this process alone.
+        storage: database that several machines share (postgresql+psycopg://...); empty is study.db, SQLite,
+            in the output folder.
+        study: name of the search in that database.
+
+    Raises:
+        InputError: a value out of its range; the message names the key.
+    """
+
+    images: int = 100
+    seed: int = 10
+    preset: Literal["v2", "v1", "v1-runner"] = "v2"
+    w1: tuple[float, ...] | None = None
+    theta_alpha: tuple[float, ...] | None = None
+    theta_beta: tuple[float, ...] | None = None
+    rounds: int = 2
+    w2: tuple[float, ...] | float = 3.0
+    theta_gamma: tuple[float, ...] | float = 3.0
+    iterations: tuple[int, ...] | int = 10
+    normalization: Literal["after", "symmetric", "before", "none"] = "after"
+    criterion: Literal["miou", "trimap", "boundary"] = "miou"
+    trimap_width: int = 5
+    trimap_band: Band = "void"
+    boundary_width: float = 0.0075
+    sampler: Literal["grid", "random", "tpe"] = "grid"
+    trials: int = 100
+    racing: float = 0.0
+    folds: int = 0
+    prune: float = 0.0
+    tolerance: float = 0.0
+    workers: int = 1
+    storage: str = ""
+    study: str = "crfnet-search"
+
+    def __post_init__(self) -> None:
+        for key, choice in get_type_hints(SearchConfig).items():
+            if get_origin(choice) is Literal:
+                names = get_args(choice)
+                _allow(key, getattr(self, key), "one of " + ", ".join(names), getattr(self, key) in names)
+        for key, least in _LEAST.items():
+            _allow(key, getattr(self, key), f"{least} or more", getattr(self, key) >= least)
+        for key, axis in self.grid()._asdict().items():
+            floor = "numbers >= 0" if key == "w2" else "numbers > 0"
+            good = all(math.isfinite(v) and (v > 0 or (key == "w2" and v == 0)) for v in axis)
+            good &= bool(axis) and all(a < b for a, b in itertools.pairwise(axis))
+            _allow(key, getattr(self, key), f"one or more {floor}, increasing", good)
+        _allow("boundary_width", self.boundary_width, "a number > 0", 0 < self.boundary_width < math.inf)
+        _allow("racing", self.racing, "in [0, 0.5]", 0 <= self.racing <= 0.5)
+        _allow("folds", self.folds, f"0, or 2 to {self.images} (images)", self._folds_fit())
+        _allow("prune", self.prune, "in [0, 1)", 0 <= self.prune < 1)
+        _allow("tolerance", self.tolerance, "in [0, 1]", 0 <= self.tolerance <= 1)
+        _allow("study", self.study, "a name", bool(self.study.strip()))
+
+    def _folds_fit(self) -> bool:
+        return self.folds == 0 or 2 <= self.folds <= self.images
+
+    def grid(self) -> Grid:
+        """The values of every axis: those given, else the preset's, else one number."""
+        axes: dict[str, Any] = {}
+        for name in AXES:
+            given = getattr(self, name)
+            values = PRESETS[self.preset][name] if given is None else given
+            axes[name] = values if isinstance(values, tuple) else (values,)
+        return Grid(**axes)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that the result depends on, the preset resolved, as JSON values."""
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in (*_PLACES, "preset"):
+            del kept[name]
+        return kept | {name: list(values) for name, values in self.grid()._asdict().items()}
+
+
+_LEAST = {"images": 1, "seed": 0, "rounds": 1, "trials": 1, "trimap_width": 1, "folds": 0, "workers": 0}
+
+
+def _allow(key: str, value: object, allowed: str, good: bool) -> None:
+    if not good:
+        raise InputError(f"search.{key} is {value!r}; expected {allowed}")

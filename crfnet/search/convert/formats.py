@@ -1,0 +1,132 @@
+"""Reads one image's scores from the files of each format, as they are stored."""
+
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crfnet.errors import InputError
+
+__all__ = ["FORMATS", "Format"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a program keeps scores.
+
+    Attributes:
+        suffix: of the files, with its dot.
+        axes: of the array, in order: l labels, h rows, w columns; single further axes do not matter.
+        kind: of the numbers.
+        strip: end of a file's name that is no part of the image's id.
+        files: all files of a folder -> those of each image, by id.
+        read: files of one image, name of the array ("" for the only one) -> the array.
+        padded: whether the array is larger than the image and has to be cropped.
+    """
+
+    suffix: str
+    axes: str
+    kind: Literal["logits", "probabilities"]
+    strip: str
+    files: Callable[[Sequence[Path], str], dict[str, list[Path]]]
+    read: Callable[[Sequence[Path], str], NDArray[Any]]
+    padded: bool = False
+
+
+def _one_each(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
+    """One file an image, named after it."""
+    return {path.stem.removesuffix(strip): [path] for path in paths}
+
+
+def _one_per_class(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
+    """Files ``<id>_<class>``, in the order of the class numbers, which start at 0 and leave out none."""
+    found: dict[str, dict[int, Path]] = {}
+    for path in paths:
+        match = re.fullmatch(r"(.+)_(\d+)", path.stem.removesuffix(strip))
+        if match is None:
+            raise InputError(f"{path}: its name says no class; expected <id>_<class>{path.suffix}")
+        found.setdefault(match[1], {})[int(match[2])] = path
+    for id_, classes in found.items():
+        missing = sorted(set(range(len(classes))) - set(classes))
+        if missing:
+            raise InputError(
+                f"{paths[0].parent}: {id_} has {len(classes)} files, but none of class {missing[0]}"
+            )
+    return {id_: [path for _, path in sorted(classes.items())] for id_, classes in found.items()}
+
+
+def _mat(paths: Sequence[Path], key: str) -> NDArray[Any]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        arrays = loadmat(str(paths[0]))
+    except NotImplementedError as error:
+        raise InputError(f"{paths[0]}: a MATLAB 7.3 file; save it with -v7") from error
+    except (MatReadError, OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        raise _unreadable(paths[0], error) from error
+    return _named({name: array for name, array in arrays.items() if not name.startswith("__")}, key, paths[0])
+
+
+def _npz(paths: Sequence[Path], key: str) -> NDArray[Any]:
+    try:
+        with zipfile.ZipFile(paths[0]), np.load(paths[0], allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise _unreadable(paths[0], error) from error
+    return _named(arrays, key, paths[0])
+
+
+def _npy(paths: Sequence[Path], key: str) -> NDArray[Any]:
+    del key
+    try:
+        return np.asarray(np.load(paths[0], allow_pickle=False))
+    except (OSError, EOFError, ValueError) as error:
+        raise _unreadable(paths[0], error) from error
+
+
+def _png(paths: Sequence[Path], key: str) -> NDArray[Any]:
+    del key
+    return np.stack([_grey(path) for path in paths])
+
+
+def _grey(path: Path) -> NDArray[Any]:
+    """A grey picture as 0..1."""
+    try:
+        with Image.open(path) as file:
+            mode, pixels = file.mode, np.array(file)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if mode != "L" and not mode.startswith("I"):
+        raise InputError(f"{path}: a picture of mode {mode}; expected grey, 8 or 16 bit")
+    scaled: NDArray[Any] = pixels.astype(np.float32) / (255 if mode == "L" else 65535)
+    return scaled
+
+
+def _named(arrays: dict[str, NDArray[Any]], key: str, path: Path) -> NDArray[Any]:
+    """The array of that name, or the only one."""
+    there = ", ".join(arrays) or "nothing"
+    if key and key not in arrays:
+        raise InputError(f"{path}: holds {there}; expected an array {key!r}")
+    if not key and len(arrays) != 1:
+        raise InputError(f"{path}: holds {there}; say which array with --key")
+    return arrays[key] if key else next(iter(arrays.values()))
+
+
+def _unreadable(path: Path, error: BaseException) -> InputError:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path}: cannot be read ({line})")
+
+
+FORMATS: dict[str, Format] = {
+    "mat": Format(".mat", "whl", "logits", "_blob_0", _one_each, _mat, padded=True),
+    "npz": Format(".npz", "lhw", "logits", "", _one_each, _npz),
+    "npy": Format(".npy", "lhw", "logits", "", _one_each, _npy),
+    "png": Format(".png", "lhw", "probabilities", "", _one_per_class, _png),
+}

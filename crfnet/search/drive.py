@@ -1,0 +1,132 @@
+"""Goes through a search's rounds, together with every other process that does."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from crfnet.crf.heap import kept_pages
+from crfnet.search.config import SearchConfig
+from crfnet.search.counting import Counted, count
+from crfnet.search.grid import Point
+from crfnet.search.images import Images
+from crfnet.search.ledger import Ledger
+from crfnet.search.study import Outcome, Study, Unit
+from crfnet.search.sweep import sweep
+
+__all__ = ["drive"]
+
+#: Seconds between two looks at the work of others, at first and at most.
+_PAUSES = (0.02, 0.5)
+
+
+def drive(
+    study: Study,
+    images: Images,
+    config: SearchConfig,
+    device: torch.device,
+    *,
+    bar: "tqdm[Any]",
+    rank: int = 0,
+    alive: Callable[[], None] = lambda: None,
+) -> Ledger:
+    """Does the work that nobody has done yet until the search is over.
+
+    A round ends when all its units are done, whoever did them; what follows is the same in every process.
+
+    Args:
+        study: open.
+        images: in the order of visit.
+        config: of the search.
+        device: that computes.
+        bar: shows the work of all processes, in images.
+        rank: of this process among those of a machine, from 0, so that not all claim the same first.
+        alive: called before every image; raises to stop.
+
+    Returns:
+        The ledger of the whole search.
+    """
+    ledger = Ledger(config, len(images))
+    work = _Work(study, images, config, device, bar, rank, alive)
+    number = 1
+    while ledger.ask(number):
+        for start, stop in ledger.blocks:
+            units = ledger.units(start, stop)
+            work.finish(units)
+            for unit in units:
+                ledger.add(unit, study.finished[unit.key])
+            if stop < len(images):
+                ledger.race(stop)
+            everything = ledger.views[0]
+            best = max(ledger.score(point, everything.seen(stop)) for point in everything.points)
+            bar.set_postfix(best=f"{100 * best:.2f}%")
+        number += 1
+    return ledger
+
+
+class _Work:
+    """This process's share."""
+
+    def __init__(
+        self,
+        study: Study,
+        images: Images,
+        config: SearchConfig,
+        device: torch.device,
+        bar: "tqdm[Any]",
+        rank: int,
+        alive: Callable[[], None],
+    ) -> None:
+        self.study, self.images, self.config, self.device = study, images, config, device
+        self.bar, self.rank, self.alive = bar, rank, alive
+
+    def finish(self, units: Sequence[Unit]) -> None:
+        """Returns when all `units` are done."""
+        before, pause = self.bar.n, _PAUSES[0]
+        self.bar.total = (self.bar.total or 0) + sum(unit.stop - unit.start for unit in units)
+        while True:
+            self.study.refresh()
+            left = [unit for unit in units if unit.key not in self.study.finished]
+            done = [unit for unit in units if unit.key in self.study.finished]
+            self.bar.n = before + sum(unit.stop - unit.start for unit in done)
+            self.bar.refresh()
+            if not left:
+                return
+            first = self.rank % len(left)
+            if any(self._try(unit) for unit in (*left[first:], *left[:first])):
+                pause = _PAUSES[0]
+                continue
+            self.alive()
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    def _try(self, unit: Unit) -> bool:
+        """Does a unit if nobody else does; whether it did."""
+        claim = self.study.claim(unit)
+        if claim is None:
+            return False
+        with self.study.at_work(claim):
+            start = time.perf_counter()
+            counted = self._score(unit)
+            seconds = time.perf_counter() - start
+            self.study.finish(claim, unit, Outcome(counted, seconds))
+        return True
+
+    def _score(self, unit: Unit) -> tuple[Counted, ...]:
+        """What the points of a unit do on its images; the memory is that of one image."""
+        found: list[Counted] = []
+        with kept_pages(self.device):
+            for case in self.images.visit(unit.start, unit.stop):
+                self.alive()
+                labels: dict[Point, torch.Tensor] = {}
+                logits, image = case.logits.to(self.device), case.image.to(self.device)
+                for point, log_q in sweep(logits, image, unit.points, self.config):
+                    # An argmax over an axis that is not the last takes six times as long.
+                    labels[point] = log_q[0].max(0).indices.cpu()
+                predictions = [labels[point] for point in unit.points]
+                found.append(count(predictions, case.labels, self.images.num_classes, self.config))
+                self.bar.update()
+        together = Counted.of_images(found)
+        return tuple(together.of_point(i) for i in range(len(unit.points)))

@@ -1,0 +1,200 @@
+"""The paper's coarse search, beside a loop over pydensecrf with one process per core where that is there.
+
+    python experiments/bench/search.py [--images FILE ...] [--points 4] [--pictures 4] [--cores 2]
+    python experiments/bench/search.py --camvid ROOT --scores val.npz [--points 8] [--pictures 12]
+
+The whole is 128 points x 100 images (w1 3..6, theta_alpha 30..100, theta_beta 3..6; w2 = theta_gamma = 3, 10
+iterations). Measured is a part: ``--points`` groups of four points (every w1 of a pair of thetas, spread over
+the grid) on ``--pictures`` images, all sides in this run and on as many cores, reading included. What the
+whole would take is the measured time per point and image times 12,800, and said to be so; a race is counted
+as if it dropped points on 100 images at the rate of the sample, so give it as many pictures as you can wait
+for (it tests after every 10).
+
+Without CamVid: 500 x 375 pixels, 21 classes, given pictures or a made-up one in shifted copies, and scores of
+a made-up confident network, which prune better than real ones may. Printed are ratios, how far mIoU moves by
+pruning and early stop, point by point, and each side's winner.
+"""
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import posthoc
+import torch
+from torch import Tensor
+
+from crfnet.data import DataConfig, Sample, SegmentationDataset, load_dataset, palette
+from crfnet.evaluation.confusion import confusion_matrix, metrics
+from crfnet.search import ScoreFolder, SearchConfig, draw_images, search, write_scores
+from crfnet.search.grid import AXES, Point
+
+WHOLE = 128 * 100
+ARMS = {
+    "plain": {},
+    "pruned": {"prune": 1e-4},
+    "pruned, early stop": {"prune": 1e-4, "tolerance": 0.01},
+    "pruned, racing": {"prune": 1e-4, "racing": 0.05},
+}
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(1)
+    options.threads, options.classes, options.iterations, options.repeats = options.cores, 21, 10, 1
+    posthoc.header(options)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        dataset, scores = camvid(options) if options.camvid else made_up(options, folder)
+        config = sample(options)
+        grid = config.grid()
+        points = len(grid.points())
+        cases = points * options.pictures
+        size = "x".join(map(str, dataset[0].labels.shape))
+        print(
+            f"sample     {points} points x {options.pictures} images of {size}, {dataset.num_classes} classes"
+        )
+        found = {
+            arm: by_crfnet(dataset, scores, replace(config, **changes), folder / arm)
+            for arm, changes in ARMS.items()
+        }
+        if posthoc.dcrf is not None:
+            found["pydensecrf"] = by_pydensecrf(dataset, scores, config, options.cores)
+    show(found, cases)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, nargs="*", default=[], help="pictures; default: a made-up one")
+    parser.add_argument("--camvid", type=Path, help="CamVid in VOC's layout; needs --scores")
+    parser.add_argument("--scores", type=Path, help="score folder or .npz of CamVid's val images")
+    parser.add_argument("--points", type=int, default=4, help="pairs of thetas, with four w1 each")
+    parser.add_argument("--pictures", type=int, default=2, help="images; a race tests from 11 on")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args()
+
+
+def sample(options: argparse.Namespace) -> SearchConfig:
+    """The paper's grid, thinned: all w1, and pairs of thetas from all over it."""
+    whole = SearchConfig().grid()
+    across = max(1, round(options.points**0.5))
+    alphas = spread(whole.theta_alpha, -(-options.points // across))
+    return SearchConfig(
+        images=options.pictures,
+        theta_alpha=alphas,
+        theta_beta=spread(whole.theta_beta, across),
+        rounds=1,
+        workers=options.cores,
+    )
+
+
+def spread(values: tuple[float, ...], number: int) -> tuple[float, ...]:
+    return tuple(values[i] for i in sorted({round(i) for i in np.linspace(0, len(values) - 1, number)}))
+
+
+class MadeUp(SegmentationDataset):
+    """Pictures in shifted copies; the labels are those that a perfect network would find, noise apart."""
+
+    def __init__(self, paths: list[Path], number: int) -> None:
+        self.name, self.classes, self.palette = "made up", tuple(map(str, range(21))), palette(21)
+        self.ids = tuple(f"{i:03}" for i in range(number))
+        self.pairs = []
+        for path in paths or [None]:
+            image = posthoc.photo_like(375, 500) if path is None else posthoc.load(path)
+            self.pairs.append((image[0], posthoc.scores(image, path, 21, "sure")[0].argmax(0)))
+
+    def __getitem__(self, index: int) -> Sample:
+        image, labels = self.pairs[index % len(self.pairs)]
+        shift = 37 * (index // len(self.pairs))
+        return Sample(self.ids[index], image.roll(shift, 2), labels.roll(shift, 1))
+
+    def scores(self) -> Iterator[tuple[str, Tensor]]:
+        """At stride 8, with the mistakes of a network: blurred, and noise over several pixels."""
+        for i, id_ in enumerate(self.ids):
+            labels = self[i].labels
+            truth = torch.nn.functional.one_hot(labels, 21).permute(2, 0, 1).unsqueeze(0).float()
+            coarse = torch.nn.functional.avg_pool2d(truth, 25, stride=8, padding=12, count_include_pad=False)
+            noise = torch.randn(coarse.shape, generator=torch.Generator().manual_seed(i))
+            noise = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
+            yield id_, (14 * coarse + 2 * noise)[0]
+
+
+def made_up(options: argparse.Namespace, folder: Path) -> tuple[SegmentationDataset, ScoreFolder]:
+    dataset = MadeUp(options.images, options.pictures)
+    return dataset, write_scores(folder / "scores", dataset.scores(), 21, False, "made up")
+
+
+def camvid(options: argparse.Namespace) -> tuple[SegmentationDataset, ScoreFolder]:
+    return load_dataset(DataConfig(name="camvid", root=options.camvid), "val"), ScoreFolder(options.scores)
+
+
+def by_crfnet(
+    dataset: SegmentationDataset, scores: ScoreFolder, config: SearchConfig, folder: Path
+) -> tuple[float, dict[Point, float]]:
+    """Seconds of work, all processes together over their number, and the mIoU of every point."""
+    search(dataset, dataset.ids, scores, config, folder)
+    lines = [line.split(",") for line in (folder / "table.csv").read_text().splitlines()]
+    named = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+    seconds = sum(float(line["seconds"]) for line in named) / config.workers
+    whole = [line for line in named if int(line["images"]) == config.images]
+    return seconds, {Point(*(float(line[axis]) for axis in AXES)): float(line["miou"]) for line in whole}
+
+
+def by_pydensecrf(
+    dataset: SegmentationDataset, scores: ScoreFolder, config: SearchConfig, cores: int
+) -> tuple[float, dict[Point, float]]:
+    """The loop that everybody writes: point by point, image by image, a process for each core."""
+    points = config.grid().points()
+    ids = draw_images(dataset.ids, config)
+    jobs = [(dataset, scores, id_, point) for point in points for id_ in ids]
+    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+        pool.map(warm, range(8 * cores), chunksize=1)  # processes are started before the clock is
+        start = time.perf_counter()
+        confusions = pool.map(one, jobs, chunksize=1)
+        seconds = time.perf_counter() - start
+    miou = {}
+    for i, point in enumerate(points):
+        total = torch.stack(confusions[i * len(ids) : (i + 1) * len(ids)]).sum(0)
+        miou[point] = float(metrics(total).miou)
+    return seconds, miou
+
+
+def warm(number: int) -> None:
+    torch.set_num_threads(1)
+    time.sleep(0.2)
+
+
+def one(job: tuple[SegmentationDataset, ScoreFolder, str, Point]) -> Tensor:
+    dataset, scores, id_, point = job
+    case = dataset[dataset.ids.index(id_)]
+    logits = scores.logits(id_, tuple(case.labels.shape))
+    labels = posthoc.by_pydensecrf(case.image[None], logits, point)
+    return confusion_matrix(torch.from_numpy(labels), case.labels, dataset.num_classes)
+
+
+def show(found: dict[str, tuple[float, dict[Point, float]]], cases: int) -> None:
+    plain = found["plain"][1]
+    print(
+        "\n| side | s, sample | s per point and image | 128 x 100, h (extrapolated) | times pydensecrf | "
+        "largest move of mIoU | winner w1, alpha, beta | mIoU |\n|" + " --- |" * 8
+    )
+    for side, (seconds, miou) in found.items():
+        ratio = f"{found['pydensecrf'][0] / seconds:.2f}" if "pydensecrf" in found else "-"
+        moved = max(abs(miou[point] - plain[point]) for point in miou)
+        best = max(miou, key=miou.__getitem__)
+        print(
+            f"| {side} | {seconds:.1f} | {seconds / cases:.3f} | {seconds / cases * WHOLE / 3600:.2f} "
+            f"| {ratio} | {moved:.5f} | {best.w1:g}, {best.theta_alpha:g}, {best.theta_beta:g} "
+            f"| {miou[best]:.4f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -22,9 +22,16 @@ from crfnet.config import Run
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
-from crfnet.report import ArmResult, console_table, largest_changes, write_report
+from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.run_folder import check_folder, open_run, seconds_of, stage
-from crfnet.scoring import cache_scores, from_model, score_arm, strip_samples
+from crfnet.scoring import (
+    cache_scores,
+    from_model,
+    score_arm,
+    strip_samples,
+    trace_energy,
+    unary_of_model,
+)
 from crfnet.search import draw_images, load_crf_config, search
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, load_model, train
@@ -81,8 +88,7 @@ def compare(
         f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
         f"scores from the other {len(job.report_ids)} of split {run.data.val!r}"
     )
-    # The pictures: where joint training changed most against the network alone, for better and for worse.
-    changed = largest_changes(arms[0].evaluation, arms[2].evaluation, run.pictures)
+    shown = shown_images(arms, run.pictures, run.evaluation.absent)
     folders = {arm: job.folder(arm) / "predictions" for arm in ARMS}
     report = write_report(
         run.output,
@@ -91,7 +97,7 @@ def compare(
         class_names=job.val.classes,
         palette=job.val.palette,
         facts=facts,
-        strip_samples=strip_samples(job.val, changed, folders),
+        strip_samples=strip_samples(job.val, shown, folders),
         config=run.evaluation,
     )
     return report, console_table(arms, run.evaluation)
@@ -161,8 +167,17 @@ class _Job:
         def work() -> dict[str, float]:
             model = self.segmenter(checkpoint, None).eval()
             source = f"{checkpoint.parent.parent.name} network of this run"
-            scores = cache_scores(model, self.val, self.search_ids, folder / "scores", source=source)
-            search(self.val, self.search_ids, scores, self.run.search, folder, resume=True)
+            scores = cache_scores(
+                model,
+                self.val,
+                self.search_ids,
+                folder / "scores",
+                config=self.run.predict,
+                source=source,
+            )
+            # Both searches of a run may share a database: each under its own name.
+            config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
+            search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
             return {}
 
         stage(folder, work)
@@ -172,18 +187,23 @@ class _Job:
         self, arm: str, model: Segmenter, *, trained: tuple[str, ...], searched: tuple[str, ...] = ()
     ) -> ArmResult:
         """The arm on the reported images; `trained` and `searched` name the stages that it cost."""
+        crf, folder = model.crf, self.folder(arm) / "predictions"
         scored = score_arm(
             arm,
-            from_model(model),
+            from_model(model, self.run.predict),
             self.val,
             self.report_ids,
-            self.folder(arm) / "predictions",
-            max_width=self.run.evaluation.max_width,
-            crf=model.crf if isinstance(model.crf, DenseCRF) else None,
+            folder,
+            config=self.run.evaluation,
+            crf=crf if isinstance(crf, DenseCRF) else None,
         )
+        if isinstance(crf, DenseCRF):
+            trace_energy(folder, crf, unary_of_model(model, self.run.predict), self.val, self.report_ids)
         return dataclasses.replace(
             scored,
             train_seconds=math.fsum(seconds_of(self.folder(name) / "train") for name in trained),
             search_seconds=math.fsum(seconds_of(self.folder(name) / "search") for name in searched),
             search_ids=self.search_ids if searched else (),
+            search_folder=self.folder(searched[0]) / "search" if searched else None,
+            train_folder=self.folder(trained[-1]) / "train" if trained[-1] == arm else None,
         )

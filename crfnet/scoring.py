@@ -12,16 +12,20 @@ from tqdm import tqdm
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import Sample, SegmentationDataset
 from crfnet.errors import InputError
-from crfnet.evaluation.evaluator import Evaluation
+from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.predict import predict_labels, read_label_png, write_label_png
-from crfnet.report import ArmResult, StripSample
+from crfnet.evaluation.protocols import PredictConfig, Protocol
+from crfnet.evaluation.tables import write_tables
+from crfnet.report import ENERGY_FILE, ArmResult, Descent, StripSample, write_descents
 from crfnet.run_folder import stage
 from crfnet.search import ScoreFolder, missing_scores, write_scores
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import LabelMap
+from crfnet.shapes import LabelMap, Logits
 
 __all__ = [
+    "TRACED",
     "Predictor",
+    "Unary",
     "cache_scores",
     "from_model",
     "from_pngs",
@@ -29,16 +33,22 @@ __all__ = [
     "pick",
     "score_arm",
     "strip_samples",
+    "trace_energy",
+    "unary_of_model",
+    "unary_of_scores",
 ]
 
 Predictor = Callable[[Sample], LabelMap]
+Unary = Callable[[Sample], Logits]  #: what a CRF is given: logits (1, l, h, w) at image size
+
+TRACED = 4  #: images on which the CRF's inference is followed
 
 
-def from_model(model: Segmenter) -> Predictor:
-    """The labels that `model`, with or without a CRF, gives an image."""
-    model.eval()
+def from_model(model: Segmenter, config: PredictConfig) -> Predictor:
+    """The labels that `model`, with or without a CRF, gives an image by the protocol of `config`."""
+    protocol = Protocol(model, config).eval()
     device = next(model.parameters()).device
-    return lambda sample: predict_labels(model, sample.image.to(device)).cpu()
+    return lambda sample: predict_labels(protocol, sample.image.to(device))
 
 
 def from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device) -> Predictor:
@@ -52,9 +62,21 @@ def from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device)
         if crf is not None:
             with torch.inference_mode():
                 logits = crf(logits, sample.image[None].to(device))
-        return logits[0].argmax(0).cpu()
+        return logits[0].argmax(0)
 
     return predict
+
+
+def unary_of_model(model: Segmenter, config: PredictConfig) -> Unary:
+    """The logits that the CRF of `model` is given, by the protocol of `config`."""
+    protocol = Protocol(model, config).eval()
+    device = next(model.parameters()).device
+    return lambda sample: protocol.unary(sample.image[None].to(device))
+
+
+def unary_of_scores(scores: ScoreFolder, device: torch.device) -> Unary:
+    """Cached scores at the size of the image."""
+    return lambda sample: scores.logits(sample.id, sample.labels.shape[:2]).to(device)
 
 
 def from_pngs(folder: Path) -> Predictor:
@@ -81,17 +103,24 @@ def cache_scores(
     ids: Sequence[str],
     folder: Path,
     *,
+    config: PredictConfig,
     source: str,
     overwrite: bool = False,
 ) -> ScoreFolder:
-    """The network's own scores of the images `ids`, in `folder`; those that are there already are kept."""
+    """The network's own scores of the images `ids`, in `folder`; those that are there already are kept.
+
+    At the network's stride where `config` is one pass over the whole image; at image size where passes or
+    tiles are put together.
+    """
+    protocol = Protocol(model, config)
+    scores = model.scores if config.plain else protocol.unary
     left = list(ids) if overwrite else missing_scores(folder, ids)
     device = next(model.parameters()).device
 
     def pairs() -> Iterator[tuple[str, Tensor]]:
         for sample in tqdm(pick(dataset, left), "scores", len(left), unit="image", mininterval=0.5):
             with torch.inference_mode():
-                yield sample.id, model.scores(sample.image[None].to(device))[0].float()
+                yield sample.id, scores(sample.image[None].to(device))[0].float()
 
     classes = len(dataset.classes)
     return write_scores(
@@ -106,13 +135,14 @@ def score_arm(
     ids: Sequence[str],
     folder: Path,
     *,
-    max_width: int,
+    config: EvaluationConfig,
     crf: DenseCRF | None = None,
 ) -> ArmResult:
     """Predicts and scores the images `ids`.
 
-    Writes each label map as ``folder/<id>.png``, all confusions as ``folder/evaluation.npz``. A folder that
-    is finished is read, not computed again.
+    Writes each label map as ``folder/<id>.png``, all counts as ``folder/evaluation.npz``, and the scores of
+    each image, class and trimap width as .csv files beside it. A folder that is finished is read, not
+    computed again. Pixels are counted where the predictions are, on a GPU if the network is on one.
 
     Args:
         name: of the arm.
@@ -120,7 +150,7 @@ def score_arm(
         dataset: images and truth.
         ids: the images that are scored.
         folder: made when missing.
-        max_width: of the trimaps, pixels.
+        config: how it is scored.
         crf: the one behind the network, for the report's table of parameters.
 
     Returns:
@@ -129,17 +159,19 @@ def score_arm(
     Raises:
         InputError: a prediction of another size than the truth, or with labels outside the classes.
     """
-
     def work() -> dict[str, float]:
         seconds = 0.0
-        evaluation = Evaluation(len(dataset.classes), max_width)
+        evaluation = Evaluation(len(dataset.classes), config.max_width, config.element, config.boundary)
         for sample in tqdm(pick(dataset, ids), name, len(ids), unit="image", mininterval=0.5):
             start = time.perf_counter()
             prediction = predict(sample)
+            if prediction.is_cuda:
+                torch.cuda.synchronize()  # or its time would be counted as that of what waits for it
             seconds += time.perf_counter() - start
             evaluation.add(sample.id, prediction, sample.labels)
             write_label_png(folder / f"{sample.id}.png", prediction, dataset.palette)
         evaluation.save(folder / "evaluation.npz")
+        write_tables(folder, evaluation, dataset.classes, config.absent)
         return {"inference_seconds": seconds}
 
     cost = stage(folder, work)
@@ -151,7 +183,34 @@ def score_arm(
         search_seconds=math.nan,
         peak_memory_mb=cost["peak_mb"],
         crf=None if crf is None else _shown(crf),
+        folder=folder,
     )
+
+
+def trace_energy(
+    folder: Path, crf: DenseCRF, unary: Unary, dataset: SegmentationDataset, ids: Sequence[str]
+) -> None:
+    """Follows the inference of `crf` on the first `TRACED` images and writes ``folder/energy/energy.csv``.
+
+    A stage of its own, since it filters everything twice: what an arm costs is measured without it. A folder
+    that is finished is left as it is.
+    """
+    crf.eval()
+
+    def descent(sample: Sample) -> Descent:
+        with torch.inference_mode():
+            logits = unary(sample)
+            trace = crf.trace(logits, sample.image[None].to(logits.device))
+        pixels = sample.labels.numel()
+        return Descent(
+            sample.id, (trace.free_energy[:, 0].double() / pixels).tolist(), trace.change[:, 0].tolist()
+        )
+
+    def work() -> dict[str, float]:
+        write_descents(folder / ENERGY_FILE, [descent(sample) for sample in pick(dataset, ids[:TRACED])])
+        return {}
+
+    stage((folder / ENERGY_FILE).parent, work)
 
 
 def _shown(crf: DenseCRF) -> dict[str, float | str]:

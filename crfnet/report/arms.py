@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation
@@ -42,6 +43,9 @@ class ArmResult:
         peak_memory_mb: at inference, in MB.
         crf: CRF parameters used, by name; None without a CRF.
         search_ids: the images on which its parameters were chosen; they must be held out of the evaluation.
+        folder: its label maps, evaluation.npz, and energy/ where the CRF's inference was followed.
+        search_folder: of the search for its CRF's parameters, with heatmap.png.
+        train_folder: of the training of its CRF, with log.jsonl.
 
     A cost that was not measured is NaN.
     """
@@ -54,6 +58,9 @@ class ArmResult:
     peak_memory_mb: float
     crf: Mapping[str, float | str] | None = None
     search_ids: Sequence[str] = ()
+    folder: Path | None = None
+    search_folder: Path | None = None
+    train_folder: Path | None = None
 
 
 def check_arms(arms: Sequence[ArmResult]) -> None:

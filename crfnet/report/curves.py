@@ -1,9 +1,7 @@
-"""Figures of the scores against the trimap's width."""
+"""Figures of scores: against the trimap's width, and of each class."""
 
-import io
 from collections.abc import Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,10 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
-from crfnet.files import write_atomically
-from crfnet.report.scores import Scores, difference_name, trimap_metric
+from crfnet.report.scores import Scores, class_metric, difference_name, trimap_metric
 
-__all__ = ["arm_styles", "save_figure", "trimap_figure"]
+__all__ = ["arm_styles", "class_figure", "trimap_figure"]
 
 #: Colours of Okabe & Ito's palette, which colour-blind readers tell apart. A control arm has the lighter hue
 #: of its family and is dashed.
@@ -30,6 +27,8 @@ STYLES: dict[str, dict[str, Any]] = {
 OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#F0E442")
 
 MEASURES = {"miou": "mean IoU, %", "pixel_accuracy": "pixel accuracy, %"}
+MAX_HEIGHT = 24.0  #: inches of the bars of all classes
+
 BAND_TITLES = {
     "void": "band grown from the void ribbon",
     "change": "band on both sides of a change of class",
@@ -70,11 +69,34 @@ def trimap_figure(scores: Scores, names: Sequence[str], band: Band, max_width: i
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    write_atomically(path, stream.getvalue())
+def class_figure(scores: Scores, names: Sequence[str], class_names: Sequence[str]) -> Figure:
+    """IoU of each class as one bar per arm, with its 95 % interval; the first class and arm on top."""
+    styles = arm_styles(names)
+    rows = len(class_names)
+    height = min(rows * (0.15 + 0.12 * len(names)), MAX_HEIGHT)
+    figure = Figure(figsize=(6.4, 1.0 + height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    thickness = 0.8 / len(names)
+    for index, name in enumerate(names):
+        found = [scores[name, class_metric(class_name)] for class_name in class_names]
+        at = [row - 0.4 + (index + 0.5) * thickness for row in range(rows)]
+        low, high, estimate = (
+            [100 * getattr(each, part) for each in found] for part in ("low", "high", "estimate")
+        )
+        panel.barh(at, estimate, thickness * 0.9, label=name, color=styles[name]["color"])
+        panel.hlines(at, low, high, colors="#000000", linewidth=0.8)
+    panel.set_yticks(range(rows), [*class_names], fontsize="small")
+    panel.set_ylim(rows - 0.5, -0.5)
+    panel.set_xlabel("IoU, %")
+    panel.set_xlim(0, 100)
+    panel.grid(axis="x", color="0.92")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(
+        frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names)
+    )
+    return figure
 
 
 def _curve(panel: Axes, found: Sequence[Interval], name: str, style: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.predict import VOC_PALETTE, Palette, paint
 from crfnet.shapes import ImageBytes, LabelMap
 
-__all__ = ["StripSample", "error_picture", "largest_changes", "strip_figure"]
+__all__ = ["StripSample", "error_picture", "largest_changes", "seen_classes", "strip_figure"]
 
 #: (id, image, truth, prediction of each arm); every sample has a size of its own
 StripSample: TypeAlias = tuple[
@@ -77,7 +77,8 @@ def strip_figure(
     """
     _check_samples(samples, names)
     heights = [CELL_WIDTH * image.shape[1] / image.shape[2] for _, image, _, _ in samples]
-    classes = _seen(samples, palette, class_names)
+    seen = seen_classes(samples, palette, class_names)
+    classes = [Patch(facecolor=_unit(color), edgecolor="0.6", label=label) for label, color in seen]
     legend_columns = 2 + len(names)
     legend = 0.3 * -(-len(classes) // legend_columns)
     width = MARGIN + (2 + len(names)) * (CELL_WIDTH + GAP)
@@ -124,8 +125,10 @@ def _show(panel: Axes, picture: ImageBytes, extent: tuple[float, float, float, f
     panel.add_image(drawn)
 
 
-def _seen(samples: Sequence[StripSample], palette: Palette, class_names: Sequence[str]) -> list[Patch]:
-    """Legend of the classes seen in the strip, the most frequent ones in their order; then void."""
+def seen_classes(
+    samples: Sequence[StripSample], palette: Palette, class_names: Sequence[str]
+) -> list[tuple[str, Sequence[int]]]:
+    """Name and colour of the classes that are seen, the most frequent ones in their order; then void."""
     maps = [
         each.flatten() for _, _, labels, predictions in samples for each in (labels, *predictions.values())
     ]
@@ -134,7 +137,7 @@ def _seen(samples: Sequence[StripSample], palette: Palette, class_names: Sequenc
     shown = [(class_names[c], palette[c]) for c in sorted(present[:MAX_LEGEND])]
     if counts[VOID]:
         shown.append(("void", VOC_PALETTE[VOID]))
-    return [Patch(facecolor=_unit(color), edgecolor="0.6", label=label) for label, color in shown]
+    return shown
 
 
 def _unit(color: Sequence[int]) -> tuple[float, float, float]:

@@ -5,8 +5,20 @@ from collections.abc import Sequence
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import DESCRIPTIONS, ArmResult
+from crfnet.report.document import Block, Bullets, Text
 
-__all__ = ["about_arms", "about_band", "about_crf", "about_differences", "about_scores", "about_trimaps"]
+__all__ = [
+    "about_arms",
+    "about_band",
+    "about_crf",
+    "about_differences",
+    "about_energy",
+    "about_gallery",
+    "about_history",
+    "about_scores",
+    "about_search",
+    "about_trimaps",
+]
 
 NORMALIZATIONS = {
     "after": "messages are divided by the kernel's row sum, D⁻¹K, as in the code of DeepLab and CRF-as-RNN",
@@ -34,9 +46,9 @@ ABSENT = {
 }
 
 
-def about_arms(arms: Sequence[ArmResult]) -> str:
+def about_arms(arms: Sequence[ArmResult]) -> list[Block]:
     """What each arm is, that searched images are held out, what the controls are for."""
-    described = [f"- `{arm.name}`: {DESCRIPTIONS[arm.name]}." for arm in arms if arm.name in DESCRIPTIONS]
+    described = [f"`{arm.name}`: {DESCRIPTIONS[arm.name]}." for arm in arms if arm.name in DESCRIPTIONS]
     scored = len(arms[0].evaluation)
     searched = len({id for arm in arms for id in arm.search_ids})
     if searched:
@@ -54,16 +66,18 @@ def about_arms(arms: Sequence[ArmResult]) -> str:
             " The controls take the effect of the extra training out: `joint` − `posthoc+` is what training "
             "network and CRF together gives beyond searching the CRF, after equal training."
         )
-    return "\n".join([*described, "", text]).strip()
+    return [*([Bullets(described)] if described else []), Text(text)]
 
 
 def about_scores(config: EvaluationConfig) -> str:
     """What the columns of the table of scores are."""
     return (
-        "In %, from one confusion matrix over all images, void pixels excluded; best values bold. The "
-        "`void` and `change` columns are the mIoU inside the trimap of that width (see below). "
-        f"{ABSENT[config.absent]} Training and search seconds are all that an arm needed, with what it "
-        "shares with others. All widths, with intervals: [scores.csv](scores.csv)."
+        "In %, from one confusion matrix over all images, void pixels excluded; best values bold, 95 % "
+        "bootstrap intervals over images in brackets. The `void` and `change` columns are the mIoU inside "
+        f"the trimap of that width (see below). {ABSENT[config.absent]} Boundary IoU is the mIoU of the "
+        "pixels near contours; the boundary F-score is a mean over images. Training and search seconds are "
+        "all that an arm needed, with what it shares with others. All widths, with intervals: "
+        "[scores.csv](scores.csv)."
     )
 
 
@@ -106,3 +120,43 @@ def about_crf(arms: Sequence[ArmResult]) -> str:
         f"{units} They were used with the kernel normalisation {', '.join(texts)}, and do not carry over to "
         "another normalisation."
     )
+
+
+def about_gallery(before: str, after: str) -> str:
+    """Which images are shown, and what is compared."""
+    return (
+        f"The images whose own mIoU changes most from `{before}` to `{after}`, gains first, then losses; "
+        "in percentage points of mIoU of that image alone, so a rare class weighs much."
+    )
+
+
+def about_search(arms: Sequence[str]) -> str:
+    """What the heat map of a search shows."""
+    used = ", ".join(f"`{name}`" for name in arms)
+    return (
+        f"The search behind {used}: its criterion in % over theta_alpha and theta_beta, one panel per w1. "
+        "The red frame is the point that was chosen."
+    )
+
+
+def about_history(name: str) -> str:
+    """What the curves of the parameters show."""
+    return (
+        f"The CRF's parameters while `{name}` was trained, a value per iteration (per-class weights as their "
+        "mean)."
+    )
+
+
+def about_energy(arms: Sequence[ArmResult]) -> str:
+    """What the curves of the energy show, and when they need not fall."""
+    text = (
+        "How the CRF's inference goes on single images, one line each. Left: free energy F(Q) above that of "
+        "the network's own softmax, in nats per pixel. Right: the largest change of a marginal."
+    )
+    rows = {arm.crf.get("normalization") for arm in arms if arm.crf}
+    if rows & {"after", "before"}:
+        text += (
+            " Messages divided by the kernel's row sums are not symmetric: mean field need not lower F at "
+            " every step."
+        )
+    return text

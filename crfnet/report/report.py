@@ -1,26 +1,29 @@
-"""Writes the report of a comparison: report.md, scores.csv and the figures beside it."""
+"""Writes the report of a comparison: report.md with PNGs beside it, report.html by itself, scores.csv."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.predict import Palette
-from crfnet.evaluation.trimap import BANDS, Band
+from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
 from crfnet.report.arms import ArmResult, check_arms
-from crfnet.report.curves import save_figure, trimap_figure
+from crfnet.report.curves import class_figure, trimap_figure
+from crfnet.report.document import Block, Document, Picture, Plot, Section, Text, png_of
+from crfnet.report.gallery import gallery
+from crfnet.report.markdown import markdown, png_files
 from crfnet.report.pictures import StripSample, strip_figure
 from crfnet.report.prose import (
     about_arms,
     about_band,
     about_crf,
     about_differences,
+    about_gallery,
     about_scores,
     about_trimaps,
 )
+from crfnet.report.saved import save_inputs
 from crfnet.report.scores import Scores, bands_with_pixels, score_arms
 from crfnet.report.tables import (
     class_table,
@@ -31,11 +34,10 @@ from crfnet.report.tables import (
     scores_csv,
     shown_metrics,
 )
+from crfnet.report.traces import energy_blocks, history_blocks, search_blocks
+from crfnet.report.web import html
 
 __all__ = ["write_report"]
-
-
-STRIPS = ("![strip](strip.png)", "Wrong pixels in orange, void in white:", "![errors](errors.png)")
 
 
 def write_report(
@@ -49,7 +51,7 @@ def write_report(
     strip_samples: Sequence[StripSample],
     config: EvaluationConfig,
 ) -> Path:
-    """Write report.md, scores.csv, trimap_{void,change}.png, strip.png and errors.png; return report.md.
+    """Write report.html, and the same as report.md with .png and scores.csv beside it; return report.md.
 
     Args:
         folder: made when missing; files of these names are replaced.
@@ -58,38 +60,43 @@ def write_report(
         class_names: of every class.
         palette: colour of every class.
         facts: how the run was made: command, commit, hardware, versions, path of the config.
-        strip_samples: images to show (see `largest_changes`); without any there are no strips.
+        strip_samples: images to show (see `shown_images`); without any there are no pictures.
         config: absent classes and bootstrap.
 
-    A band without pixels gets a sentence instead of a figure.
+    A band without pixels gets a sentence instead of a figure; what an arm's folders do not hold (search,
+    training, energies) gets no section. Where every arm has a folder, report.json is written, from which
+    `load_inputs` has all of this again.
 
     Raises:
         InputError: the arms cannot be compared (`check_arms`), or names or colours do not fit the classes.
     """
     _check(arms, class_names, palette)
-    names = [arm.name for arm in arms]
-    bands = bands_with_pixels(arms[0].evaluation)
-    max_width = arms[0].evaluation.max_width
-    figures = _strips(strip_samples, names, palette, class_names)
+    # Made before the long bootstrap, so that a bad sample is told at once.
+    pictures = list(_pictures(arms, strip_samples, palette, class_names, config))
     scores = score_arms(arms, class_names, config)
-    figures |= {f"trimap_{band}.png": trimap_figure(scores, names, band, max_width) for band in bands}
-    for name, figure in figures.items():
-        save_figure(figure, folder / name)
-    write_atomically(folder / "scores.csv", scores_csv(arms, scores).encode())
-    sections = [
-        f"# {title}",
+    sections: dict[str, Sequence[Block]] = {
+        **_numbers(arms, scores, config),
+        "Near the borders": _trimaps(arms, scores),
+        "Each class": _classes(arms, scores, class_names),
+        "Pictures": pictures,
+        "CRF parameters": [Text(about_crf(arms)), crf_table(arms)] if any(arm.crf for arm in arms) else [],
+        "Search of the CRF's parameters": list(search_blocks(arms)),
+        "CRF parameters during training": list(history_blocks(arms)),
+        "Energy over the iterations": list(energy_blocks(arms)),
+        "How this was made": [fact_table(facts)] if facts else [],
+    }
+    document = Document(
+        title,
         about_arms(arms),
-        *_score_sections(arms, scores, shown_metrics(bands, max_width), config),
-        *_trimap_sections(bands),
-        "## Each class",
-        "IoU in %, differences in points (bold: the 95 % interval excludes 0; intervals are in scores.csv).",
-        class_table(arms, scores, class_names),
-        *(["## Pictures", *STRIPS] if strip_samples else []),
-        *(["## CRF parameters", about_crf(arms), crf_table(arms)] if any(arm.crf for arm in arms) else []),
-        *(["## How this was made", fact_table(facts)] if facts else []),
-    ]
+        [Section(name, blocks) for name, blocks in sections.items() if blocks],
+        {"scores.csv": scores_csv(arms, scores).encode()},
+    )
+    for name, content in {**png_files(document), **document.files}.items():
+        write_atomically(folder / name, content)
+    write_atomically(folder / "report.html", html(document).encode())
+    save_inputs(folder, arms, title, class_names, palette, facts, config)
     path = folder / "report.md"
-    write_atomically(path, ("\n\n".join(sections) + "\n").encode())
+    write_atomically(path, markdown(document).encode())
     return path
 
 
@@ -104,31 +111,63 @@ def _check(arms: Sequence[ArmResult], class_names: Sequence[str], palette: Palet
         raise InputError(f"palette has {len(palette)} colours: the evaluations have {classes} classes")
 
 
-def _strips(
-    samples: Sequence[StripSample], names: Sequence[str], palette: Palette, class_names: Sequence[str]
-) -> dict[str, Figure]:
-    """Made before the long bootstrap, so that a bad sample is told at once."""
+def _pictures(
+    arms: Sequence[ArmResult],
+    samples: Sequence[StripSample],
+    palette: Palette,
+    class_names: Sequence[str],
+    config: EvaluationConfig,
+) -> Iterator[Block]:
     if not samples:
-        return {}
+        return
+    names = [arm.name for arm in arms]
+    strips = [
+        png_of(strip_figure(samples, names, palette, class_names, errors=errors)) for errors in (False, True)
+    ]
+    changes = gallery(arms, samples, palette, class_names, config.absent)
+    if changes is not None:
+        yield Text(about_gallery(changes.before, changes.after))
+        yield changes
+    shown = ", ".join(names)
+    yield Text("Image, truth and every arm:")
+    yield Picture("strip", f"Images, truth and the labels of {shown}", strips[0])
+    yield Text("Wrong pixels in orange, void in white:")
+    yield Picture("errors", f"Images, truth and the wrong pixels of {shown}", strips[1])
+
+
+def _numbers(
+    arms: Sequence[ArmResult], scores: Scores, config: EvaluationConfig
+) -> dict[str, Sequence[Block]]:
+    columns = shown_metrics(bands_with_pixels(arms[0].evaluation), arms[0].evaluation.max_width)
+    differences: list[Block] = [Text(about_differences(config)), difference_table(arms, scores, columns)]
     return {
-        f"{name}.png": strip_figure(samples, names, palette, class_names, errors=name == "errors")
-        for name in ("strip", "errors")
+        "Scores": [Text(about_scores(config)), score_table(arms, scores, columns)],
+        "Differences": differences if len(arms) > 1 else [],
     }
 
 
-def _score_sections(
-    arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str], config: EvaluationConfig
-) -> list[str]:
-    sections = ["## Scores", about_scores(config), score_table(arms, scores, columns)]
-    if len(arms) > 1:
-        sections += ["## Differences", about_differences(config), difference_table(arms, scores, columns)]
-    return sections
-
-
-def _trimap_sections(bands: Sequence[Band]) -> list[str]:
-    sections = ["## Near the borders", about_trimaps()]
+def _trimaps(arms: Sequence[ArmResult], scores: Scores) -> list[Block]:
+    blocks: list[Block] = [Text(about_trimaps())]
+    evaluation, names = arms[0].evaluation, [arm.name for arm in arms]
+    bands = bands_with_pixels(evaluation)
     for band in BANDS:
-        sections.append(about_band(band, band in bands))
+        blocks.append(Text(about_band(band, band in bands)))
         if band in bands:
-            sections.append(f"![trimap {band}](trimap_{band}.png)")
-    return sections
+            figure = trimap_figure(scores, names, band, evaluation.max_width)
+            alt = f"Curves of the scores of {', '.join(names)} against the width of the {band} trimap"
+            blocks.append(Plot(f"trimap_{band}", alt, figure))
+    return blocks
+
+
+def _classes(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence[str]) -> list[Block]:
+    names = [arm.name for arm in arms]
+    text = (
+        "IoU in %, differences in points (bold: the 95 % interval excludes 0; all intervals are in "
+        "scores.csv). Lines on the bars: 95 % bootstrap intervals over images."
+    )
+    alt = f"Bars of the IoU of each class with {', '.join(names)}; the numbers are in the table"
+    return [
+        Text(text),
+        Plot("classes", alt, class_figure(scores, names, class_names)),
+        class_table(arms, scores, class_names),
+    ]

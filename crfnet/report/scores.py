@@ -11,13 +11,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crfnet.evaluation.confusion import Absent, metrics
+from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.significance import Interval, percentile_interval, resample_counts, resampled
+from crfnet.evaluation.measures import measure
+from crfnet.evaluation.significance import (
+    Interval,
+    PerImage,
+    Statistic,
+    percentile_interval,
+    resample_counts,
+    resampled,
+)
 from crfnet.evaluation.trimap import BANDS, Band
 from crfnet.report.arms import ArmResult, compared_pairs
 
 __all__ = [
+    "BOUNDARY",
     "MEANS",
     "Scores",
     "bands_with_pixels",
@@ -31,11 +40,12 @@ __all__ = [
 Scores: TypeAlias = dict[tuple[str, str], Interval]
 
 MEANS = ("miou", "pixel_accuracy", "mean_accuracy")  #: of the whole image and of each trimap
+BOUNDARY = ("boundary_iou", "boundary_f")
 
 
 def bands_with_pixels(evaluation: Evaluation) -> tuple[Band, ...]:
     """The bands in which anything was scored; labels without void have no void band."""
-    return tuple(band for band in BANDS if evaluation.trimap(band).any())
+    return tuple(band for band in BANDS if evaluation.trimap_tallies(band, evaluation.max_width).any())
 
 
 def class_metric(class_name: str) -> str:
@@ -56,19 +66,17 @@ def difference_name(arm: str, minus: str) -> str:
 def score_arms(arms: Sequence[ArmResult], class_names: Sequence[str], config: EvaluationConfig) -> Scores:
     """Score the arms and their `compared_pairs`; the widths are those of the evaluations.
 
-    Costs about draws x images x classes^2 multiplications per arm and (band, width).
+    Costs about draws x images x 3 classes multiplications per arm and (band, width).
     """
     counts = resample_counts(len(arms[0].evaluation), config.draws, config.seed)
     scores: Scores = {}
-    blocks = zip(*(_blocks(arm.evaluation, class_names) for arm in arms), strict=True)
-    total = 1 + len(bands_with_pixels(arms[0].evaluation)) * arms[0].evaluation.max_width
+    blocks = zip(*(_blocks(arm.evaluation, class_names, config.absent) for arm in arms), strict=True)
+    total = 1 + len(BOUNDARY) + len(bands_with_pixels(arms[0].evaluation)) * arms[0].evaluation.max_width
     for block in tqdm(blocks, desc="bootstrap", total=total, mininterval=0.5, leave=False):
-        names = block[0][0]
-        statistic = partial(_statistic, columns=len(names), absent=config.absent)
         estimates, samples = {}, {}
-        for arm, (_, confusions) in zip(arms, block, strict=True):
-            estimates[arm.name] = statistic(confusions.sum(0))
-            samples[arm.name] = resampled(confusions, statistic, counts)
+        for arm, (names, per_image, statistic) in zip(arms, block, strict=True):
+            estimates[arm.name] = statistic(per_image.sum(0).double())
+            samples[arm.name] = resampled(per_image, statistic, counts)
             _store(scores, arm.name, names, estimates[arm.name], samples[arm.name])
         for arm_name, minus in compared_pairs([arm.name for arm in arms]):
             estimate, sample = (of[arm_name] - of[minus] for of in (estimates, samples))
@@ -76,20 +84,31 @@ def score_arms(arms: Sequence[ArmResult], class_names: Sequence[str], config: Ev
     return scores
 
 
-def _blocks(evaluation: Evaluation, class_names: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
-    """(metric names, confusions (i, l, l)) of the whole image, then of each band and width."""
-    yield [*MEANS, *map(class_metric, class_names)], evaluation.confusion
+def _blocks(
+    evaluation: Evaluation, class_names: Sequence[str], absent: Absent
+) -> Iterator[tuple[list[str], PerImage, Statistic]]:
+    """(metric names, counts, sums of counts -> metrics) of the image, its borders, each band and width."""
+    names = [*MEANS, *map(class_metric, class_names)]
+    yield names, tallies(evaluation.confusion), partial(_statistic, columns=len(names), absent=absent)
+    for name in BOUNDARY:
+        what = measure(name, absent)
+        yield [name], what.per_image(evaluation), partial(_column, statistic=what.statistic)
+    means = partial(_statistic, columns=len(MEANS), absent=absent)
     for band in bands_with_pixels(evaluation):
-        trimap = evaluation.trimap(band)
         for width in range(1, evaluation.max_width + 1):
-            yield [trimap_metric(band, metric, width) for metric in MEANS], trimap[:, width - 1]
+            names = [trimap_metric(band, metric, width) for metric in MEANS]
+            yield names, evaluation.trimap_tallies(band, width), means
 
 
-def _statistic(confusions: Tensor, columns: int, absent: Absent) -> Tensor:
+def _statistic(tallied: Tensor, columns: int, absent: Absent) -> Tensor:
     """The means, then the IoU of each class, as many as there are ``columns``."""
-    found = metrics(confusions, absent)
+    found = tally_metrics(tallied, absent)
     means = torch.stack([getattr(found, name) for name in MEANS], -1)
     return torch.cat([means, found.per_class_iou], -1)[..., :columns]
+
+
+def _column(sums: Tensor, statistic: Statistic) -> Tensor:
+    return statistic(sums).unsqueeze(-1)
 
 
 def _store(scores: Scores, arm: str, names: Sequence[str], estimates: Tensor, samples: Tensor) -> None:

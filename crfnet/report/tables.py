@@ -1,4 +1,4 @@
-"""The numbers of a report as markdown, CSV and console text."""
+"""The numbers of a report as tables, CSV and console text."""
 
 import csv
 import io
@@ -10,7 +10,9 @@ from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.significance import Interval, paired_bootstrap
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
+from crfnet.report.document import Table, plain
 from crfnet.report.scores import (
+    BOUNDARY,
     MEANS,
     Scores,
     bands_with_pixels,
@@ -27,13 +29,21 @@ __all__ = [
     "difference_table",
     "fact_table",
     "score_table",
+    "percent",
     "scores_csv",
     "shown_metrics",
+    "signed",
 ]
 
 SHOWN_WIDTHS = (2, 5, 10)  #: trimap widths of the tables, pixels; the curves and the CSV have all
 
-MEAN_TITLES = {"miou": "mIoU", "pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc."}
+TITLES = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel acc.",
+    "mean_accuracy": "mean acc.",
+    "boundary_iou": "Boundary IoU",
+    "boundary_f": "boundary F",
+}
 COSTS = {
     "seconds_per_image": "s / image",
     "train_seconds": "training s",
@@ -44,7 +54,7 @@ COSTS = {
 
 def shown_metrics(bands: Sequence[Band], max_width: int) -> dict[str, str]:
     """Metric name -> column title of the main tables; only bands that hold pixels should be given."""
-    columns = {name: MEAN_TITLES[name] for name in MEANS}
+    columns = {name: TITLES[name] for name in (*MEANS, *BOUNDARY)}
     for band in bands:
         for width in SHOWN_WIDTHS:
             if width <= max_width:
@@ -52,29 +62,30 @@ def shown_metrics(bands: Sequence[Band], max_width: int) -> dict[str, str]:
     return columns
 
 
-def score_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str]) -> str:
-    """One row per arm: the metrics in percent, then what the arm cost; the best of each metric is bold."""
+def score_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str]) -> Table:
+    """One row per arm: the metrics in percent with intervals, then its costs; the best of each is bold."""
     best = {metric: max(scores[arm.name, metric].estimate for arm in arms) for metric in columns}
     rows = []
     for arm in arms:
-        values = [scores[arm.name, metric].estimate for metric in columns]
+        found = {metric: scores[arm.name, metric] for metric in columns}
         shown = [
-            _bold(_percent(v), len(arms) > 1 and v == best[m]) for m, v in zip(columns, values, strict=True)
+            _bold(percent(i.estimate), len(arms) > 1 and i.estimate == best[m]) + _range(i)
+            for m, i in found.items()
         ]
         rows.append([f"`{arm.name}`", *shown, *(_number(getattr(arm, cost)) for cost in COSTS)])
-    return _markdown(["arm", *columns.values(), *COSTS.values()], rows)
+    return Table("Scores and costs of the arms", ["arm", *columns.values(), *COSTS.values()], rows)
 
 
-def difference_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str]) -> str:
+def difference_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str]) -> Table:
     """One row per compared pair: difference in points with its interval, bold where that excludes 0."""
     rows = []
     for arm, minus in compared_pairs([arm.name for arm in arms]):
         found = [scores[difference_name(arm, minus), metric] for metric in columns]
         rows.append([f"`{arm}` − `{minus}`", *(_bold(_points(i), i.excludes_zero) for i in found)])
-    return _markdown(["difference", *columns.values()], rows)
+    return Table("Differences of the arms", ["difference", *columns.values()], rows)
 
 
-def class_table(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence[str]) -> str:
+def class_table(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence[str]) -> Table:
     """One row per class: IoU of each arm in percent, then the differences in points, bold if sure."""
     names = [arm.name for arm in arms]
     pairs = compared_pairs(names)
@@ -84,15 +95,16 @@ def class_table(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence
         changes = [scores[difference_name(*pair), metric] for pair in pairs]
         rows.append(
             [
-                _escaped(class_name),
-                *(_percent(scores[name, metric].estimate) for name in names),
-                *(_bold(_signed(change.estimate), change.excludes_zero) for change in changes),
+                plain(class_name),
+                *(percent(scores[name, metric].estimate) for name in names),
+                *(_bold(signed(change.estimate), change.excludes_zero) for change in changes),
             ]
         )
-    return _markdown(["class", *(f"`{n}`" for n in names), *(f"`{a}` − `{b}`" for a, b in pairs)], rows)
+    header = ["class", *(f"`{n}`" for n in names), *(f"`{a}` − `{b}`" for a, b in pairs)]
+    return Table("IoU of each class", header, rows)
 
 
-def crf_table(arms: Sequence[ArmResult]) -> str:
+def crf_table(arms: Sequence[ArmResult]) -> Table:
     """One row per arm with a CRF, one column per parameter."""
     using = {arm.name: arm.crf for arm in arms if arm.crf is not None}
     columns = list(dict.fromkeys(key for crf in using.values() for key in crf))
@@ -100,13 +112,13 @@ def crf_table(arms: Sequence[ArmResult]) -> str:
         [f"`{name}`", *(_parameter(crf[column]) if column in crf else "–" for column in columns)]
         for name, crf in using.items()
     ]
-    return _markdown(["arm", *columns], rows)
+    return Table("Parameters of the CRF", ["arm", *columns], rows)
 
 
-def fact_table(facts: Mapping[str, str]) -> str:
+def fact_table(facts: Mapping[str, str]) -> Table:
     """How the run was made: name, value."""
-    rows = [[_escaped(name), _escaped(value)] for name, value in facts.items()]
-    return _markdown(["what", "value"], rows, numbers="---")
+    rows = [[plain(name), plain(value)] for name, value in facts.items()]
+    return Table("How this was made", ["what", "value"], rows, numbers=False)
 
 
 def scores_csv(arms: Sequence[ArmResult], scores: Scores) -> str:
@@ -158,9 +170,9 @@ def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
         rows.append(
             [
                 arm.name,
-                _percent(float(arm.evaluation.metrics(config.absent).miou)),
+                percent(float(arm.evaluation.metrics(config.absent).miou)),
                 "" if arm is first else _points(gain),
-                *(_percent(float(value)) for value in inside),
+                *(percent(float(value)) for value in inside),
                 _number(arm.seconds_per_image),
             ]
         )
@@ -179,23 +191,24 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: str = "---:") -> str:
-    rule = ["---", *(numbers for _ in header[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
-
-
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A fraction in per cent, – where nothing defines it."""
     return "–" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference of fractions in points, with its sign."""
     return "–" if math.isnan(value) else f"{100 * value:+.2f}"
 
 
 def _points(found: Interval) -> str:
     if math.isnan(found.estimate):
         return "–"
-    return f"{_signed(found.estimate)} [{_signed(found.low)}, {_signed(found.high)}]"
+    return f"{signed(found.estimate)} [{signed(found.low)}, {signed(found.high)}]"
+
+
+def _range(found: Interval) -> str:
+    return "" if math.isnan(found.estimate) else f" [{percent(found.low)}, {percent(found.high)}]"
 
 
 def _number(value: float) -> str:
@@ -206,13 +219,8 @@ def _number(value: float) -> str:
 
 
 def _parameter(value: float | str) -> str:
-    return _escaped(value) if isinstance(value, str) else f"{value:.4g}"
+    return plain(value) if isinstance(value, str) else f"{value:.4g}"
 
 
 def _bold(text: str, is_bold: bool) -> str:
     return f"**{text}**" if is_bold else text
-
-
-def _escaped(text: str) -> str:
-    """Safe inside a table's cell."""
-    return " ".join(text.split()).replace("|", "\\|")

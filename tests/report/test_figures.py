@@ -5,12 +5,16 @@ import sys
 import pytest
 import torch
 
+from crfnet.errors import InputError
 from crfnet.evaluation.predict import VOC_PALETTE
 from crfnet.evaluation.significance import Interval
-from crfnet.report import curves, pictures
-from crfnet.report.curves import arm_styles, save_figure, trimap_figure
+from crfnet.report import curves, histories, pictures
+from crfnet.report.curves import arm_styles, class_figure, trimap_figure
+from crfnet.report.document import png_of
+from crfnet.report.histories import Descent, energy_figure, parameter_figure, read_descents, read_history
 from crfnet.report.pictures import error_picture, strip_figure
-from crfnet.report.scores import difference_name, trimap_metric
+from crfnet.report.scores import class_metric, difference_name, trimap_metric
+from crfnet.report.web import svg_of
 
 
 def scores_of(names, band, max_width):
@@ -43,6 +47,46 @@ def test_trimap_figure_draws_every_arm():
 def test_one_arm_has_no_panel_of_gains():
     figure = trimap_figure(scores_of(["unary"], "change", 2), ["unary"], "change", 2)
     assert len(figure.axes) == 2
+
+
+def test_class_figure_draws_every_bar_with_its_interval():
+    scores = {
+        (arm, class_metric(name)): Interval(value - 0.1, value + 0.1, value)
+        for arm, value in (("unary", 0.25), ("joint", 0.5))
+        for name in ("sky", "sea", "sun")
+    }
+    scores["joint", class_metric("sun")] = Interval(float("nan"), float("nan"), float("nan"))
+    (panel,) = class_figure(scores, ["unary", "joint"], ["sky", "sea", "sun"]).axes
+    assert [bar.get_width() for bar in panel.patches[:5]] == pytest.approx([25, 25, 25, 50, 50])
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in panel.patches[:5]]
+    assert middles == pytest.approx([-0.2, 0.8, 1.8, 0.2, 1.2])
+    (low, at), (high, _) = panel.collections[1].get_segments()[1]
+    assert (low, high, at) == pytest.approx((40, 60, 1.2))
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["sky", "sea", "sun"]
+
+
+def test_parameters_over_training(report):
+    _, folder, _, _ = report
+    history = read_history(folder / "joint/train/log.jsonl")
+    assert history == {"w1": ([1, 2, 3], [2.0, 1.0, 0.0]), "theta_beta": ([1, 2, 3], [5.5, 6.0, 6.5])}
+    figure = parameter_figure(
+        {name: history[name] for name in ("w1", "theta_beta")} | {"x": ([1], [1.0])} | history
+    )
+    assert [panel.get_title() for panel in figure.axes] == ["w1", "theta_beta, 0..255", "x"]
+    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 5.5], [2, 6.0], [3, 6.5]]
+
+
+def test_energy_over_iterations(report, tmp_path):
+    _, folder, _, _ = report
+    (found,) = read_descents(folder / "joint/predictions/energy/energy.csv")
+    assert found == Descent("im0", [2.0, 1.5, 1.25], [0.5, 0.125])
+    left, right = energy_figure({"posthoc": [found, found], "joint": [found]}).axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [[0, -0.5, -0.75]] * 3
+    assert right.lines[2].get_xydata().tolist() == [[1, 0.5], [2, 0.125]]
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["posthoc", "joint"]
+    (tmp_path / "bad.csv").write_text("image,iteration\na,1\n")
+    with pytest.raises(InputError, match="cannot be read as energies"):
+        read_descents(tmp_path / "bad.csv")
 
 
 def test_every_arm_has_its_own_look():
@@ -82,12 +126,16 @@ def test_strip_holds_every_cell_in_place(errors):
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["sky", "sea", "void"]
 
 
-def test_no_global_plotting_state(monkeypatch, tmp_path):
+def test_no_global_plotting_state(monkeypatch):
     """Drawing and saving neither uses pyplot nor brings it in, whoever else may have."""
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
-    save_figure(trimap_figure(scores_of(["unary"], "void", 2), ["unary"], "void", 2), tmp_path / "curve.png")
+    figure = trimap_figure(scores_of(["unary"], "void", 2), ["unary"], "void", 2)
+    assert png_of(figure).startswith(b"\x89PNG")
+    assert svg_of(figure, "name", "alt").startswith("<svg ")
     assert "matplotlib.pyplot" not in sys.modules
     used = [
-        getattr(value, "__name__", "") for module in (curves, pictures) for value in vars(module).values()
+        getattr(value, "__name__", "")
+        for module in (curves, histories, pictures)
+        for value in vars(module).values()
     ]
     assert "matplotlib.pyplot" not in used

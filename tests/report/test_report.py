@@ -1,6 +1,5 @@
 """The report as a reader gets it: files, links, numbers, sentences."""
 
-import csv
 import dataclasses
 import re
 
@@ -10,83 +9,83 @@ from PIL import Image
 
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import metrics
-from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
+from crfnet.evaluation.evaluator import Evaluation
+from crfnet.evaluation.measures import interval
 from crfnet.evaluation.predict import VOC_PALETTE
 from crfnet.evaluation.significance import bootstrap, paired_bootstrap
-from crfnet.report import ArmResult, console_table, largest_changes, write_report
+from crfnet.report import console_table, largest_changes, load_inputs, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
-
-CLASSES = ("background", "cat", "dog")
-CONFIG = EvaluationConfig(max_width=3, draws=40, seed=1)
-SHIFTS = {"unary": 3, "posthoc": 2, "joint": 0, "unary+": 2, "posthoc+": 1}
-CRF = {"w1": 4.0, "theta_alpha": 49.0, "theta_beta": 5.0, "normalization": "after"}
-
-
-def scene(index, void=True):
-    """Image, labels and each arm's prediction: an object that worse arms shift further; sizes differ."""
-    labels = torch.zeros(12 + index % 2 * 4, 16, dtype=torch.int64)
-    labels[3:9, 4 + index % 3 : 10] = 1 + index % 2
-    truth = labels.clone()
-    if void:
-        truth[3:9, 9:11] = 255
-    predictions = {name: labels.roll(shift * (1 + index % 2), 1) for name, shift in SHIFTS.items()}
-    return (labels * 80).expand(3, -1, -1).byte(), truth, predictions
-
-
-def make_arms(void=True, images=6, names=tuple(SHIFTS)):
-    evaluations = {name: Evaluation(3, CONFIG.max_width) for name in names}
-    for index in range(images):
-        _, truth, predictions = scene(index, void)
-        for name in names:
-            evaluations[name].add(f"im{index}", predictions[name], truth)
-    return [
-        ArmResult(
-            name,
-            evaluations[name],
-            seconds_per_image=0.25,
-            train_seconds=1234.0,
-            search_seconds=float("nan"),
-            peak_memory_mb=512.0,
-            crf=None if name.startswith("unary") else CRF,
-            search_ids=("s1", "s2") if name.startswith("posthoc") else (),
-        )
-        for name in names
-    ]
-
-
-def write(folder, arms, samples=(0, 1), **changes):
-    given = {
-        "title": "A title",
-        "class_names": CLASSES,
-        "palette": VOC_PALETTE[:3],
-        "facts": {"command": "crfnet compare a | b", "commit": "abc123"},
-        "strip_samples": [(f"im{i}", *scene(i)) for i in samples],
-        "config": CONFIG,
-    }
-    return write_report(folder, arms, **(given | changes))
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """One whole report: (arms, folder, text, rows of scores.csv)."""
-    folder = tmp_path_factory.mktemp("report") / "new"
-    arms = make_arms()
-    path = write(folder, arms)
-    with (folder / "scores.csv").open() as stream:
-        rows = {(row["arm"], row["metric"]): row for row in csv.DictReader(stream)}
-    return arms, folder, path.read_text(), rows
+from crfnet.report.gallery import gallery_pair
+from tests.report.made import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
 
 def test_links_lead_to_pictures(report):
     _, folder, text, _ = report
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert {"trimap_void.png", "trimap_change.png", "strip.png", "errors.png", "scores.csv"} == set(links)
-    assert {file.name for file in folder.iterdir()} == {*links, "report.md"}
+    pictures = ["trimap_void", "trimap_change", "classes", "strip", "errors", "energy"]
+    pictures += ["search_posthoc", "training_joint"]
+    assert {"scores.csv", *(f"{name}.png" for name in pictures)} == set(links)
+    files = {file.name for file in folder.iterdir() if file.is_file()}
+    assert files == {*links, "report.md", "report.html", "report.json"}
     for link in links:
         if link.endswith(".png"):
             with Image.open(folder / link) as picture:
                 picture.load()
-                assert min(picture.size) > 300
+                assert min(picture.size) > (20 if link.startswith("search") else 300)
+
+
+def test_sections_are_of_what_is_there(report, tmp_path):
+    _, _, text, _ = report
+    left = ("Search of the CRF's parameters", "CRF parameters during training", "Energy over the iterations")
+    whole = re.findall(r"^## (.*)", text, re.MULTILINE)
+    bare = re.findall(r"^## (.*)", write(tmp_path, make_arms(), samples=()).read_text(), re.MULTILINE)
+    assert [title for title in whole if title not in bare] == ["Pictures", *left]
+    assert "The search behind `posthoc`, `joint`, `posthoc+`:" in text
+    assert "need not lower F" in text
+
+
+def test_gallery_in_numbers(report):
+    """The images with their own mIoU in the arms before and after, best first."""
+    arms, _, text, _ = report
+    old, new = (
+        next(metrics(arm.evaluation.confusion).miou for arm in arms if arm.name == name)
+        for name in ("posthoc+", "joint")
+    )
+    rows = re.findall(r"^\| (im\d) \| ([\d.]+) \| ([\d.]+) \| ([+\-\d.]+) \|$", text, re.MULTILINE)
+    expected = [
+        (f"im{i}", f"{100 * old[i]:.2f}", f"{100 * new[i]:.2f}", f"{100 * (new[i] - old[i]):+.2f}")
+        for i in (0, 1)
+    ]
+    assert sorted(rows) == expected
+    assert float(rows[0][3]) >= float(rows[1][3])
+
+
+def test_gallery_pair():
+    assert gallery_pair([*SHIFTS]) == ("posthoc+", "joint")
+    assert gallery_pair(["unary", "posthoc"]) == ("unary", "posthoc")
+    assert gallery_pair(["mine", "theirs"]) == ("mine", "theirs")
+    assert gallery_pair(["mine"]) is None
+    arms = make_arms(names=("posthoc", "joint"))
+    assert shown_images(arms, 2) == largest_changes(arms[0].evaluation, arms[1].evaluation, 2)
+    assert shown_images(arms[:1], 2) == ("im0", "im1")
+
+
+def test_a_report_can_be_made_again_from_its_folder(tmp_path):
+    """After the folder was moved; everything but the pictures."""
+    arms = make_arms(void=False, names=("unary", "joint"))
+    write(tmp_path / "old", with_folders(arms, tmp_path / "old"), samples=())
+    (tmp_path / "old").rename(tmp_path / "new")
+    names = ("report.md", "report.html", "scores.csv")
+    before = [(tmp_path / "new" / name).read_bytes() for name in names]
+    inputs = load_inputs(tmp_path / "new")
+    assert inputs.config == CONFIG
+    write(tmp_path / "new", inputs.arms, samples=(), facts=inputs.facts, config=inputs.config)
+    assert [(tmp_path / "new" / name).read_bytes() for name in names] == before
+    with pytest.raises(InputError, match="no such file"):
+        load_inputs(tmp_path)
+    (tmp_path / "new/report.json").write_text("{}")
+    with pytest.raises(InputError, match="not written by this version"):
+        load_inputs(tmp_path / "new")
 
 
 def test_text_explains(report):
@@ -113,6 +112,9 @@ def test_tables_are_whole(report):
     for arm, minus in DIFFERENCES:
         assert sum(line.startswith(f"| `{arm}` − `{minus}` |") for line in rows) == 1
     assert sum(line.startswith("| `joint` |") for line in rows) == 2  # scores and CRF parameters
+    found = next(line for line in rows if line.startswith("| `unary` |"))
+    alone = interval(report[0][0].evaluation, "boundary_f", CONFIG)
+    assert f"{100 * alone.estimate:.2f} [{100 * alone.low:.2f}, {100 * alone.high:.2f}] |" in found
     assert "| 0.25 | 1,234 | – | 512 |" in text
 
 
@@ -165,9 +167,9 @@ def test_absent_classes_follow_the_config(tmp_path):
     arms = make_arms(images=1, names=("joint",))  # only background and cat, all right
     text = write(tmp_path, arms, samples=(), config=zero).read_text()
     assert "counts as 0" in text
-    assert "| `joint` | 66.67 | 100.00 | 66.67 |" in text
+    assert "| `joint` | 66.67 [66.67, 66.67] | 100.00 [100.00, 100.00] | 66.67 [66.67, 66.67] |" in text
     text = write(tmp_path, arms, samples=()).read_text()
-    assert "| `joint` | 100.00 | 100.00 | 100.00 |" in text
+    assert "| `joint` | 100.00 [100.00, 100.00] | 100.00" in text
     assert "| dog | – |" in text
 
 

@@ -1,0 +1,80 @@
+"""The gallery: the images on which two arms differ most, for better and for worse."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from crfnet.evaluation.confusion import Absent, metrics
+from crfnet.evaluation.predict import Palette, overlay
+from crfnet.report.arms import ArmResult, compared_pairs
+from crfnet.report.document import Change, Gallery, Table, plain
+from crfnet.report.pictures import StripSample, largest_changes, seen_classes
+from crfnet.report.tables import percent, signed
+
+__all__ = ["PAIRS", "gallery", "gallery_pair", "shown_images"]
+
+#: (before, after): the first of these that a comparison has is the one that the gallery shows.
+PAIRS = (("posthoc+", "joint"), ("posthoc", "joint"), ("unary", "joint"), ("unary", "posthoc"))
+
+
+def gallery_pair(names: Sequence[str]) -> tuple[str, str] | None:
+    """The two arms of the gallery, before and after; None where there is one arm alone."""
+    for pair in PAIRS:
+        if set(pair) <= set(names):
+            return pair
+    pairs = compared_pairs(names)
+    return (pairs[0][1], pairs[0][0]) if pairs else None
+
+
+def shown_images(arms: Sequence[ArmResult], count: int, absent: Absent = "skip") -> tuple[str, ...]:
+    """The ``count`` images of the gallery (see `largest_changes`); of one arm alone the first ones."""
+    by_name = {arm.name: arm.evaluation for arm in arms}
+    pair = gallery_pair([*by_name])
+    if pair is None:
+        return arms[0].evaluation.ids[:count]
+    return largest_changes(by_name[pair[0]], by_name[pair[1]], count, absent)
+
+
+def gallery(
+    arms: Sequence[ArmResult],
+    samples: Sequence[StripSample],
+    palette: Palette,
+    class_names: Sequence[str],
+    absent: Absent,
+) -> Gallery | None:
+    """Both arms' labels over each sample, largest gain first; None where there is one arm alone."""
+    pair = gallery_pair([arm.name for arm in arms])
+    if pair is None:
+        return None
+    before, after = pair
+    old, new = (_scores(next(arm for arm in arms if arm.name == name), absent) for name in pair)
+    changes = [
+        Change(
+            id,
+            old[id],
+            new[id],
+            image,
+            overlay(image, labels, palette),
+            overlay(image, predictions[before], palette),
+            overlay(image, predictions[after], palette),
+        )
+        for id, image, labels, predictions in samples
+    ]
+    changes.sort(key=lambda change: change.after - change.before, reverse=True)
+    rows = [[plain(c.id), percent(c.before), percent(c.after), signed(c.after - c.before)] for c in changes]
+    header = ["image", f"mIoU of `{before}`", f"mIoU of `{after}`", "change"]
+    seen = [(i, j, k, {name: p[name] for name in pair}) for i, j, k, p in samples]
+    return Gallery(
+        before,
+        after,
+        changes,
+        seen_classes(seen, palette, class_names),
+        Table("Images that change most", header, rows),
+    )
+
+
+def _scores(arm: ArmResult, absent: Absent) -> dict[str, float]:
+    """The mIoU of each image by itself."""
+    found: Tensor = metrics(arm.evaluation.confusion, absent).miou
+    return dict(zip(arm.evaluation.ids, found.to(torch.float64).tolist(), strict=True))

@@ -1,0 +1,53 @@
+"""The sections of what stages left in the arms' folders: searches, trainings, inferences."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from crfnet.report.arms import ArmResult
+from crfnet.report.document import Block, Picture, Plot, Text
+from crfnet.report.histories import energy_figure, parameter_figure, read_descents, read_history
+from crfnet.report.prose import about_energy, about_history, about_search
+from crfnet.search.results import HEATMAP_FILE
+
+__all__ = ["ENERGY_FILE", "energy_blocks", "history_blocks", "search_blocks"]
+
+ENERGY_FILE = "energy/energy.csv"  #: in an arm's folder
+
+
+def search_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
+    """The heat map of every search."""
+    users: dict[Path, list[str]] = {}
+    for arm in arms:
+        if arm.search_folder is not None and (arm.search_folder / HEATMAP_FILE).is_file():
+            users.setdefault(arm.search_folder, []).append(arm.name)
+    for folder, names in users.items():
+        yield Text(about_search(names))
+        alt = f"Heat map of the search for {', '.join(names)}: score over w1, theta_alpha and theta_beta"
+        yield Picture(_file("search", names[0]), alt, (folder / HEATMAP_FILE).read_bytes())
+
+
+def history_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
+    """The CRF's parameters over every training of a CRF."""
+    for arm in arms:
+        log = None if arm.train_folder is None else arm.train_folder / "log.jsonl"
+        history = read_history(log) if log is not None and log.is_file() else {}
+        if history:
+            yield Text(about_history(arm.name))
+            alt = f"Curves of {', '.join(history)} over the training of {arm.name}"
+            yield Plot(_file("training", arm.name), alt, parameter_figure(history))
+
+
+def energy_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
+    """Free energy over the iterations of every arm whose inference was followed."""
+    files = {arm.name: arm.folder / ENERGY_FILE for arm in arms if arm.folder is not None}
+    descents = {name: read_descents(path) for name, path in files.items() if path.is_file()}
+    if descents:
+        yield Text(about_energy(arms))
+        alt = f"Curves of free energy and change over the iterations of {', '.join(descents)}"
+        yield Plot("energy", alt, energy_figure(descents))
+
+
+def _file(what: str, arm: str) -> str:
+    """A name for a file, and an id for a page, of whatever the arm is called."""
+    return f"{what}_{re.sub(r'[^A-Za-z0-9_]+', '_', arm.replace('+', '_plus'))}"

@@ -1,0 +1,67 @@
+"""What the commands leave for the report, and the command that writes it again."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from crfnet.cli import main
+from crfnet.config import load_run
+from crfnet.crf.layer import DenseCRF
+from crfnet.data import load_dataset
+from crfnet.evaluation.predict import write_label_png
+from crfnet.report import ENERGY_FILE
+from crfnet.report.histories import read_descents
+from crfnet.scoring import TRACED, trace_energy, unary_of_scores
+from crfnet.search import ScoreFolder, write_scores
+
+CONFIG = {
+    "data": {"name": "toy", "toy_train": 1, "toy_val": 5, "toy_size": [32, 40]},
+    "evaluation": {"draws": 20, "max_width": 2},
+    "pictures": 2,
+}
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """(path of the config, its validation set); predictions/ holds label maps of every image."""
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "output": str(tmp_path / "out")}))
+    dataset = load_dataset(load_run(path).data, "val")
+    for sample in dataset:
+        write_label_png(tmp_path / "predictions" / f"{sample.id}.png", sample.labels % 7)
+    return path, dataset
+
+
+def test_report_again_with_its_pictures(toy, tmp_path, capsys):
+    config, _ = toy
+    main(["evaluate", str(config), "--predictions", str(tmp_path / "predictions")])
+    folder = tmp_path / "out/evaluation"
+    names = ("report.md", "report.html", "strip.png")
+    before = [(folder / name).read_bytes() for name in names]
+    for name in names:
+        (folder / name).unlink()
+    main(["report", str(folder)])
+    assert [(folder / name).read_bytes() for name in names] == before
+    assert f"report: {folder / 'report.md'}" in capsys.readouterr().out
+    for arguments in (["report", str(tmp_path)], ["report", str(folder), "--data.name", "voc"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+
+
+def test_energies_are_those_of_the_layer(toy, tmp_path):
+    """Per pixel, of the first few images; a finished stage is not done again."""
+    _, dataset = toy
+    crf = DenseCRF.preset("deeplab", 7, iterations=3, theta_alpha=8.0)
+    torch.manual_seed(1)
+    scores = {id: torch.randn(7, 8, 10) for id in dataset.ids}
+    write_scores(tmp_path / "scores", iter(scores.items()), 7, align_corners=False, source="test")
+    unary = unary_of_scores(ScoreFolder(tmp_path / "scores"), torch.device("cpu"))
+    trace_energy(tmp_path / "arm", crf, unary, dataset, dataset.ids)
+    descents = read_descents(tmp_path / "arm" / ENERGY_FILE)
+    assert [each.id for each in descents] == list(dataset.ids[:TRACED])
+    last = dataset[TRACED - 1]
+    trace = crf.eval().trace(unary(last), last.image[None])
+    np.testing.assert_allclose(descents[-1].free_energy, trace.free_energy[:, 0] / (32 * 40), rtol=1e-6)
+    np.testing.assert_allclose(descents[-1].change, trace.change[:, 0], rtol=1e-5)
+    trace_energy(tmp_path / "arm", crf, lambda _: 1 / 0, dataset, dataset.ids)

@@ -76,7 +76,12 @@ def unary_of_model(model: Segmenter, config: PredictConfig) -> Unary:
 
 def unary_of_scores(scores: ScoreFolder, device: torch.device) -> Unary:
     """Cached scores at the size of the image."""
-    return lambda sample: scores.logits(sample.id, sample.labels.shape[:2]).to(device)
+
+    def unary(sample: Sample) -> Logits:
+        height, width = sample.labels.shape
+        return scores.logits(sample.id, (height, width)).to(device)
+
+    return unary
 
 
 def from_pngs(folder: Path) -> Predictor:

@@ -1,0 +1,215 @@
+"""The page: sliders on the left, image, network and CRF side by side on the right, zoomed together."""
+
+import html
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.layouts import column, row
+from bokeh.models import Button, Checkbox, ColumnDataSource, Div, Range1d, Select, Slider, TextInput
+from bokeh.plotting import figure
+from numpy.typing import NDArray
+
+from crfnet.crf.filters import FILTERS
+from crfnet.crf.layer import CRFConfig
+from crfnet.crf.normalization import NORMALIZATIONS
+from crfnet.errors import InputError
+from crfnet.evaluation.predict import overlay, paint
+from crfnet.explore.redraw import Redraw
+from crfnet.explore.saving import save_crf
+from crfnet.explore.session import Picture, Session
+from crfnet.search.grid import tidy
+from crfnet.shapes import ImageBytes, LabelMap
+
+__all__ = ["Page"]
+
+#: Title, smallest, largest and step of each slider: the papers' search ranges (w1 3..10, sigma_alpha 30..100,
+#: sigma_beta 3..10) with as much again around them.
+SLIDERS: dict[str, tuple[str, float, float, float]] = {
+    "w1": ("w1: weight of the bilateral kernel", 0, 20, 0.25),
+    "theta_alpha": ("σ_alpha: its width over positions, pixels", 5, 200, 1),
+    "theta_beta": ("σ_beta: its width over colours, 0..255", 1, 30, 0.5),
+    "w2": ("w2: weight of the spatial kernel", 0, 12, 0.25),
+    "theta_gamma": ("σ_gamma: its width, pixels", 0.5, 12, 0.5),
+    "iterations": ("iterations", 1, 20, 1),
+}
+_PRUNES = ("0", "0.0001", "0.001", "0.01")
+_WIDTH = 300
+
+
+class Page:
+    """One browser tab: the widgets of a document, and the thread that redraws it.
+
+    Args:
+        document: receives the page.
+        session: what is shown; tabs share it.
+        crf: where the sliders start; what they do not say stays as it is here.
+        source: line that says what is shown, kept as a comment in what is saved.
+
+    Attributes:
+        document: the one that was given.
+        sliders: by the names of `CRFConfig`.
+        choices: filter, normalization and prune.
+        pictures: RGBA of image, network and crf (rows from the bottom up), under the key ``image``.
+        status: which size is shown, how long it took, and how it scores.
+        redraw: the thread.
+    """
+
+    def __init__(self, document: Document, session: Session, crf: CRFConfig, source: str) -> None:
+        self.document, self._session, self._crf, self._source = document, session, crf, source
+        self._shown: LabelMap | None = None
+        self.sliders = {name: _slider(name, float(getattr(crf, name))) for name in SLIDERS}
+        self.choices = {
+            "filter": _select("filter", FILTERS, crf.filter),
+            "normalization": _select("normalization", NORMALIZATIONS, crf.normalization),
+            "prune": _select("prune: labels less likely everywhere are left out", _PRUNES, f"{crf.prune:g}"),
+        }
+        self.opacity = Slider(title="opacity", start=0, end=1, step=0.05, value=0.5, width=_WIDTH)
+        self.file = TextInput(title="file", value="crf.yaml", width=_WIDTH, name="file")
+        self.replace = Checkbox(label="replace", active=False, name="replace")
+        self.save = Button(label="save", button_type="primary", width=_WIDTH, name="save")
+        self.saved = Div(width=_WIDTH, name="saved")
+        self.status = Div(name="status", width=900, text="…")
+        self.pictures = {name: ColumnDataSource({"image": []}, name=name) for name in _TITLES}
+        for widget in (*self.sliders.values(), *self.choices.values()):
+            widget.on_change("value", self._changed)
+        self.opacity.on_change("value", self._faded)
+        self.save.on_click(self._save)
+        self._lay_out()
+        self._paint()
+        self.redraw = Redraw(session, self._later_draw, self._later_fail)
+        self.redraw.ask(self.config())
+
+    def config(self) -> CRFConfig:
+        """What the sliders say.
+
+        Raises:
+            InputError: they say something that no CRF takes.
+        """
+        values: dict[str, Any] = {name: tidy(float(each.value)) for name, each in self.sliders.items()}
+        values["iterations"] = round(values["iterations"])
+        values |= {name: each.value for name, each in self.choices.items()}
+        values["prune"] = float(values["prune"])
+        return replace(self._crf, **values)
+
+    # bokeh takes callbacks with these three arguments only.
+    def _faded(self, attr: str, old: object, new: object) -> None:
+        self._paint()
+
+    def _changed(self, attr: str, old: object, new: object) -> None:
+        try:
+            self.redraw.ask(self.config())
+        except InputError as error:
+            self._fail(str(error))
+
+    def _later_draw(self, picture: Picture, larger_follows: bool) -> None:
+        self.document.add_next_tick_callback(partial(self._draw, picture, larger_follows))
+
+    def _later_fail(self, line: str) -> None:
+        self.document.add_next_tick_callback(partial(self._fail, line))
+
+    def _draw(self, picture: Picture, larger_follows: bool) -> None:
+        self._shown = picture.labels
+        self._paint()
+        size, session = "full size", self._session
+        if picture.factor > 1:
+            full = session.seconds_of_full(picture)
+            rest = "full size follows" if larger_follows else f"full size would take {full:.0f} s"
+            size = f"1/{picture.factor} size, {rest}"
+        lines = [f"<b>CRF at {size}</b>: {picture.seconds:.2f} s"]
+        for name, labels in (("network alone", session.network), ("with CRF", picture.labels)):
+            scores = session.scores(labels)
+            if scores is not None:
+                accuracy, miou = 100 * float(scores.pixel_accuracy), 100 * float(scores.miou)
+                lines.append(f"{name}: pixel accuracy {accuracy:.2f} %, mIoU {miou:.2f} % (this image alone)")
+        self.status.text = "<br>".join(lines)
+
+    def _fail(self, line: str) -> None:
+        self.status.text = f"<b>no picture:</b> {html.escape(line)}"
+
+    def _paint(self) -> None:
+        """The three pictures with the colours at the slider's opacity."""
+        image, opacity = self._session.image, float(self.opacity.value)
+        labels = {"network": self._session.network, "crf": self._shown}
+        self.pictures["image"].data = {"image": [_rgba(image)]}
+        for name, map_ in labels.items():
+            if map_ is not None:
+                self.pictures[name].data = {"image": [_rgba(overlay(image, map_, opacity=opacity))]}
+
+    def _save(self) -> None:
+        path = Path(self.file.value.strip()).expanduser()
+        try:
+            save_crf(path, self.config(), [self._source], replace=bool(self.replace.active))
+        except (InputError, OSError) as error:
+            self.saved.text = f"<b>not saved:</b> {html.escape(str(error))}"
+        else:
+            self.saved.text = f"saved: {html.escape(str(path.resolve()))}"
+
+    def _lay_out(self) -> None:
+        rows, columns = self._session.size
+        x, y = Range1d(0, columns), Range1d(0, rows)
+        width = min(columns, 480)
+        shown = []
+        for name, title in _TITLES.items():
+            plot = figure(
+                title=title,
+                x_range=x,
+                y_range=y,
+                width=width,
+                height=round(width * rows / columns) + 25,
+                tools="pan,wheel_zoom,box_zoom,reset",
+                active_scroll="wheel_zoom",
+            )
+            plot.axis.visible = plot.grid.visible = False
+            plot.toolbar.logo = None
+            plot.image_rgba("image", x=0, y=0, dw=columns, dh=rows, source=self.pictures[name])
+            shown.append(plot)
+        save = (self.file, self.replace, self.save, self.saved)
+        left = column(*self.sliders.values(), *self.choices.values(), self.opacity, *save)
+        head = Div(text=html.escape(self._source), width=900)
+        right = column(head, self.status, row(*shown), Div(text=_legend(self._session), width=900))
+        self.document.add_root(row(left, right))
+        self.document.title = "crfnet explore"
+
+
+_TITLES = {"image": "image", "network": "network alone", "crf": "with CRF"}
+
+
+def _slider(name: str, value: float) -> Slider:
+    """A slider that reaches its first value, whatever that is."""
+    title, low, high, step = SLIDERS[name]
+    return Slider(
+        title=title,
+        start=min(low, value),
+        end=max(high, value),
+        step=step,
+        value=value,
+        width=_WIDTH,
+        name=name,
+    )
+
+
+def _select(title: str, options: Any, value: str) -> Select:
+    names = [*options, *([] if value in options else [value])]
+    return Select(title=title, options=names, value=value, width=_WIDTH, name=title.partition(":")[0])
+
+
+def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:
+    """One number a pixel, rows from the bottom up, as bokeh draws them."""
+    pixels = np.full((*picture.shape[1:], 4), 255, dtype=np.uint8)
+    pixels[..., :3] = picture.permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(pixels[::-1]).view(np.uint32)[..., 0]
+
+
+def _legend(session: Session) -> str:
+    """Names and colours of the classes that the network sees."""
+    present = session.network.unique()
+    colors = paint(present.unsqueeze(0))[:, 0].T.tolist()
+    return " ".join(
+        f'<span style="border-left:1em solid rgb({r},{g},{b});padding:0 1em 0 .3em">'
+        f"{html.escape(session.names[label])}</span>"
+        for label, (r, g, b) in zip(present.tolist(), colors, strict=True)
+    )

@@ -1,0 +1,73 @@
+"""The thread between a page and its session: the newest wish first, those that it replaces never."""
+
+import threading
+from collections.abc import Callable
+
+from crfnet.crf.layer import CRFConfig
+from crfnet.explore.kept import Superseded
+from crfnet.explore.session import Picture, Session
+
+__all__ = ["Redraw"]
+
+
+class Redraw:
+    """Solves what was asked for last, small first and then whole, away from the caller's thread.
+
+    A new wish ends the solution at full size of an older one.
+
+    Args:
+        session: what solves.
+        show: called from the thread with each picture, and whether a larger one follows.
+        fail: called from the thread with the line that says why there is no picture.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        show: Callable[[Picture, bool], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        self._session, self._show, self._fail = session, show, fail
+        self._wanted: CRFConfig | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="crfnet-explore", daemon=True)
+        self._thread.start()
+
+    def ask(self, config: CRFConfig) -> None:
+        """Wants the picture of this configuration now; returns at once."""
+        with self._changed:
+            self._wanted = config
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Ends the thread, and waits until it has."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _superseded(self) -> bool:
+        return self._closed or self._wanted is not None
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._superseded)
+                if self._closed or self._wanted is None:
+                    return
+                config, self._wanted = self._wanted, None
+            try:
+                self._solve(config)
+            except Superseded:
+                continue
+            except (ValueError, RuntimeError, MemoryError) as error:  # the page lives on
+                self._fail(" ".join(str(error).split()) or type(error).__name__)
+
+    def _solve(self, config: CRFConfig) -> None:
+        first = self._session.first(config)
+        self._show(first, first.factor > 1)
+        if first.factor == 1:
+            return
+        full = self._session.full(first, self._superseded)
+        self._show(first if full is None else full, False)

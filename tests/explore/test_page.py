@@ -1,0 +1,183 @@
+"""The page without a browser: sliders change the picture, save writes it; who may ask the server."""
+
+import asyncio
+import http.client
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crfnet.crf.layer import DenseCRF
+from crfnet.errors import InputError
+from crfnet.evaluation.predict import overlay
+from crfnet.explore import Session
+from crfnet.search import load_crf_config
+from tests.explore.test_session import CRF, scene
+
+pytest.importorskip("bokeh")
+# bokeh's and tornado's own: deprecated calls, and a socket left open where a port is taken
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+from bokeh.document import Document  # noqa: E402
+from bokeh.events import ButtonClick  # noqa: E402
+
+from crfnet.explore.page import Page  # noqa: E402
+from crfnet.explore.server import make_server  # noqa: E402
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@contextmanager
+def served(session, crf):
+    """A server in a thread of its own, as the command runs it; gives its port."""
+    port, ready, servers = free_port(), threading.Event(), []
+
+    def run():
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        servers.append(make_server(session, crf, "a test", port))
+        servers[0].start()
+        ready.set()
+        servers[0].io_loop.start()
+        servers[0].io_loop.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    try:
+        yield port
+    finally:
+
+        def stop():
+            servers[0].stop()
+            servers[0].io_loop.stop()
+
+        servers[0].io_loop.add_callback(stop)
+        thread.join(30)
+
+
+def get(port):
+    """The page as HTML."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert answer.status == 200, text
+    return text
+
+
+@pytest.fixture
+def open_page():
+    """Pages as a server makes them, in a document without one."""
+    pages = []
+
+    def make(session, crf):
+        pages.append(Page(Document(), session, crf, "a test"))
+        return pages[-1]
+
+    yield make
+    for page in pages:
+        page.redraw.close()
+
+
+def until(page, holds):
+    """Runs what the thread hands to the document, as a server's loop would, until ``holds()``."""
+    for _ in range(400):
+        for callback in page.document.session_callbacks:
+            page.document.remove_next_tick_callback(callback)
+            callback.callback()
+        if holds():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"after 20 s the page says {page.status.text!r}")
+
+
+def shows(page, wanted):
+    return lambda: any(np.array_equal(each, wanted) for each in page.pictures["crf"].data["image"])
+
+
+def drawn(session, config, opacity=0.5):
+    """The picture that the layer's labels come to, bottom row first."""
+    crf = DenseCRF(session.logits.shape[1], config).eval()
+    with torch.no_grad():
+        labels = crf.map(session.logits, session.image[None])[0]
+    pixels = overlay(session.image, labels, opacity=opacity).permute(1, 2, 0).numpy()
+    rgba = np.full((*pixels.shape[:2], 4), 255, dtype=np.uint8)
+    rgba[..., :3] = pixels
+    return rgba[::-1].copy().view(np.uint32)[..., 0]
+
+
+def test_a_slider_changes_the_picture_and_save_writes_what_is_shown(open_page, tmp_path):
+    image, logits = scene()
+    session = Session(image, logits, truth=logits[0].argmax(0))
+    page = open_page(session, CRF)
+    until(page, shows(page, drawn(session, CRF)))
+    assert "CRF at full size" in page.status.text
+    assert "network alone: pixel accuracy 100.00 %" in page.status.text
+    changed = replace(CRF, w1=9.5, iterations=6, normalization="symmetric")
+    wanted = drawn(session, changed)
+    assert not np.array_equal(wanted, drawn(session, CRF))
+    page.sliders["w1"].value = 9.5
+    page.sliders["iterations"].value = 6
+    page.choices["normalization"].value = "symmetric"
+    until(page, shows(page, wanted))
+    assert session.built == 1
+
+    path = tmp_path / "mine.yaml"
+    page.file.value = str(path)
+    click = ButtonClick(page.save)
+    page.save._trigger_event(click)
+    assert load_crf_config(path) == changed
+    page.sliders["w1"].value = 2.0
+    page.save._trigger_event(click)
+    assert "exists already" in page.saved.text
+    assert load_crf_config(path) == changed
+    page.replace.active = True
+    page.save._trigger_event(click)
+    assert load_crf_config(path).w1 == 2.0
+
+
+def test_what_no_crf_takes_is_said_on_the_page(open_page):
+    page = open_page(Session(*scene()), CRF)
+    page.sliders["theta_beta"].value = -1
+    assert "theta_beta is -1" in page.status.text
+
+
+def test_only_this_machine_and_only_its_own_page_is_served():
+    with served(Session(*scene()), CRF) as port:
+        assert "https://" not in get(port)  # nothing from elsewhere: it works offline
+        with pytest.raises(InputError, match=f"--port: {port} cannot be used"):
+            make_server(Session(*scene()), CRF, "a test", port)
+        stranger = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": "http://elsewhere.example"}
+        stranger.request("GET", "/ws", headers=upgrade | key)
+        assert stranger.getresponse().status == 403
+        stranger.close()
+    with pytest.raises(InputError, match=r"allowed are 1\.\.65535"):
+        make_server(Session(*scene()), CRF, "a test", 70000)
+
+
+def test_widgets_start_where_the_parameters_do_even_outside_their_range(open_page):
+    far = replace(CRF, theta_alpha=301.5, prune=0.02, damping=0.5)
+    page = open_page(Session(*scene()), far)
+    assert page.config() == far
+    assert page.sliders["theta_alpha"].end == 301.5
+    page.opacity.value = 0
+    (shown,) = page.pictures["network"].data["image"]
+    (plain,) = page.pictures["image"].data["image"]
+    assert np.array_equal(shown, plain)
+    page.opacity.value = 1
+    (shown,) = page.pictures["network"].data["image"]
+    assert not np.array_equal(shown, plain)

@@ -164,6 +164,7 @@ def score_arm(
     Raises:
         InputError: a prediction of another size than the truth, or with labels outside the classes.
     """
+
     def work() -> dict[str, float]:
         seconds = 0.0
         evaluation = Evaluation(len(dataset.classes), config.max_width, config.element, config.boundary)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -135,6 +136,8 @@ def test_step_by_step_equals_what_each_command_promises(config, tmp_path, capsys
     with np.load(out / "evaluation/posthoc/evaluation.npz") as found:
         assert not set(found["ids"]) & set(searched)
         assert len(found["ids"]) == 3
+    assert len((out / "evaluation/posthoc/per_image.csv").read_text().splitlines()) == 1 + 3
+    assert (out / "evaluation/posthoc/per_class.csv").read_text().startswith("class,name,images")
 
     # The same predictions, written as PNG by one command and scored by another, give the same confusions.
     joint = out / "joint/train/checkpoint.pt"
@@ -178,6 +181,58 @@ def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, ca
 
     assert "already holds files" in refused("compare", config)
     assert "another configuration" in refused("compare", config, "--resume", "--joint.lr", "0.5")
+
+
+def test_the_protocol_of_prediction_reaches_every_command(config, tmp_path, capsys, refused):
+    main(["train", str(config)])
+    unary = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]
+    protocol = ["--predict.scales", "[0.75,1.0]", "--predict.mirror", "true"]
+    main(["scores", str(config), *unary, *protocol])
+    with np.load(next((tmp_path / "out/scores").glob("*.npz"))) as found:
+        assert {array.shape for array in found.values()} >= {(6, 32, 40)}  # fused at image size
+    main(["evaluate", str(config), *unary, *protocol])
+    main(["evaluate", str(config), "--scores", str(tmp_path / "out/scores"), "--overwrite"])
+    main(["predict", str(config), *unary, "--split", "val", "--predict.tile", "32"])
+    assert "tile, overlap" in refused("evaluate", config, *unary, "--predict.tile", "20")
+
+
+def test_import_says_what_a_file_is_and_converts_it(config, tmp_path, capsys, refused):
+    main(["train", str(config)])
+    unary = tmp_path / "out/unary/train/checkpoint.pt"
+    capsys.readouterr()
+    main(["import", str(unary)])
+    assert "crfnet, " in capsys.readouterr().out
+    main(["import", str(unary), "--out", str(tmp_path / "w.safetensors")])
+    main(["import", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "w.pt")])
+    main(["evaluate", str(config), "--checkpoint", str(tmp_path / "w.pt")])
+    capsys.readouterr()
+
+    # Into another model: ASPP-S has three branches more.
+    start = ["--config", str(config), "--model.head", "aspp_s", "--out", str(tmp_path / "start.pt")]
+    main(["import", str(unary), *start])
+    printed = capsys.readouterr().out
+    assert "head: aspp_s" in printed
+    assert "new, started at random: network.head.branches.1" in printed
+    assert (tmp_path / "start.yaml").is_file()
+    toy = ["--data.name", "toy", "--data.toy_val", "1", "--split", "val"]
+    start_of = ["--checkpoint", str(tmp_path / "start.pt"), "--output", str(tmp_path / "there")]
+    main(["predict", str(tmp_path / "start.yaml"), *toy, *start_of])
+    assert "exists already" in refused("import", unary, *start)
+
+    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "foreign.pth")
+    assert "no DeepLab layout that is known" in refused("import", tmp_path / "foreign.pth")
+    (tmp_path / "cut.pt").write_bytes(unary.read_bytes()[:1000])
+    assert "cut.pt: damaged" in refused("import", tmp_path / "cut.pt")
+    assert "none.pt: no such file" in refused("import", tmp_path / "none.pt")
+    assert "must end in" in refused("import", unary, "--out", tmp_path / "w.bin")
+    assert "no --config" in refused("import", unary, "--model.head", "aspp_l")
+
+
+def test_import_teaches(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["import", "--help"])
+    assert stop.value.code == 0
+    assert "kazuto1011" in capsys.readouterr().out
 
 
 def test_unknown_keys_and_wrong_values_name_the_place(config, tmp_path, refused):
@@ -248,6 +303,63 @@ def test_bad_scores_and_predictions(config, tmp_path, refused):
     (tmp_path / "empty").mkdir()
     assert "empty" in refused("evaluate", config, "--predictions", tmp_path / "empty")
     assert not (tmp_path / "out").exists()
+
+
+def label_folders(root: Path) -> list[object]:
+    """Options for two folders of three label maps."""
+    for name in ("predictions", "labels"):
+        (root / name).mkdir()
+        for i in range(3):
+            mask = np.zeros((20, 30), dtype=np.uint8)
+            mask[5:15, 8 + (name == "labels") : 20 + i] = 1
+            Image.fromarray(mask).save(root / name / f"im{i}.png")
+    return ["--predictions", root / "predictions", "--labels", root / "labels", "--num-classes", 2]
+
+
+def test_two_folders_need_no_config(tmp_path, capsys, monkeypatch):
+    arguments = [str(each) for each in label_folders(tmp_path)]
+    monkeypatch.chdir(tmp_path)
+    main(["evaluate", *arguments, "--evaluation.draws", "20"])
+    printed = capsys.readouterr().out
+    assert "Boundary IoU" in printed
+    assert "boundary F" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions", "labels"}
+    more = ["--class-names", "road,sky", "--output", "out", "--evaluation.draws", "20"]
+    main(["evaluate", *arguments, *more, "--evaluation.element", "disc", "--evaluation.max_width=4"])
+    rows = (tmp_path / "out/per_class.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows] == ["name", "road", "sky"]
+    assert len((tmp_path / "out/per_image.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "out/trimap.csv").read_text().splitlines()) == 1 + 2 * 4
+    assert "sky" in (tmp_path / "out/report.md").read_text()
+    with np.load(tmp_path / "out/evaluation.npz") as found:
+        assert json.loads(str(found["settings"]))["element"] == "disc"
+    main(["evaluate", *arguments, *more, "--overwrite"])
+
+
+def test_two_folders_and_what_is_wrong_with_them(config, tmp_path, refused):
+    folders = label_folders(tmp_path)
+    assert "give a CONFIG, or --predictions" in refused("evaluate", *folders[:4])
+    assert "give a CONFIG, or --predictions" in refused("evaluate", "--checkpoint", "x.pt")
+    assert "--labels: the data set of CONFIG" in refused("evaluate", config, *folders)
+    assert "--crf: needs a CONFIG" in refused("evaluate", *folders, "--crf", "best.yaml")
+    assert "--split: needs a CONFIG" in refused("evaluate", *folders, "--split", "val")
+    assert "--data.name" in refused("evaluate", *folders, "--data.name", "voc")
+    assert "3 names" in refused("evaluate", *folders, "--class-names", "a,b,c")
+    assert "--num-classes: 1" in refused("evaluate", *folders[:5], 1)
+    assert "element" in refused("evaluate", *folders, "--evaluation.element", "ring")
+    assert "f_width" in refused("evaluate", *folders, "--evaluation.boundary.f_width", "0")
+    assert "nowhere" in refused("evaluate", "--predictions", tmp_path / "nowhere", *folders[2:])
+    (tmp_path / "labels/im1.png").unlink()
+    assert "predictions/im1.png: no partner" in refused("evaluate", *folders)
+    Image.fromarray(np.zeros((20, 31), dtype=np.uint8)).save(tmp_path / "labels/im1.png")
+    output = ["--output", tmp_path / "scored"]
+    assert "labels are 20 x 31" in refused("evaluate", *folders, *output)
+    Image.fromarray(np.full((20, 30), 2, dtype=np.uint8)).save(tmp_path / "labels/im1.png")
+    assert "labels holds 2" in refused("evaluate", *folders, *output)
+    assert not (tmp_path / "scored").exists()
+    (tmp_path / "scored").mkdir()
+    (tmp_path / "scored/thesis.txt").write_text("years of work")
+    assert "already holds files" in refused("evaluate", *folders, *output)
 
 
 def test_too_many_search_images(config, refused):

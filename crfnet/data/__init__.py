@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 from crfnet.data.augment import MEAN_COLOUR, AugmentConfig, TrainingStream, augment
 from crfnet.data.camvid import camvid
+from crfnet.data.cityscapes import cityscapes
+from crfnet.data.context import context, context59
 from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, palette
+from crfnet.data.folders import folders
+from crfnet.data.person_part import person_part
 from crfnet.data.shapes_toy import toy
 from crfnet.data.voc import voc
 from crfnet.errors import InputError
@@ -28,6 +32,11 @@ DATASETS: dict[str, Callable[[DataConfig, Split], SegmentationDataset]] = {
     "toy": toy,
     "camvid": camvid,
     "voc": voc,
+    "context": context,
+    "context59": context59,
+    "person_part": person_part,
+    "cityscapes": cityscapes,
+    "folders": folders,
 }
 
 

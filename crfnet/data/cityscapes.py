@@ -1,0 +1,70 @@
+"""Cityscapes: street scenes with the 19 classes of its benchmark."""
+
+import numpy as np
+from torchvision.datasets import Cityscapes
+
+from crfnet.data.dataset import VOID, DataConfig, SegmentationDataset, Split
+from crfnet.data.lists import existing_root
+from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.errors import InputError
+
+__all__ = ["CITYSCAPES", "cityscapes", "train_ids"]
+
+#: The classes that are trained on and scored, in the order of their train ids.
+CITYSCAPES = tuple(
+    sorted((each for each in Cityscapes.classes if 0 <= each.train_id < VOID), key=lambda each: each.train_id)
+)
+
+_IMAGE = "_leftImg8bit.png"
+
+
+def train_ids() -> np.ndarray:
+    """The train id 0..18 of each label id 0..33, 255 = void for the ids that are not scored; (256,), int64.
+
+    The table is torchvision's copy of helpers/labels.py (mcordts/cityscapesScripts). The licence plate's id
+    -1 is never drawn by the official scripts; 255, which is what 8 bits make of it, is void as well.
+    """
+    table = np.full(256, -1, np.int64)
+    for each in Cityscapes.classes:
+        if each.id >= 0:
+            table[each.id] = each.train_id if 0 <= each.train_id < VOID else VOID
+    table[VOID] = VOID
+    return table
+
+
+def cityscapes(config: DataConfig, split: Split) -> SegmentationDataset:
+    """Cityscapes (Cordts et al., CVPR 2016) as it is downloaded; labels are train ids, 255 = void.
+
+    ``leftImg8bit/<folder>/<city>/<id>_leftImg8bit.png`` with, in this order of preference,
+    ``gtFine/<folder>/<city>/<id>_gtFine_labelIds.png`` (ids, turned into train ids),
+    ``..._gtFine_labelTrainIds.png`` (as the official scripts make them), and the same two of ``gtCoarse``.
+    ``data.train`` and ``data.val`` are the folders: ``train``, ``val``, ``train_extra``. The samples are all
+    images of the folder, sorted by id.
+
+    Raises:
+        InputError: No root, a folder that does not exist, or no image in it.
+    """
+    folder = config.train if split == "train" else config.val
+    root = existing_root("cityscapes", config.root, "leftImg8bit")
+    images = root / "leftImg8bit" / folder
+    if not images.is_dir():
+        there = ", ".join(sorted(path.name for path in images.parent.iterdir() if path.is_dir())) or "none"
+        raise InputError(f"data.{split}: {folder!r}: no folder {images}; folders there: {there}")
+    ids = sorted(path.name.removesuffix(_IMAGE) for path in images.glob(f"*/*{_IMAGE}"))
+    if not ids:
+        raise InputError(f"{images}: no image; allowed is at least one <city>/<id>{_IMAGE}")
+    own, trained = train_ids(), label_table(len(CITYSCAPES))
+    masks = [
+        MaskFiles(f"{truth}/{folder}/{{city}}/{{id}}_{truth}_{name}.png", table)
+        for truth in ("gtFine", "gtCoarse")
+        for name, table in (("labelIds", own), ("labelTrainIds", trained))
+    ]
+    return FileDataset(
+        "cityscapes",
+        root,
+        tuple(ids),
+        tuple(each.name for each in CITYSCAPES),
+        tuple(each.color for each in CITYSCAPES),
+        images=(f"leftImg8bit/{folder}/{{city}}/{{id}}{_IMAGE}",),
+        masks=tuple(masks),
+    )

@@ -1,0 +1,119 @@
+"""``evaluate``: a network, cached scores or label maps on the data set of a config."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+
+from crfnet.commands.common import load, read_ids, require, segmenter_of
+from crfnet.commands.folders import evaluate_folders_command
+from crfnet.compare import resolve_device
+from crfnet.config import Run
+from crfnet.crf.layer import DenseCRF
+from crfnet.data import SegmentationDataset, load_dataset
+from crfnet.errors import InputError
+from crfnet.report import ArmResult, console_table, shown_images, write_report
+from crfnet.run_folder import open_run
+from crfnet.scoring import (
+    Predictor,
+    Unary,
+    from_model,
+    from_pngs,
+    from_scores,
+    score_arm,
+    strip_samples,
+    trace_energy,
+    unary_of_model,
+    unary_of_scores,
+)
+from crfnet.search import ScoreFolder, load_crf_config
+from crfnet.training import checkpoint_crf
+
+__all__ = ["evaluate_command"]
+
+
+_Arms = dict[str, tuple[Predictor, DenseCRF | None, Unary | None]]
+
+
+def evaluate_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet evaluate``: scores, trimap curves and a report."""
+    if options.config is None:
+        return evaluate_folders_command(options, overrides, command)
+    for name in ("labels", "num_classes", "class_names"):
+        if getattr(options, name) is not None:
+            raise InputError(f"evaluate --{name.replace('_', '-')}: the data set of CONFIG says that already")
+    options.split = options.split or "val"
+    run = load(options, overrides)
+    dataset = load_dataset(run.data, options.split)
+    excluded = read_ids(dataset, options.exclude)
+    ids = [name for name in dataset.ids if name not in excluded]
+    if not ids:
+        raise InputError(f"{options.exclude}: leaves no image of split {options.split!r} to evaluate")
+    arms = _arms(run, dataset, ids, options)
+    dataset.check()
+    source = options.predictions or options.scores or options.checkpoint
+    run = replace(run, output=run.output / "evaluation")
+    facts = open_run(run, resume=False, overwrite=options.overwrite, command=command)
+    facts["data"] = (
+        f"{dataset.name}, split {options.split}, {len(ids)} of {len(dataset.ids)} images; {source}"
+    )
+    folders = {name: run.output / name for name in arms}
+    results: list[ArmResult] = []
+    for name, (predict, crf, unary) in arms.items():
+        arm = score_arm(name, predict, dataset, ids, folders[name], config=run.evaluation, crf=crf)
+        if crf is not None and unary is not None:
+            trace_energy(folders[name], crf, unary, dataset, ids)
+            arm = replace(arm, search_ids=sorted(excluded))
+            if name == "posthoc":
+                arm = replace(arm, search_folder=options.crf.parent)
+            else:
+                arm = replace(arm, train_folder=options.checkpoint.parent)
+        results.append(arm)
+    shown = shown_images(results, run.pictures, run.evaluation.absent)
+    report = write_report(
+        run.output,
+        results,
+        title=f"Evaluation of {source.name}",
+        class_names=dataset.classes,
+        palette=dataset.palette,
+        facts=facts,
+        strip_samples=strip_samples(dataset, shown, folders),
+        config=run.evaluation,
+    )
+    return f"\n{console_table(results, run.evaluation)}\n\nreport: {report}, report.html"
+
+
+def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: Namespace) -> _Arms:
+    """What is evaluated: label maps as they are, or a network, and the same with the CRF behind it."""
+    classes, device = len(dataset.classes), resolve_device(run.device)
+    crf = None if options.crf is None else load_crf_config(options.crf)
+    if options.predictions is not None:
+        if crf is not None:
+            raise InputError("evaluate --crf needs the network's scores: give --scores or --checkpoint")
+        require(options.predictions, [id for id in ids if not (options.predictions / f"{id}.png").is_file()])
+        return {"predictions": (from_pngs(options.predictions), None, None)}
+    if options.scores is not None:
+        scores = ScoreFolder(options.scores)
+        if scores.num_classes != classes:
+            raise InputError(
+                f"{scores.path}: scores of {scores.num_classes} classes; {dataset.name} has {classes}"
+            )
+        require(scores.path, sorted(set(ids) - set(scores.ids)))
+        arms: _Arms = {"unary": (from_scores(scores, None, device), None, None)}
+        if crf is not None:
+            layer = DenseCRF(classes, crf).to(device)
+            arms["posthoc"] = (from_scores(scores, layer, device), layer, unary_of_scores(scores, device))
+        return arms
+    trained = None if options.checkpoint is None else checkpoint_crf(options.checkpoint)
+    models = {"unary": segmenter_of(run, dataset, options.checkpoint, None)}
+    if trained is not None:
+        models["joint"] = segmenter_of(run, dataset, options.checkpoint, trained, with_crf=True)
+    if crf is not None:
+        models["posthoc"] = segmenter_of(run, dataset, options.checkpoint, crf)
+    return {
+        name: (
+            from_model(model, run.predict),
+            model.crf if isinstance(model.crf, DenseCRF) else None,
+            unary_of_model(model, run.predict),
+        )
+        for name, model in models.items()
+    }

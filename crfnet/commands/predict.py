@@ -1,0 +1,95 @@
+"""``predict``, ``import`` and ``explore``."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from crfnet.commands.common import load, read_image, segmenter_of
+from crfnet.config import load_run
+from crfnet.crf.layer import CRFConfig
+from crfnet.data import load_dataset
+from crfnet.errors import InputError
+from crfnet.evaluation.predict import overlay, predict_labels, write_label_png, write_picture
+from crfnet.evaluation.protocols import Protocol
+from crfnet.explore import open_session
+from crfnet.run_folder import open_folder
+from crfnet.search import load_crf_config
+from crfnet.training import checkpoint_crf
+from crfnet.training.convert import convert_file, fitted, model_yaml, write_converted
+
+__all__ = ["explore_command", "import_command", "predict_command"]
+
+
+def predict_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet predict``: label maps and overlays."""
+    del command
+    run = load(options, overrides)
+    if bool(options.images) == (options.split is not None):
+        raise InputError("predict: give image files, or --split train|val; one of the two")
+    dataset = load_dataset(run.data, options.split or "val")
+    crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
+    with_crf = options.crf is None and crf is not None
+    model = Protocol(
+        segmenter_of(run, dataset, options.checkpoint, crf, with_crf=with_crf), run.predict
+    ).eval()
+    folder = run.output / "predictions"
+    missing = [path for path in options.images if not path.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: no such image file")
+    names = [path.stem for path in options.images] or list(dataset.ids)
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(
+            f"predict: two images are named {min(twice)!r}; their label maps would replace each other"
+        )
+    open_folder(folder, resume=True, overwrite=False)
+    for i, name in enumerate(tqdm(names, "predict", unit="image", mininterval=0.5)):
+        image = read_image(options.images[i]) if options.images else dataset[i].image
+        labels = predict_labels(model, image.to(next(model.parameters()).device)).cpu()
+        write_label_png(folder / f"{name}.png", labels, dataset.palette)
+        write_picture(folder / f"{name}_overlay.png", overlay(image, labels, dataset.palette))
+    return f"label maps and overlays of {len(names)} images: {folder}"
+
+
+def import_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet import``: what a checkpoint is, and that as one of ours."""
+    del command
+    if overrides and options.config is None:
+        raise InputError(f"import: {overrides[0]} changes a config, but no --config is given")
+    torch.manual_seed(0)
+    converted = convert_file(options.file, num_classes=options.classes, output_stride=options.output_stride)
+    if options.config is not None:
+        run = load_run(options.config, overrides)
+        classes = options.classes or len(load_dataset(run.data, "train").classes)
+        torch.manual_seed(run.seed)
+        converted = fitted(converted, run.model, classes)
+    lines = [f"{options.file}: {converted.what}", *converted.notes]
+    if converted.config is not None:
+        lines += ["", model_yaml(converted.config).rstrip()]
+    if options.out is not None:
+        taken = [path for path in (options.out, options.out.with_suffix(".yaml")) if path.exists()]
+        if taken and not options.overwrite:
+            raise InputError(f"{taken[0]}: exists already; give --overwrite or another --out")
+        lines += ["", *(f"written: {path}" for path in write_converted(converted, options.out))]
+    return "\n".join(lines)
+
+
+def explore_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet explore``: a local page with the CRF's parameters as sliders."""
+    del command
+    if overrides:
+        raise InputError(f"explore: {overrides[0]} is no option; the page and --crf say what the CRF is")
+    try:
+        from crfnet.explore.server import serve
+    except ModuleNotFoundError as error:
+        raise InputError(f"explore needs {error.name}: pip install 'crfnet[explore]'") from error
+    id = options.id or options.image.stem
+    session = open_session(
+        read_image(options.image), options.scores, id, labels=options.labels, classes=options.classes
+    )
+    crf = CRFConfig(prune=1e-3) if options.crf is None else load_crf_config(options.crf)
+    source = f"chosen by eye on {options.image}; scores: {options.scores}"
+    serve(session, crf, source, port=options.port, browser=not options.no_browser)
+    return ""

@@ -1,0 +1,61 @@
+"""``scores``, ``convert-scores`` and ``search``."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import fields
+
+from crfnet.commands.common import load, segmenter_of
+from crfnet.compare import resolve_device
+from crfnet.data import load_dataset
+from crfnet.scoring import cache_scores
+from crfnet.search import ScoreFolder, search
+from crfnet.search.convert import ConvertOptions, convert_scores
+
+__all__ = ["convert_scores_command", "scores_command", "search_command"]
+
+
+def scores_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet scores``: a network's scores of a split, cached."""
+    run = load(options, overrides)
+    dataset = load_dataset(run.data, options.split)
+    model = segmenter_of(run, dataset, options.checkpoint, None).eval()
+    dataset.check()
+    folder = run.output / "scores"
+    source = f"{options.checkpoint}, split {options.split}"
+    scores = cache_scores(
+        model,
+        dataset,
+        dataset.ids,
+        folder,
+        config=run.predict,
+        source=source,
+        overwrite=options.overwrite,
+    )
+    return f"scores of {len(scores.ids)} images: {folder}"
+
+
+def search_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet search``: the CRF's parameters on cached scores."""
+    run = load(options, overrides)
+    dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
+    folder = run.output / "search"
+    search(
+        dataset,
+        dataset.ids,
+        scores,
+        run.search,
+        folder,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        device=resolve_device(run.device),
+    )
+    best = (folder / "best.yaml").read_text()
+    return f"{best}\nparameters: {folder / 'best.yaml'}\nall points: {folder / 'table.csv'}, heatmap.png"
+
+
+def convert_scores_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet convert-scores``: scores of other frameworks as a score folder."""
+    del overrides, command
+    given = {field.name: getattr(options, field.name) for field in fields(ConvertOptions)}
+    scores = convert_scores(options.source, options.to, ConvertOptions(**given), overwrite=options.overwrite)
+    return f"scores of {len(scores.ids)} images, {scores.num_classes} classes: {options.to}"

@@ -11,6 +11,7 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
 from crfnet.models.aspp import fc_branch
 from crfnet.models.config import ModelConfig
+from crfnet.models.groups import groups_of
 from crfnet.resize import resize_scores
 from crfnet.shapes import Scores
 
@@ -91,18 +92,7 @@ class DeepLabV1(nn.Module):
         Those of the MSc branches count as backbone but for their classifiers.
         """
         layers = [self.head.fc8, *(branch.fc8 for branch in self.msc)]
-        head = {id(parameter) for layer in layers for parameter in layer.parameters()}  # type: ignore[union-attr]
-        groups: dict[str, list[nn.Parameter]] = {
-            "backbone_weight": [],
-            "backbone_bias": [],
-            "head_weight": [],
-            "head_bias": [],
-        }
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                part = "head" if id(parameter) in head else "backbone"
-                groups[f"{part}_{'bias' if name.endswith('.bias') else 'weight'}"].append(parameter)
-        return groups
+        return groups_of(self, (weight for layer in layers for weight in layer.parameters()))  # type: ignore[union-attr]
 
     def _add_branches(self, config: ModelConfig, num_classes: int) -> None:
         self.requires_grad_(False)

@@ -8,6 +8,7 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
 from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.config import ModelConfig
+from crfnet.models.groups import groups_of
 from crfnet.models.multi_scale import fused_by_max
 from crfnet.shapes import ScoreMap, Scores
 
@@ -81,19 +82,8 @@ class DeepLabV2(nn.Module):
         backbone, as in the released prototxts. The scale of batch normalisation is a weight and its shift a
         bias; frozen ones are in no group.
         """
-        head = {id(parameter) for layer in self.head.classifiers() for parameter in layer.parameters()}
-        groups: dict[str, list[nn.Parameter]] = {
-            "backbone_weight": [],
-            "backbone_bias": [],
-            "head_weight": [],
-            "head_bias": [],
-        }
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                part = "head" if id(parameter) in head else "backbone"
-                kind = "bias" if name.endswith(".bias") else "weight"
-                groups[f"{part}_{kind}"].append(parameter)
-        return groups
+        classifiers = self.head.classifiers()
+        return groups_of(self, (weight for layer in classifiers for weight in layer.parameters()))
 
     def _start_from_classifier(self) -> None:
         state = decimated_fc(imagenet_state("vgg16"))

@@ -12,6 +12,7 @@ from crfnet.backbones import build_backbone
 from crfnet.backbones.backbone import FreezableBatchNorm, NormalizedImage
 from crfnet.errors import InputError
 from crfnet.models.config import ModelConfig, OutputStride
+from crfnet.models.groups import groups_of
 from crfnet.shapes import Scores
 
 __all__ = ["Network"]
@@ -62,15 +63,8 @@ class Network(FreezableBatchNorm, ABC):
         behind the backbone. The scale of batch normalisation is a weight and its shift a bias; frozen ones
         are in no group.
         """
-        groups: dict[str, list[nn.Parameter]] = {
-            f"{part}_{kind}": [] for part in ("backbone", "head") for kind in ("weight", "bias")
-        }
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                part = "backbone" if name.startswith("backbone.") else "head"
-                kind = "bias" if name.endswith(".bias") else "weight"
-                groups[f"{part}_{kind}"].append(parameter)
-        return groups
+        backbone = {id(weight) for weight in self.backbone.parameters()}
+        return groups_of(self, (weight for weight in self.parameters() if id(weight) not in backbone))
 
     def set_modes(self) -> None:
         """Batch normalisation and output stride in evaluation become those of the configuration."""

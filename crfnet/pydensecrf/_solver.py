@@ -69,7 +69,7 @@ class Solver:
         for _ in range(steps):
             messages = self._penalty(part)
             messages[:, -1] = 0
-            part = softmax(torch.sub(few, messages, out=messages).mT, part.mT).mT
+            part = _updated(few, messages, part)
         return pruning.expand_marginals(part, q)
 
     def step(self, q: Values, out: Values | None = None) -> Values:
@@ -79,8 +79,7 @@ class Solver:
         gives them takes a tenth of the time of five steps.
         """
         messages = self._penalty(q)
-        logits = torch.sub(self._unary(), messages, out=messages)
-        return softmax(logits.mT, torch.empty_like(logits.mT) if out is None else out.mT).mT
+        return _updated(self._unary(), messages, torch.empty_like(messages.mT).mT if out is None else out)
 
     def _prunable(self, q: Values) -> Pruning | None:
         """The labels that need no filtering because they are improbable everywhere; None for none.
@@ -140,6 +139,11 @@ class Solver:
 
     def _at(self, labelling: Int[Tensor, " n"], values: Values) -> _Energies:
         return (self._chosen(labelling) * values)[0].sum(0)
+
+
+def _updated(logits: Values, messages: Values, out: Values) -> Values:
+    """``softmax(logits - messages)`` in the memory of ``out``; overwrites the messages."""
+    return softmax(torch.sub(logits, messages, out=messages).mT, out.mT).mT
 
 
 def _column_maxima(table: Float[Tensor, "n l"]) -> Float[Tensor, " l"]:

@@ -9,6 +9,7 @@ from crfnet.crf.filters import exact as exact_module
 from crfnet.crf.filters.tiles import build_tiles
 from crfnet.crf.reference import filter_values, kernel_matrix
 from crfnet.kernels import exact
+from tests.kernels.conftest import gradients, recorded
 from tests.tolerances import assert_as_good, assert_close
 
 F32 = torch.float32
@@ -19,26 +20,9 @@ def _small_tiles(monkeypatch):
     monkeypatch.setattr(exact_module, "_TILE", 16)
 
 
-@pytest.fixture(params=["torch", "kernels"])
-def path(request):
-    with kernels.using("on" if request.param == "kernels" else "off"):
-        yield request.param
-
-
 @pytest.fixture
 def launched(monkeypatch):
-    """The names of the kernels' functions, as they are called."""
-    names = []
-    for name in ("filter_values", "grad_features"):
-        function = getattr(exact, name)
-        monkeypatch.setattr(exact, name, lambda *args, n=name, f=function: names.append(n) or f(*args))
-    return names
-
-
-def gradients(run, values, features, grad):
-    values, features = values.detach().requires_grad_(), features.detach().requires_grad_()
-    out = run(values, features)
-    return out, *torch.autograd.grad(out, (values, features), grad)
+    return recorded(monkeypatch, exact)
 
 
 def against_brute_force(features, values, eps=0.0, mask=None):

@@ -5,35 +5,18 @@ import math
 import pytest
 import torch
 
-from crfnet import kernels
 from crfnet.crf.filters import LocalFilter
 from crfnet.crf.reference import filter_values, local_matrix
 from crfnet.kernels import local
+from tests.kernels.conftest import gradients, recorded
 from tests.tolerances import assert_as_good, assert_close
 
 F32 = torch.float32
 
 
-@pytest.fixture(params=["torch", "kernels"])
-def path(request):
-    with kernels.using("on" if request.param == "kernels" else "off"):
-        yield request.param
-
-
 @pytest.fixture
 def launched(monkeypatch):
-    """The names of the kernels' functions, as they are called."""
-    names = []
-    for name in ("filter_values", "grad_features"):
-        function = getattr(local, name)
-        monkeypatch.setattr(local, name, lambda *args, n=name, f=function: names.append(n) or f(*args))
-    return names
-
-
-def gradients(run, values, features, grad):
-    values, features = values.detach().requires_grad_(), features.detach().requires_grad_()
-    out = run(values, features)
-    return out, *torch.autograd.grad(out, (values, features), grad)
+    return recorded(monkeypatch, local)
 
 
 def by_matrix(grid, window, pool=1):

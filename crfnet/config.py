@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -19,6 +19,7 @@ from crfnet.data import DataConfig
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.protocols import PredictConfig
+from crfnet.files import one_line, read_yaml, write_atomically
 from crfnet.models import ModelConfig
 from crfnet.search import SearchConfig
 from crfnet.training import TrainConfig
@@ -66,6 +67,10 @@ class Run:
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
             raise InputError(f"device: {self.device!r}; allowed are auto, cpu, cuda")
+        if "\0" in str(self.output):
+            raise InputError(f"output: {str(self.output)!r}; allowed is the name of a folder")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: {self.seed}; allowed are 0..{2**32 - 1}")
         if self.pictures < 1:
             raise InputError(f"pictures: {self.pictures}; at least 1")
 
@@ -87,23 +92,45 @@ def load_run(path: Path | None, overrides: Sequence[str] = ()) -> Run:
         InputError: the file cannot be read; an unknown key, a wrong type or a value that is not allowed.
     """
     place = str(path) if path is not None else "command line"
-    if path is not None and not path.is_file():
-        raise InputError(f"{path}: no such config file")
+    if path is not None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such config file")
+        if not isinstance(content := read_yaml(path), dict):
+            raise InputError(f"{path}: holds {content!r:.60}; expected sections and keys of a config")
     reader = parser()
     try:
-        given = reader.parse_args([*(["--config", str(path)] if path is not None else []), *overrides])
+        given = _parsed(reader, [*(["--config", str(path)] if path is not None else []), *overrides])
+        _refuse_null(given, Run)
         run = reader.instantiate(given)
+        return Run(**{field.name: getattr(run, field.name) for field in dataclasses.fields(Run)})
     except ArgumentError as error:
         raise InputError(f"{place}: {_one_line(str(error))}") from error
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
-    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(Run)}
-    return Run(**fields)
+
+
+def _parsed(reader: ArgumentParser, arguments: Sequence[str]) -> Any:
+    try:
+        return reader.parse_args(arguments)
+    except (ArgumentError, InputError):
+        raise
+    except Exception as error:  # its YAML reader raises what int(), recursion and regular expressions do
+        raise InputError(f"a value cannot be read ({one_line(error)})") from error
+
+
+def _refuse_null(given: Any, kind: type, prefix: str = "") -> None:
+    """Jsonargparse takes null for every key, whatever its type."""
+    for name, hint in get_type_hints(kind).items():
+        value = given[name]
+        if value is None and type(None) not in get_args(hint):
+            raise InputError(f"{prefix}{name} is null; leave the key out for its default")
+        if value is not None and dataclasses.is_dataclass(hint):
+            _refuse_null(value, hint, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
 def _one_line(message: str) -> str:
     """Jsonargparse's message on one line, with the known keys where a key is unknown."""
-    message = " ".join(message.split())
+    message = re.sub(r"\S{120,}", lambda long: f"{long[0][:100]}...", " ".join(message.split()))
     message = message.replace("Parser key ", "key ").replace("<class '", "").replace("'>.", ".")
     unknown = re.search(r"(?:Option '|unrecognized arguments: (?:--)?)([\w.-]+)", message)
     inside = re.search(r"Group '([\w.-]+)' does not accept option '([\w.-]+)'", message)
@@ -142,7 +169,7 @@ def to_plain(value: Any) -> Any:
 
 def save_run(run: Run, path: Path) -> None:
     """Writes the resolved config, every key with its value, so that the run can be repeated from it alone."""
-    path.write_text(dump_run(run))
+    write_atomically(path, dump_run(run).encode())
 
 
 def dump_run(run: Run) -> str:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from crfnet.data.dataset import VOID, Colour, Sample, SegmentationDataset
 from crfnet.errors import InputError
+from crfnet.files import opened_picture, read_indices
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
@@ -33,35 +33,11 @@ def read_image(path: Path) -> ImageBytes:
     Raises:
         InputError: The file is missing, broken or has more than 8 bits a channel.
     """
-    try:
-        with Image.open(path) as file:
-            mode, pixels = file.mode, np.array(file.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from error
+    with opened_picture(path) as file:
+        mode, pixels = file.mode, np.array(file.convert("RGB"))
     if mode.startswith(("I", "F")):
         raise InputError(f"{path}: image of mode {mode}; allowed are 8 bits a channel")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def read_indices(path: Path) -> np.ndarray:
-    """The stored numbers of a palette or 8-bit grey image, never through its colours.
-
-    Returns:
-        (h, w), uint8.
-
-    Raises:
-        InputError: The file is broken or of another kind.
-    """
-    try:
-        with Image.open(path) as file:
-            # Grey of 1, 2 or 4 bits would be stretched to 0..255 by the reader; its raw mode says so.
-            mode, raw = file.mode, file.tile[0][3]
-            values = np.array(file)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from error
-    if mode != "P" and (mode, raw) != ("L", "L"):
-        raise InputError(f"{path}: mask of mode {raw}; allowed are palette images (P) and 8-bit grey (L)")
-    return values
 
 
 def read_mat(path: Path, variable: str) -> np.ndarray:

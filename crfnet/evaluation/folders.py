@@ -1,10 +1,12 @@
 """Two folders of PNGs, predictions and labels: no network, no data set, no configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from crfnet.distributed import each, is_first, share
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.predict import read_label_png
@@ -38,6 +40,8 @@ def evaluate_folders(
 ) -> Evaluation:
     """Scores the label maps in one folder against those of the same name in the other, 255 = void.
 
+    Several processes (`crfnet.distributed`) share the images; all return all of them.
+
     Args:
         predictions: folder of ``ID.png``; pictures ``ID_overlay.png`` beside them are left out.
         labels: folder of ``ID.png``.
@@ -49,15 +53,20 @@ def evaluate_folders(
         InputError: as `png_pairs`; a file is no label map, the sizes of two differ, or a label is outside the
             classes.
     """
-    evaluation = Evaluation(num_classes, config.max_width, config.element, config.boundary)
     pairs = png_pairs(predictions, labels)
-    for id, (mine, truth) in tqdm(pairs.items(), "evaluate", unit="image", mininterval=0.5):
-        prediction = read_label_png(mine).to(device)
-        try:
-            evaluation.add(id, prediction, read_label_png(truth))
-        except InputError as error:
-            raise InputError(f"{mine} against {truth}: {error}") from error
-    return evaluation
+
+    def some(ids: Sequence[str]) -> Evaluation:
+        evaluation = Evaluation(num_classes, config.max_width, config.element, config.boundary)
+        for id in tqdm(ids, "evaluate", unit="image", mininterval=0.5, disable=not is_first()):
+            mine, truth = pairs[id]
+            prediction = read_label_png(mine).to(device)
+            try:
+                evaluation.add(id, prediction, read_label_png(truth))
+            except InputError as error:
+                raise InputError(f"{mine} against {truth}: {error}") from error
+        return evaluation
+
+    return Evaluation.of_parts(each(lambda: some(share(list(pairs)))), list(pairs))
 
 
 def _pngs(folder: Path) -> dict[str, Path]:

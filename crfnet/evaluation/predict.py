@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import VOID
-from crfnet.files import write_atomically
+from crfnet.files import read_indices, write_atomically
 from crfnet.shapes import ImageBytes, LabelMap, Logits
 
 __all__ = [
@@ -98,15 +98,9 @@ def read_label_png(path: Path) -> LabelMap:
     Raises:
         InputError: the file is missing, no picture, or holds colours instead of indices.
     """
-    try:
-        with PillowImage.open(path) as picture:
-            if picture.mode not in ("P", "L"):
-                raise InputError(f"{path}: picture of mode {picture.mode}; a label map has mode P or L")
-            return torch.from_numpy(np.array(picture)).long()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; a label PNG is needed") from error
-    except OSError as error:
-        raise InputError(f"{path}: it cannot be read as a label PNG ({error})") from error
+    if not path.exists():
+        raise InputError(f"{path}: no such file; a label PNG is needed")
+    return torch.from_numpy(read_indices(path)).long()
 
 
 def write_picture(path: Path, picture: ImageBytes) -> None:

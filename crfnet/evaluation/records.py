@@ -2,7 +2,7 @@
 
 import io
 import json
-import zipfile
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from crfnet.errors import InputError
+from crfnet.evaluation.confusion import VOID
+from crfnet.evaluation.dilation import ELEMENTS
 from crfnet.evaluation.trimap import BANDS, Band, Shells
-from crfnet.files import write_atomically
+from crfnet.files import one_line, read_arrays, write_atomically
 
 __all__ = ["ImageCounts", "read_records", "write_records"]
 
@@ -79,11 +81,16 @@ def read_records(path: Path) -> tuple[dict[str, Any], dict[str, ImageCounts]]:
     Raises:
         InputError: the file is missing, damaged, of an older version, or something else.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such file; an evaluation .npz is needed")
     arrays = _read_arrays(path)
     settings = _settings(path, str(arrays["settings"]))
-    ids, classes = arrays["ids"].tolist(), settings["num_classes"]
+    ids, classes = _ids(path, arrays["ids"]), settings["num_classes"]
     for name, last in (("confusion", classes), ("boundary", 3), ("contours", 4)):
         _check_shape(path, name, arrays[name], (len(ids), classes, last))
+    for name in _NAMES[2:]:
+        most = settings["max_width"] * classes**2 if name.endswith("_bins") else 2**31
+        _check_counts(path, name, arrays[name], most)
     shells = {band: _shells(path, arrays, band, len(ids)) for band in BANDS}
     parts = [torch.from_numpy(arrays[name]) for name in ("confusion", "boundary", "contours")]
     images = {
@@ -107,22 +114,38 @@ def _shells(path: Path, arrays: Mapping[str, np.ndarray], band: Band, images: in
 def _settings(path: Path, text: str) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads(text)
-        return {name: settings[name] for name in _SETTINGS}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: its settings cannot be read ({error!r})") from error
+        found = {name: settings[name] for name in _SETTINGS}
+        classes, width, *_, iou, f = found.values()
+        if type(classes) is not int or type(width) is not int or not 2 <= classes <= VOID or width < 1:
+            raise ValueError(f"num_classes {classes!r}, max_width {width!r}")
+        if found["element"] not in ELEMENTS or not 0 < iou < math.inf or not 0 < f < math.inf:
+            raise ValueError(f"element {found['element']!r}, iou_width {iou!r}, f_width {f!r}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: its settings cannot be read ({one_line(error)})") from error
+    return found
+
+
+def _ids(path: Path, array: np.ndarray) -> list[str]:
+    ids = array.tolist() if array.ndim == 1 and array.dtype.kind == "U" else []
+    if len(set(ids)) != array.size:
+        raise InputError(f"{path}: ids are {array.dtype} {array.shape}, which must be (i,) different texts")
+    return ids
+
+
+def _check_counts(path: Path, name: str, array: np.ndarray, most: int) -> None:
+    if array.dtype != np.int32 or (array.size and not 0 <= array.min() <= array.max() < most):
+        raise InputError(f"{path}: {name} holds other than int32 numbers of 0..{most - 1}")
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            _check_names(path, file.files)
-            return {name: file[name] for name in _NAMES}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; an evaluation .npz is needed") from error
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+    except ValueError as error:
         raise InputError(f"{path}: it cannot be read as an evaluation .npz ({error})") from error
+    if "" in arrays:
+        raise InputError(f"{path}: it cannot be read as an evaluation .npz (it is a .npy file)")
+    _check_names(path, list(arrays))
+    return arrays
 
 
 def _check_names(path: Path, names: list[str]) -> None:

@@ -5,10 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
+from crfnet.files import read_yaml
 
 __all__ = ["load_crf_config"]
 
@@ -19,11 +18,7 @@ def load_crf_config(path: Path) -> CRFConfig:
     Raises:
         InputError: no such file, not YAML, an unknown key, a value of a wrong type or out of its range.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{path}: cannot be read as YAML ({reason})") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or list(content) != ["crf"] or not isinstance(content["crf"], dict):
         got = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise InputError(f"{path}: holds {got}; expected the one key crf with a mapping under it")

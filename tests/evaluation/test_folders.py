@@ -82,5 +82,5 @@ def test_maps_that_do_not_fit(folders):
     with pytest.raises(InputError, match=r"prediction holds 2: allowed are 0\.\.1"):
         evaluate_folders(predictions, labels, 2, CONFIG)
     (predictions / "b.png").write_bytes(b"not a picture")
-    with pytest.raises(InputError, match=r"b\.png: it cannot be read as a label PNG"):
+    with pytest.raises(InputError, match=r"b\.png: cannot be read as an image"):
         evaluate_folders(predictions, labels, 2, CONFIG)

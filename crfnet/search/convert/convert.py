@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.errors import InputError
+from crfnet.files import opened_picture
 from crfnet.search.convert.formats import FORMATS, Format
 from crfnet.search.scores import ScoreFolder, missing_scores, write_scores
 
@@ -117,12 +117,13 @@ def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> ND
         array = array[..., 0]  # Caffe's batch axis, last in MATLAB
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
-    if array.ndim != 3 or array.dtype.kind not in "fiu":
+    if array.ndim != 3 or array.dtype.kind not in "fiu" or 0 in shape:
         raise InputError(
             f"{paths[0]}: an array {shape} of {array.dtype}; expected numbers with three axes ({axes})"
         )
     ordered = array.transpose([axes.index(axis) for axis in "lhw"])
-    return np.ascontiguousarray(ordered, dtype=np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused where it would be written
+        return np.ascontiguousarray(ordered, dtype=np.float32)
 
 
 def _picture(folder: Path, id_: str) -> tuple[int, int]:
@@ -130,11 +131,8 @@ def _picture(folder: Path, id_: str) -> tuple[int, int]:
     path = next((p for suffix in _PICTURES if (p := folder / f"{id_}{suffix}").is_file()), None)
     if path is None:
         raise InputError(f"{folder}: no image {id_!r} ({', '.join(_PICTURES)})")
-    try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__})") from error
+    with opened_picture(path) as file:
+        return file.height, file.width
 
 
 def _cropped(scores: NDArray[Any], size: tuple[int, int] | None, path: Path) -> NDArray[Any]:

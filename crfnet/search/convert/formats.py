@@ -1,7 +1,6 @@
 """Reads one image's scores from the files of each format, as they are stored."""
 
 import re
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from crfnet.errors import InputError
+from crfnet.files import one_line, opened_picture, read_arrays
 
 __all__ = ["FORMATS", "Format"]
 
@@ -63,46 +62,49 @@ def _one_per_class(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
 
 def _mat(paths: Sequence[Path], key: str) -> NDArray[Any]:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         arrays = loadmat(str(paths[0]))
     except NotImplementedError as error:
         raise InputError(f"{paths[0]}: a MATLAB 7.3 file; save it with -v7") from error
-    except (MatReadError, OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except Exception as error:  # scipy's reader raises whatever the broken bytes lead it to
         raise _unreadable(paths[0], error) from error
     return _named({name: array for name, array in arrays.items() if not name.startswith("__")}, key, paths[0])
 
 
 def _npz(paths: Sequence[Path], key: str) -> NDArray[Any]:
     try:
-        with zipfile.ZipFile(paths[0]), np.load(paths[0], allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(paths[0])
+    except ValueError as error:
         raise _unreadable(paths[0], error) from error
+    if "" in arrays:
+        raise InputError(f"{paths[0]}: a .npy file; expected a .npz file")
     return _named(arrays, key, paths[0])
 
 
 def _npy(paths: Sequence[Path], key: str) -> NDArray[Any]:
     del key
     try:
-        return np.asarray(np.load(paths[0], allow_pickle=False))
-    except (OSError, EOFError, ValueError) as error:
+        return read_arrays(paths[0], [""])[""]
+    except ValueError as error:
         raise _unreadable(paths[0], error) from error
 
 
 def _png(paths: Sequence[Path], key: str) -> NDArray[Any]:
     del key
-    return np.stack([_grey(path) for path in paths])
+    classes = [_grey(path) for path in paths]
+    for path, values in zip(paths, classes, strict=True):
+        if values.shape != classes[0].shape:
+            raise InputError(
+                f"{path}: a picture of {values.shape} (rows, columns); {paths[0].name} has {classes[0].shape}"
+            )
+    return np.stack(classes)
 
 
 def _grey(path: Path) -> NDArray[Any]:
     """A grey picture as 0..1."""
-    try:
-        with Image.open(path) as file:
-            mode, pixels = file.mode, np.array(file)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with opened_picture(path) as file:
+        mode, pixels = file.mode, np.array(file)
     if mode != "L" and not mode.startswith("I"):
         raise InputError(f"{path}: a picture of mode {mode}; expected grey, 8 or 16 bit")
     scaled: NDArray[Any] = pixels.astype(np.float32) / (255 if mode == "L" else 65535)
@@ -120,8 +122,7 @@ def _named(arrays: dict[str, NDArray[Any]], key: str, path: Path) -> NDArray[Any
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{path}: cannot be read ({line})")
+    return InputError(f"{path}: cannot be read ({one_line(error)})")
 
 
 FORMATS: dict[str, Format] = {

@@ -1,0 +1,173 @@
+"""The simplest examples of what was found, one each: all of them ended in a traceback or a wrong result."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from crfnet.config import load_run
+from crfnet.errors import InputError
+from crfnet.evaluation.evaluator import EvaluationConfig
+from crfnet.evaluation.predict import read_label_png
+from crfnet.files import read_arrays, read_yaml
+from crfnet.report.histories import read_descents, read_history
+from crfnet.run_folder import seconds_of, stage
+from crfnet.search import ScoreFolder
+from crfnet.training.checkpoint import checkpoint_crf, read_checkpoint
+from tests.fuzz import test_pictures
+from tests.fuzz.damage import Damage
+from tests.fuzz.harness import refused
+from tests.fuzz.made import bomb, npy, pictures
+from tests.fuzz.world import CLASSES, SIZE, remove
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("prediction", "two bits"),  # 1 was read as 85, 3 as void
+        ("photo", "I;16"),  # was cut at 255
+        ("grey", "huge"),
+        ("class", "one pixel of label"),
+        ("indexed", "text bomb"),
+        ("png", "no pixel"),
+    ],
+)
+def test_pictures_of_another_kind(world, name, made):
+    test_pictures.example(world, name, Damage(made))
+
+
+def test_two_bits_are_not_stretched(tmp_path):
+    (tmp_path / "a.png").write_bytes(pictures()["two bits"])
+    with pytest.raises(InputError, match=r"a\.png: mask of mode L;2"):
+        read_label_png(tmp_path / "a.png")
+
+
+def test_scores_that_are_no_scores(world):
+    folder = world.root / "scores"
+    with world.damaged(folder / "a.npz") as path:
+        remove(path)
+        path.mkdir()
+        with pytest.raises(InputError, match=r"a\.npz: cannot be read \(Is a directory\)"):
+            ScoreFolder(folder).scores("a")
+        path.rmdir()
+        path.write_bytes(bomb("scores"))
+        with pytest.raises(InputError, match="would unpack"):
+            ScoreFolder(folder).scores("a")
+    with world.damaged(folder / "c.npy") as path:
+        path.write_bytes(npy(np.full((CLASSES, *SIZE), 1e300)))  # finite, until it is float32
+        with pytest.raises(InputError, match="NaN or infinity"):
+            ScoreFolder(folder).scores("c")
+
+
+def test_a_header_that_claims_more_than_the_file_holds(tmp_path):
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000, 100000)}"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(text), 0]) + text + bytes(400))
+    with pytest.raises(ValueError, match="40000000000 bytes, and holds 400"):
+        read_arrays(tmp_path / "a.npy")
+
+
+def test_conversions_that_left_folders_which_cannot_be_read(world):
+    png, npy_ = world.root / "foreign/png/a_1.png", world.root / "foreign/npy/a.npy"
+    with world.damaged(png):
+        png.unlink()
+        assert "1 class; expected 2" in refused(world, ["convert-scores", png.parent, "--to", world.out])
+    with world.damaged(npy_):
+        np.save(npy_, np.zeros((CLASSES, 0, 20), np.float32))
+        assert "a.npy" in refused(world, ["convert-scores", npy_.parent, "--to", world.out])
+
+
+def test_a_progress_bar_does_not_stand_before_the_line(world):
+    """What the line of an error would have been part of; `harness.run` finds no line then."""
+    with world.damaged(world.root / "foreign/npy/c.npy") as path:
+        path.write_bytes(b"words")
+        command = ["convert-scores", path.parent, "--to", world.out]
+        from tests.fuzz.harness import run
+
+        assert run(world, command, ["c.npy"], partial=True).status == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model:\n  separable: null\n", "model.separable is null"),
+        ("train:\n  lr: 1\ntrain:\n  lr: 2\n", "key train twice"),
+        ("a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n"
+         "c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n",
+         "more than 10000 values"),
+        ("title: " + "[" * 3000, "nested too deeply"),
+        ("title: &a [*a]\n", "nested too deeply"),
+        ("title: !!bool x\n", "cannot be read as YAML"),
+        ("title: 2001-13-45\n", "month must be in 1..12"),
+        ("- a\n", "expected sections"),
+        ("seed: -1\n", "seed: -1; allowed are 0..4294967295"),
+        ("output: \"a\\0b\"\n", "allowed is the name of a folder"),
+    ],
+)  # fmt: skip
+def test_configs(world, text, said):
+    with world.damaged(world.config) as path:
+        path.write_text(text)
+        with pytest.raises(InputError, match=said.replace(".", r"\.")):
+            load_run(path)
+
+
+def test_merge_keys_and_aliases_are_yaml(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: *a\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": {"x": 1}}
+
+
+@pytest.mark.parametrize("change", [{"draws": 10**9}, {"max_width": 10**9}, {"seed": -1}])
+def test_scoring(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        EvaluationConfig(**change)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": 1}', '{"seconds": "x"}', '{"seconds": 1'])
+def test_records_of_stages(tmp_path, text):
+    (tmp_path / "stage.json").write_text(text)
+    with pytest.raises(InputError, match=r"stage\.json: damaged"):
+        stage(tmp_path, dict)
+    with pytest.raises(InputError, match=r"stage\.json: damaged"):
+        seconds_of(tmp_path)
+
+
+def test_logs_and_energies(tmp_path):
+    log = tmp_path / "log.jsonl"
+    good = json.dumps({"step": 1, "crf": {"w1": 2.0}})
+    for bad in (
+        "[1]",
+        '{"step": 2, "crf": [1]}',
+        '{"crf": {"w1": 1}}',
+        '{"step": 2, "crf": {"w1": "x"}}',
+        "\xff",
+    ):
+        log.write_text(f"{good}\n{bad}\n{good}\n", encoding="latin-1")
+        assert read_history(log) == {"w1": ([1], [2.0])}
+    (tmp_path / "energy.csv").write_text("image,iteration,free_energy,change\n")
+    with pytest.raises(InputError, match="no energies"):
+        read_descents(tmp_path / "energy.csv")
+
+
+@pytest.mark.parametrize("settings", [None, ["crf.w1"], {"crf.nothing": 1}, {"crf.w1": "x"}, {1: 2}])
+def test_settings_of_checkpoints(world, tmp_path, settings):
+    content = read_checkpoint(world.root / "checkpoint.pt")
+    torch.save({**content, "settings": settings}, tmp_path / "c.pt")
+    with pytest.raises(InputError, match=r"c\.pt: (damaged|its CRF)"):
+        checkpoint_crf(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, torch.zeros(2, dtype=torch.complex64), torch.full((2,), torch.nan)]
+)
+def test_weights_of_checkpoints(world, value):
+    content = read_checkpoint(world.root / "checkpoint.pt")
+    with world.damaged(world.root / "checkpoint.pt") as path:
+        torch.save({**content, "model": {**content["model"], next(iter(content["model"])): value}}, path)
+        command = ["predict", world.config, "--checkpoint", path, "--split", "val"]
+        assert "no array of real" in (said := refused(world, command, path.name)) or "NaN" in said
+
+
+def test_a_large_label_map_is_no_bomb(tmp_path):
+    Image.new("L", (4000, 4000)).save(tmp_path / "a.png")
+    assert read_label_png(tmp_path / "a.png").shape == (4000, 4000)

@@ -1,7 +1,12 @@
-"""Bad input of the layer, refused in one line that names the argument, what came and what is allowed."""
+"""Bad input of the layer, refused in one line that names the argument, what came and what is allowed.
+
+What can be told without a look at the values is refused first. The values are then looked at together: a GPU
+is waited for once.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +14,22 @@ from torch import Tensor
 __all__ = ["check_features", "check_image_range", "check_input", "check_mask", "check_spacing"]
 
 
-def check_input(logits: Tensor, image: Tensor | None, num_classes: int) -> None:
+class _Test(NamedTuple):
+    """Something that the values decide."""
+
+    numbers: Tensor  #: (k,) on the tensor's device
+    judge: Callable[[list[float]], None]  #: raises, given those k numbers
+
+
+def check_input(
+    logits: Tensor,
+    image: Tensor | None,
+    num_classes: int,
+    *,
+    features: Mapping[str, Tensor] | None = None,
+    mask: Tensor | None = None,
+    spacing: Tensor | None = None,
+) -> None:
     """Refuse what cannot be meant, in one pass over each tensor (minimum and maximum).
 
     Args:
@@ -17,28 +37,22 @@ def check_input(logits: Tensor, image: Tensor | None, num_classes: int) -> None:
             channel instead of two.
         image: should be (b, c, h, w) on the scale 0..255, on the same device; or None.
         num_classes: number of labels.
+        features: as of `check_features`.
+        mask: as of `check_mask`.
+        spacing: as of `check_spacing`.
 
     Raises:
         ValueError: names the argument, what came and what is allowed.
     """
-    channels = (2, 1) if num_classes == 2 else (num_classes,)
-    wanted = f"(b, {' or '.join(map(str, channels))}, h, w)"
-    if not 3 <= logits.ndim <= 5 or logits.shape[1] not in channels or logits.numel() == 0:
-        raise ValueError(f"logits: shape {tuple(logits.shape)}, must be {wanted}, not empty")
-    if not logits.is_floating_point():
-        raise ValueError(f"logits: {logits.dtype}, must be floating point")
-    if not all(math.isfinite(bound) for bound in _range(logits)):
-        raise ValueError("logits: contain NaN or infinity, must be finite")
-    if image is None:
-        return
-    b, _, *grid = logits.shape
-    if image.ndim != logits.ndim or image.shape[1] == 0 or [image.shape[0], *image.shape[2:]] != [b, *grid]:
-        sizes = ", ".join(map(str, grid))
-        raise ValueError(
-            f"image: shape {tuple(image.shape)}, must be ({b}, channels, {sizes}) as of the logits"
-        )
-    _check_device("image", image, logits)
-    check_image_range(image)
+    tests = [_logits(logits, num_classes)]
+    if image is not None:
+        tests += _image(image, logits)
+    check_features(features or {}, logits)
+    if mask is not None:
+        tests.append(_mask(mask, logits))
+    if spacing is not None:
+        tests.append(_spacing(spacing, logits))
+    _decide(*tests)
 
 
 def check_image_range(image: Tensor) -> None:
@@ -47,19 +61,7 @@ def check_image_range(image: Tensor) -> None:
     Raises:
         ValueError: names the values that came and what is allowed.
     """
-    if image.is_complex() or image.dtype == torch.bool:
-        raise ValueError(f"image: {image.dtype}, must be uint8 or floating point")
-    if image.dtype == torch.uint8:
-        return
-    low, high = _range(image)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("image: contains NaN or infinity, must be finite")
-    unit_range = image.is_floating_point() and -1 <= low <= high <= 1 and (low, high) != (0, 0)
-    if unit_range or low < -1 or high > 256:
-        raise ValueError(
-            f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalised "
-            "(multiply a 0..1 image by 255)"
-        )
+    _decide(*_image_range(image))
 
 
 def check_features(features: Mapping[str, Tensor], logits: Tensor) -> None:
@@ -86,17 +88,7 @@ def check_mask(mask: Tensor, logits: Tensor) -> None:
     Raises:
         ValueError: names what came and what is allowed.
     """
-    wanted = (logits.shape[0], *logits.shape[2:])
-    if mask.dtype != torch.bool or mask.shape != wanted:
-        raise ValueError(
-            f"mask: {mask.dtype} of shape {tuple(mask.shape)}, must be torch.bool of shape {wanted}"
-        )
-    _check_device("mask", mask, logits)
-    empty = ~mask.flatten(1).any(1)
-    if empty.any():
-        raise ValueError(
-            f"mask: image {int(empty.byte().argmax())} has no pixel inside, must have at least one"
-        )
+    _decide(_mask(mask, logits))
 
 
 def check_spacing(spacing: Tensor, logits: Tensor) -> None:
@@ -105,15 +97,83 @@ def check_spacing(spacing: Tensor, logits: Tensor) -> None:
     Raises:
         ValueError: names what came and what is allowed.
     """
+    _decide(_spacing(spacing, logits))
+
+
+def _logits(logits: Tensor, num_classes: int) -> _Test:
+    channels = (2, 1) if num_classes == 2 else (num_classes,)
+    wanted = f"(b, {' or '.join(map(str, channels))}, h, w)"
+    if not 3 <= logits.ndim <= 5 or logits.shape[1] not in channels or logits.numel() == 0:
+        raise ValueError(f"logits: shape {tuple(logits.shape)}, must be {wanted}, not empty")
+    if not logits.is_floating_point():
+        raise ValueError(f"logits: {logits.dtype}, must be floating point")
+
+    def judge(bounds: list[float]) -> None:
+        if not all(map(math.isfinite, bounds)):
+            raise ValueError("logits: contain NaN or infinity, must be finite")
+
+    return _Test(_bounds(logits), judge)
+
+
+def _image(image: Tensor, logits: Tensor) -> list[_Test]:
+    b, _, *grid = logits.shape
+    if image.ndim != logits.ndim or image.shape[1] == 0 or [image.shape[0], *image.shape[2:]] != [b, *grid]:
+        sizes = ", ".join(map(str, grid))
+        raise ValueError(
+            f"image: shape {tuple(image.shape)}, must be ({b}, channels, {sizes}) as of the logits"
+        )
+    _check_device("image", image, logits)
+    return _image_range(image)
+
+
+def _image_range(image: Tensor) -> list[_Test]:
+    """Nothing to look at in an image of bytes."""
+    if image.is_complex() or image.dtype == torch.bool:
+        raise ValueError(f"image: {image.dtype}, must be uint8 or floating point")
+
+    def judge(bounds: list[float]) -> None:
+        low, high = bounds
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("image: contains NaN or infinity, must be finite")
+        unit_range = image.is_floating_point() and -1 <= low <= high <= 1 and (low, high) != (0, 0)
+        if unit_range or low < -1 or high > 256:
+            raise ValueError(
+                f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalised "
+                "(multiply a 0..1 image by 255)"
+            )
+
+    return [] if image.dtype == torch.uint8 else [_Test(_bounds(image), judge)]
+
+
+def _mask(mask: Tensor, logits: Tensor) -> _Test:
+    wanted = (logits.shape[0], *logits.shape[2:])
+    if mask.dtype != torch.bool or mask.shape != wanted:
+        raise ValueError(
+            f"mask: {mask.dtype} of shape {tuple(mask.shape)}, must be torch.bool of shape {wanted}"
+        )
+    _check_device("mask", mask, logits)
+
+    def judge(inside: list[float]) -> None:
+        if 0 in inside:
+            raise ValueError(f"mask: image {inside.index(0)} has no pixel inside, must have at least one")
+
+    return _Test(mask.flatten(1).any(1), judge)
+
+
+def _spacing(spacing: Tensor, logits: Tensor) -> _Test:
     b, axes = logits.shape[0], logits.ndim - 2
     if spacing.shape not in {(axes,), (b, axes)} or not spacing.is_floating_point():
         raise ValueError(
             f"spacing: {spacing.dtype} of shape {tuple(spacing.shape)}, must be floating point of shape "
             f"({axes},) or ({b}, {axes})"
         )
-    low, high = _range(spacing)
-    if not 0 < low <= high < math.inf:
-        raise ValueError(f"spacing: values from {low:g} to {high:g}, must be finite and > 0")
+
+    def judge(bounds: list[float]) -> None:
+        low, high = bounds
+        if not 0 < low <= high < math.inf:
+            raise ValueError(f"spacing: values from {low:g} to {high:g}, must be finite and > 0")
+
+    return _Test(_bounds(spacing).to(logits.device, non_blocking=logits.device.type != "cpu"), judge)
 
 
 def _check_device(name: str, given: Tensor, logits: Tensor) -> None:
@@ -121,7 +181,14 @@ def _check_device(name: str, given: Tensor, logits: Tensor) -> None:
         raise ValueError(f"{name}: on {given.device}, must be where the logits are, {logits.device}")
 
 
-def _range(x: Tensor) -> tuple[float, float]:
-    """Smallest and largest value; NaN anywhere makes both NaN."""
-    low, high = x.detach().aminmax()
-    return float(low), float(high)
+def _bounds(x: Tensor) -> Tensor:
+    """Smallest and largest value (2,); NaN anywhere makes both NaN."""
+    return torch.stack(x.detach().aminmax()).double()
+
+
+def _decide(*tests: _Test) -> None:
+    """Reads all numbers in one transfer; every test judges its own."""
+    if tests:
+        read = iter(torch.cat([test.numbers.double() for test in tests]).tolist())
+        for test in tests:
+            test.judge([next(read) for _ in range(len(test.numbers))])

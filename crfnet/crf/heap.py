@@ -12,13 +12,15 @@ import torch
 __all__ = ["kept_pages"]
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt's names for them
+#: Bytes; larger blocks are mapped, and given back, each by itself: holes of that size would be much memory.
+_KEPT = 256 << 20
 _lock = threading.Lock()
 _users = 0
 
 
 @contextmanager
 def kept_pages(device: torch.device) -> Iterator[None]:
-    """Within, glibc keeps large freed blocks for the next allocation instead of giving them back.
+    """Within, glibc keeps large freed blocks, up to 256 MB, for the next allocation.
 
     A mean-field step makes and frees tables of tens of megabytes. glibc maps each of them anew, and the
     system then zeroes every page at its first touch, which takes longer than to filter it. Afterwards
@@ -47,5 +49,5 @@ def _count(change: int) -> None:
     with _lock:
         _users += change
         libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, 1 << 30 if _users else 32 << 20)
+        libc.mallopt(_MMAP_THRESHOLD, _KEPT if _users else 32 << 20)
         libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1 if _users else 256 << 20)

@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import reduce
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crfnet.crf.checks import check_features, check_input, check_mask, check_spacing
+from crfnet.crf.checks import check_input
 from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility, PottsCompatibility
 from crfnet.crf.config import PRESETS, CRFConfig
 from crfnet.crf.energy import Trace, energy, free_energy, trace_of
@@ -19,6 +18,7 @@ from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.heap import kept_pages
 from crfnet.crf.inference import Inference
 from crfnet.crf.kernels import BilateralKernel, Kernel, SpatialKernel
+from crfnet.crf.messages import Term, messages
 from crfnet.crf.normalization import normalized
 from crfnet.crf.pruning import Pruning
 from crfnet.errors import InputError
@@ -46,9 +46,13 @@ class DenseCRF(nn.Module):
         compatibility: instead of the configuration's, a module.
         inference: instead of the configuration's.
         filter: instead of the configuration's.
+        memory: MiB for what is made while labels are filtered, without gradients; beyond, some labels are
+            filtered after others, one at a time at least, which takes longer and gives the same up to
+            rounding. None for 1024, on a GPU for an eighth of its memory. Weights ``full`` need all labels.
 
     Raises:
-        InputError: fewer than 2 classes, or pruning with full weights or another compatibility than potts.
+        InputError: fewer than 2 classes, pruning with full weights or another compatibility than potts, or
+            no memory.
     """
 
     def __init__(
@@ -60,11 +64,15 @@ class DenseCRF(nn.Module):
         compatibility: Compatibility | None = None,
         inference: Inference | None = None,
         filter: GaussianFilter | None = None,
+        memory: int | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 2:
             raise InputError(f"DenseCRF: num_classes is {num_classes}, must be >= 2")
+        if memory is not None and memory < 1:
+            raise InputError(f"DenseCRF: memory is {memory}, must be >= 1 MiB")
         self.num_classes = num_classes
+        self.memory = memory
         self.config = config
         self.kernels = nn.ModuleDict(_kernels(num_classes, config) if kernels is None else kernels)
         self.compatibility = compatibility or COMPATIBILITIES[config.compatibility](
@@ -226,13 +234,8 @@ class DenseCRF(nn.Module):
         spacing: Tensor | None = None,
     ) -> tuple[Scene, Values]:
         """What came, checked: the scene, and the unary (b, l, n) in the precision to compute in."""
-        check_input(logits, image, self.num_classes)
         features = features or {}
-        check_features(features, logits)
-        if mask is not None:
-            check_mask(mask, logits)
-        if spacing is not None:
-            check_spacing(spacing, logits)
+        check_input(logits, image, self.num_classes, features=features, mask=mask, spacing=spacing)
         dtype = torch.promote_types(logits.dtype, torch.float32)
         unary = logits.to(dtype).flatten(2)
         if self.config.unary_weight != 1:
@@ -316,25 +319,19 @@ class DenseCRF(nn.Module):
             if not terms:
                 return torch.zeros_like(q)
             if labels is None:
-                return compatibility(reduce(_plus, (term(q) for term in terms)))
-            messages = reduce(_plus, (term(q[:, :-1]) for term in terms))
-            return torch.nn.functional.pad(compatibility(messages), (0, 0, 0, 1))
+                return compatibility(messages(terms, q, self.memory))
+            few = compatibility(messages(terms, q[:, :-1], self.memory))
+            return torch.nn.functional.pad(few, (0, 0, 0, 1))
 
         return penalty
 
-    def _term(self, kernel: Kernel, scene: Scene, unary: Values, labels: Tensor | None) -> _Linear:
+    def _term(self, kernel: Kernel, scene: Scene, unary: Values, labels: Tensor | None) -> Term:
         """``Q -> W K~ Q`` of one kernel."""
         operator = kernel.operator(scene, self._filter_of(scene))
         weight = kernel.weight.of(labels).to(unary.dtype)
         if weight.ndim == 0:
-            return normalized(operator, unary, self.config.normalization, weight)
-        messages = normalized(operator, unary, self.config.normalization)
-        return lambda q: kernel.weight.weigh(messages(q), weight)
-
-
-def _plus(x: Tensor, y: Tensor) -> Tensor:
-    """The sum; in place where no gradient is recorded, since fresh memory costs more than it does."""
-    return x + y if torch.is_grad_enabled() else x.add_(y)
+            return Term(normalized(operator, unary, self.config.normalization, weight))
+        return Term(normalized(operator, unary, self.config.normalization), weight)
 
 
 def _kernels(num_classes: int, config: CRFConfig) -> dict[str, Kernel]:

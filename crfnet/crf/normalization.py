@@ -37,7 +37,7 @@ def normalized(
     if normalization == "after" and kernel.features_need_grad:
         # Average takes row sums anew in each call: a sampled gradient of theta needs both together.
         return lambda values: kernel.average(values) * weight
-    factor = None if weight == 1.0 and not isinstance(weight, Tensor) else torch.as_tensor(weight).to(like)
+    factor = None if not isinstance(weight, Tensor) and weight == 1.0 else torch.as_tensor(weight).to(like)
     if normalization == "none":
         return kernel.scaled(None, factor)
     send, receive = factors(kernel.row_sums(like), normalization)

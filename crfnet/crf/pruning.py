@@ -32,8 +32,13 @@ class Pruning:
         if mask is not None:
             q = q * mask.unsqueeze(1)
         matters = q.amax((0, 2)) >= threshold
-        matters[q.sum((0, 2)).argmax()] = True  # at least one
-        return cls(matters.nonzero().flatten(), (~matters).nonzero().flatten())
+        matters.index_fill_(0, q.sum((0, 2)).argmax(), True)  # at least one
+        keep = matters.tolist()  # the one wait for a GPU
+        kept, dropped = (
+            torch.tensor([label for label, one in enumerate(keep) if one is wanted], dtype=torch.int64)
+            for wanted in (True, False)
+        )
+        return cls(*(some.to(unary.device, non_blocking=True) for some in (kept, dropped)))
 
     def reduce(self, unary: Values) -> Float[Tensor, "b few n"]:
         """Logits of the kept labels, and last of the dropped ones together: (b, kept + 1, n)."""
@@ -64,8 +69,7 @@ class Pruning:
         return q
 
     def _together(self, q: Values) -> Float[Tensor, "b n 1"]:
-        share = q.new_zeros(q.shape[1])
-        share[self.dropped] = 1
+        share = q.new_zeros(q.shape[1]).index_fill_(0, self.dropped, 1.0)
         return (q.mT * share).sum(2, keepdim=True)  # to pick the labels out first takes six times as long
 
     def _rest(self, unary: Values) -> Channel:

@@ -1,5 +1,11 @@
+import os
+
+import numpy as np
 import pytest
 import torch
+
+# What cuBLAS asks for under `torch.use_deterministic_algorithms`, which all tests run with.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 from crfnet import kernels
 
@@ -8,6 +14,20 @@ from crfnet import kernels
 def device():
     """A GPU where there is one; else the CPU, in Triton's interpreter."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _interpreter_rounds_to_nearest(monkeypatch):
+    """As a GPU does: the interpreter cuts a float32 off where it is stored as a bfloat16."""
+    interpreter = pytest.importorskip("triton.runtime.interpreter")
+    convert, tl = interpreter._convert_float, interpreter.tl
+
+    def rounded(given, given_type, wanted_type, mode):
+        if (given_type, wanted_type) != (tl.float32, tl.bfloat16):
+            return convert(given, given_type, wanted_type, mode)
+        return torch.from_numpy(np.ascontiguousarray(given)).bfloat16().view(torch.uint16).numpy()
+
+    monkeypatch.setattr(interpreter, "_convert_float", rounded)
 
 
 @pytest.fixture

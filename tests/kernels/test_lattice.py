@@ -7,7 +7,7 @@ from crfnet import kernels
 from crfnet.crf import DenseCRF
 from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.filters.lattice import build_lattice, sum_of
-from tests.tolerances import assert_close
+from tests.tolerances import assert_as_good, assert_close
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,6 +33,22 @@ def test_filter_and_adjoint(labels, dimensions):
 
     for expected, got in zip(*both(work), strict=True):
         assert_close(got, expected, "lattice", torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_values(dtype):
+    """The filter and its adjoint, against the same lattice in float64."""
+    features = torch.randn(2, 3, 23, device=DEVICE)
+    values, grad = (torch.randn(2, 4, 23, device=DEVICE, dtype=dtype) for _ in range(2))
+
+    def work(values, grad):
+        values = values.detach().requires_grad_()
+        out = PermutohedralFilter().operator(features)(values)
+        return out.detach(), *torch.autograd.grad(out, values, grad)
+
+    plain, found = both(lambda: work(values, grad))
+    for one, other, exactly in zip(found, plain, work(values.double(), grad.double()), strict=True):
+        assert_as_good(one, other, exactly)
 
 
 def test_a_sum_of_lattices_with_factors():

@@ -51,11 +51,16 @@ def test_result_in_the_place_of_an_argument(labels, device):
         mean_field_update(unary, message, out=torch.empty(labels, 3, device=device).t())
 
 
+@pytest.mark.parametrize("labels", [21, 1100])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision(dtype, device):
-    unary, message, _ = problem(7, 21, device, dtype)
+def test_low_precision(dtype, labels, device):
+    unary, message, scale = problem(7, labels, device, dtype)
     exactly = (unary.double() + message.double()).softmax(1)
     assert_as_good(mean_field_update(unary, message), (unary + message).softmax(1), exactly)
+    scale = scale.to(dtype).unsqueeze(1)
+    exactly = (unary.double() + scale.double() * message.double()).softmax(1)
+    scaled = mean_field_update(unary, message, scale.squeeze(1))
+    assert_as_good(scaled, (unary + scale * message).softmax(1), exactly)
 
 
 def test_types_that_are_not_taken(device):

@@ -41,6 +41,7 @@ class AutoFilter(GaussianFilter):
     rows: int = 1024
     eps: float = 1e-6
     learns_features: ClassVar[bool] = False
+    checks_features: ClassVar[bool] = True  # as both of those do
 
     def __post_init__(self) -> None:
         PermutohedralFilter(rows=self.rows)

@@ -9,9 +9,19 @@ from torch import Tensor
 
 from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
-__all__ = ["EPS", "GaussianFilter", "KernelOperator"]
+__all__ = ["EPS", "GaussianFilter", "KernelOperator", "require_finite"]
 
 EPS = 1e-20  #: added to row sums before they divide, as in pydensecrf
+
+
+def require_finite(finite: bool) -> None:
+    """Refuses features that are not.
+
+    Raises:
+        ValueError: ``finite`` is False.
+    """
+    if not finite:
+        raise ValueError("features hold NaN or infinity; every feature has to be a finite number")
 
 
 class KernelOperator(ABC):
@@ -76,9 +86,10 @@ class KernelOperator(ABC):
 class GaussianFilter(ABC):
     """A recipe for `KernelOperator`: a frozen dataclass of the filter's own hyper-parameters."""
 
-    learns_features: ClassVar[
-        bool
-    ]  #: the gradient of every single feature is exact, so that features may be learned
+    learns_features: ClassVar[bool]
+    """The gradient of every single feature is exact, so that features may be learned."""
+    checks_features: ClassVar[bool] = False
+    """`build` itself refuses features that are not finite."""
 
     def operator(
         self, features: Features, *, grid: Grid | None = None, mask: Mask | None = None
@@ -96,8 +107,8 @@ class GaussianFilter(ABC):
         if mask is not None:  # outside, where the first pixel inside is: an operator may look at all points
             first = mask.byte().argmax(1)[:, None, None].expand(-1, features.shape[1], 1)
             features = torch.where(mask.unsqueeze(1), features, features.gather(2, first))
-        if not torch.isfinite(features.detach()).all():
-            raise ValueError("features hold NaN or infinity; every feature has to be a finite number")
+        if not self.checks_features:
+            require_finite(bool(torch.isfinite(features.detach()).all()))
         return self.build(features, grid, mask)
 
     def for_learned_features(self) -> "GaussianFilter | None":
@@ -106,4 +117,7 @@ class GaussianFilter(ABC):
 
     @abstractmethod
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
-        """The operator of finite features; outside the mask they repeat those of a pixel inside."""
+        """The operator of finite features; outside the mask they repeat those of a pixel inside.
+
+        With ``checks_features`` they may not be finite: ValueError then, by `require_finite`.
+        """

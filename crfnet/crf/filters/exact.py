@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from crfnet import kernels
-from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
+from crfnet.crf.filters.contract import GaussianFilter, KernelOperator, require_finite
 from crfnet.crf.filters.rows import exp_normal, kernel_rows
 from crfnet.crf.filters.tiles import Tiles, build_tiles
 from crfnet.shapes import Features, Grid, Mask, Values
@@ -131,6 +131,7 @@ class _Pairs:
 
 def _build_pairs(features: Tensor, mask: Mask | None, reach: float) -> _Pairs:
     if not kernels.usable(features):
+        require_finite(bool(features.isfinite().all()))
         return _Pairs(build_tiles(features, mask), reach, None)
     from crfnet.kernels.exact import TilePairs
 
@@ -205,11 +206,16 @@ class ExactFilter(GaussianFilter):
 
     eps: float = 1e-6
     learns_features: ClassVar[bool] = True
+    checks_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.eps < 1:
             raise ValueError(f"eps is {self.eps}; it has to be in [0, 1), 0 leaves out nothing")
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
-        """The operator of these features; see `GaussianFilter.operator`."""
+        """The operator of these features; see `GaussianFilter.operator`.
+
+        Raises:
+            ValueError: a feature is not finite.
+        """
         return _ExactOperator(features, mask, self.eps)

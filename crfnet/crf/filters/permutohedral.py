@@ -191,6 +191,7 @@ class PermutohedralFilter(GaussianFilter):
 
     rows: int = 1024
     learns_features: ClassVar[bool] = False
+    checks_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -200,6 +201,6 @@ class PermutohedralFilter(GaussianFilter):
         """The operator of these features; see `GaussianFilter.operator`.
 
         Raises:
-            ValueError: A feature is beyond 1e12.
+            ValueError: A feature is not finite, or beyond 1e12; or there are too many for 31 bits.
         """
         return _LatticeOperator(features, mask, self.rows)

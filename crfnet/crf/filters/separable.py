@@ -10,7 +10,8 @@ from crfnet.shapes import Grid, Mask, Spacing, Values
 
 __all__ = ["SeparableGaussian"]
 
-_BLOCK = 32  # pixels per matrix product; the band matrix as a whole would be mostly zeros
+# Pixels per matrix product; the band matrix as a whole would be mostly zeros. On a GPU few products count.
+_BLOCK, _BLOCK_CUDA = 32, 128
 
 
 class SeparableGaussian(KernelOperator):
@@ -41,7 +42,13 @@ class SeparableGaussian(KernelOperator):
         mask: Mask | None = None,
     ) -> None:
         super().__init__(mask)
-        bandwidth = float(theta_gamma.detach() if isinstance(theta_gamma, Tensor) else theta_gamma)
+        device = theta_gamma.device if isinstance(theta_gamma, Tensor) else None
+        if spacing is None:
+            apart = torch.ones(1, len(grid), device=device, dtype=torch.float64)
+        else:
+            apart = spacing.view(-1, len(grid)).to(device, torch.float64)
+        width = torch.as_tensor(theta_gamma, dtype=torch.float64, device=apart.device).detach()
+        bandwidth, *closest = torch.cat([width.view(1), apart.amin(0)]).tolist()  # one wait for a GPU
         for name, value in (("theta_gamma", bandwidth), ("radius_in_sigmas", radius_in_sigmas)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}; it has to be a finite number > 0")
@@ -49,15 +56,14 @@ class SeparableGaussian(KernelOperator):
             isinstance(theta_gamma, Tensor) and theta_gamma.requires_grad and torch.is_grad_enabled()
         )
         self._grid = grid
-        device = theta_gamma.device if isinstance(theta_gamma, Tensor) else None
-        apart = torch.ones(1, len(grid)) if spacing is None else spacing.view(-1, len(grid))
-        apart = apart.to(device, torch.float64)
-        widest = radius_in_sigmas * bandwidth / apart.min(0).values
         self._radii = [
-            min(math.ceil(radius), size) for radius, size in zip(widest.tolist(), grid, strict=True)
+            min(math.ceil(radius_in_sigmas * bandwidth / distance), size)
+            for distance, size in zip(closest, grid, strict=True)
         ]
+        self._block = _BLOCK if apart.device.type == "cpu" else _BLOCK_CUDA
         self._windows = [  # once, not in every mean-field step
-            _window(radius, apart[:, axis], theta_gamma) for axis, radius in enumerate(self._radii)
+            _window(radius, self._block, apart[:, axis], theta_gamma)
+            for axis, radius in enumerate(self._radii)
         ]
 
     def product(self, values: Values) -> Values:
@@ -67,7 +73,7 @@ class SeparableGaussian(KernelOperator):
         faster = labels  # numbers that lie between neighbours along the axis
         for axis in reversed(range(len(self._grid))):
             rows = table.view(batch, -1, self._grid[axis], faster)
-            table = _convolve(rows, self._blocks(axis, values))
+            table = _convolve(rows, self._blocks(axis, values), self._block)
             faster *= self._grid[axis]
         filtered = table.view(batch, pixels, labels).mT
         return filtered.contiguous() if values.is_contiguous() else filtered
@@ -77,8 +83,8 @@ class SeparableGaussian(KernelOperator):
         radius, length = self._radii[axis], self._grid[axis]
         window = self._windows[axis].to(like)
         blocks = []
-        for start in range(0, length, _BLOCK):
-            stop = min(start + _BLOCK, length)
+        for start in range(0, length, self._block):
+            stop = min(start + self._block, length)
             first, last = max(0, start - radius), min(length, stop + radius)
             offset = radius - start
             weights = window[..., first + offset : last + offset, : stop - start].mT
@@ -86,23 +92,23 @@ class SeparableGaussian(KernelOperator):
         return blocks
 
 
-def _window(radius: int, spacing: Tensor, theta: float | Tensor) -> Tensor:
+def _window(radius: int, block: int, spacing: Tensor, theta: float | Tensor) -> Tensor:
     """Weights of the pixels around one block (block + 2 radius) in each of its pixels (block).
 
     (.., block + 2 radius, block) in float64, with an axis for the images where spacings (b,) differ.
     """
-    source = torch.arange(-radius, _BLOCK + radius, dtype=spacing.dtype, device=spacing.device)
-    distance = source.unsqueeze(1) - source[radius : radius + _BLOCK]
+    source = torch.arange(-radius, block + radius, dtype=spacing.dtype, device=spacing.device)
+    distance = source.unsqueeze(1) - source[radius : radius + block]
     apart = distance * spacing.view(-1, 1, 1, 1) / theta
     window: Tensor = torch.exp(-0.5 * apart.square()) * (distance.abs() <= radius)
     return window[0, 0] if len(window) == 1 else window
 
 
-def _convolve(grid: Tensor, blocks: list[tuple[slice, Tensor]]) -> Tensor:
+def _convolve(grid: Tensor, blocks: list[tuple[slice, Tensor]], block: int) -> Tensor:
     """The last axis but one, block by block."""
     if not torch.is_grad_enabled() and grid.shape[:-2].numel() == 1:  # as whole matrices, each into its place
         out = torch.empty_like(grid)
-        table, rows = grid[0, 0], out[0, 0].split(_BLOCK)
+        table, rows = grid[0, 0], out[0, 0].split(block)
         for (source, weights), place in zip(blocks, rows, strict=True):
             torch.mm(weights.view(weights.shape[-2:]), table[source], out=place)
         return out

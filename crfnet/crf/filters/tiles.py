@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from crfnet.crf.filters.contract import require_finite
+from crfnet.crf.filters.places import places_of
 from crfnet.shapes import Features, Mask, Values
 
 __all__ = ["Tiles", "build_tiles"]
@@ -59,17 +61,25 @@ class Tiles:
     def pair_list(self, reach: float) -> tuple[Int[Tensor, " t1"], Int[Tensor, " s"]]:
         """The same pairs as one list, for a device that should not wait for the host in each use.
 
-        Here it waits, once per 16 million tests of boxes: the length of the list has to be known.
+        Here it waits, once for the batch: the length of the list has to be known, and whether the features
+        are finite. So the boxes are tested twice, to count and to list.
 
         Returns:
             starts: (b t + 1,) int64; the tiles near tile r are columns[starts[r] : starts[r + 1]];
             columns: (s,) int32; tiles are numbered through the batch.
+
+        Raises:
+            ValueError: a feature is not finite.
         """
         tiles = self.used.shape[1]
-        counts, columns = [], []
-        for image, _, near in self._near(reach, 16 * _TESTS):
-            counts.append(near.sum(1))
-            columns.append(near.nonzero()[:, 1].int() + image * tiles)
+        counts = [near.sum(1) for _, _, near in self._near(reach, 16 * _TESTS)]
+        finite = (self.low.isfinite() & self.high.isfinite()).all()
+        *totals, finite_too = torch.stack([*(some.sum() for some in counts), finite.long()]).tolist()
+        require_finite(bool(finite_too))
+        columns = [
+            places_of(near.flatten(), total).remainder_(tiles).int() + image * tiles
+            for total, (image, _, near) in zip(totals, self._near(reach, 16 * _TESTS), strict=True)
+        ]
         return F.pad(torch.cat(counts).cumsum(0), (1, 0)), torch.cat(columns)
 
     def _near(self, reach: float, tests: int) -> Iterator[tuple[int, int, Tensor]]:

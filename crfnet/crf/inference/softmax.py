@@ -13,6 +13,7 @@ _Table = Float[Tensor, "b n l"]
 # On a CPU torch takes rows shorter than 16 one number at a time, and short rows not much faster: the steps
 # below take a third to three quarters of its time.
 _SHORT = 64
+_PART = 1 << 12  # pixels at a time where no whole table is to be made
 _SMALLEST = 1e-20  # sums above it lose no digit of any marginal above 1e-18
 
 
@@ -30,8 +31,13 @@ def softmax(logits: _Table, out: _Table | None = None) -> _Table:
     return out.div_(total)
 
 
-def log_softmax(logits: _Table) -> _Table:
-    """``x - log sum exp(x)`` over the last axis."""
+def log_softmax(logits: _Table, out: _Table | None = None) -> _Table:
+    """``x - log sum exp(x)`` over the last axis; in the memory of ``out``, which may be ``logits`` itself."""
+    if out is not None:
+        size = _PART if _short(logits) else logits.shape[1]
+        for part, place in zip(logits.split(size, 1), out.split(size, 1), strict=True):
+            place.copy_(log_softmax(part))
+        return out
     if torch.is_grad_enabled() or not _short(logits):
         return logits.log_softmax(2)
     shifted = logits - logits.amax(2, keepdim=True)

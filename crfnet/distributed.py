@@ -3,20 +3,48 @@
     torchrun --nproc-per-node=2 -m crfnet train CONFIG
 
 Rank 0 is the one that writes and speaks. Whatever only it does, `first` hands on to the others, its failures
-too: no rank waits for one that is gone.
+too, and so does `each` with what all of them do: no rank waits for one that is gone. What one rank alone runs
+into elsewhere ends it; that breaks the others' connections, and `leaving` says which was first.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["device", "first", "gathered", "is_first", "ranks", "rank", "share", "together"]
+__all__ = [
+    "alike",
+    "apart",
+    "device",
+    "each",
+    "first",
+    "gathered",
+    "is_first",
+    "leaving",
+    "ranks",
+    "rank",
+    "replicated",
+    "share",
+    "summed",
+    "together",
+]
 
 T = TypeVar("T")
+
+#: Ranks may wait for hours while the first one searches; one that is gone is noticed without a clock.
+_PATIENCE = timedelta(days=30)
+_PARTING = 2.0  #: seconds that rank 0 waits for ranks that leave, too
+_alone = False  # within `first`, where rank 0 works while the others wait
+_notes: PrefixStore | None = None  # what ranks say to one another without waiting
 
 
 @contextmanager
@@ -25,16 +53,26 @@ def together() -> Iterator[None]:
 
     Over NCCL between GPUs, over gloo between CPUs and for everything that is no tensor on a GPU.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
+    global _notes  # noqa: PLW0603 - of this process, as the process group is
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(device("cuda"))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    store, number, size = next(rendezvous("env://"))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpus else "gloo",
+        store=PrefixStore("group", store),
+        rank=number,
+        world_size=size,
+        timeout=_PATIENCE,
+    )
+    _notes = PrefixStore("notes", store)
     try:
         yield
     finally:
+        _notes = None
         dist.destroy_process_group()
 
 
@@ -77,16 +115,21 @@ def gathered(value: T) -> list[T]:
 def first(work: Callable[[], T]) -> T:
     """What ``work`` returns on rank 0, on every rank; its exception is raised on every rank, too.
 
-    Also a point that no rank passes before rank 0 has done the work.
+    Also a point that no rank passes before rank 0 has done the work. Within, everything is as in one process,
+    the functions of this file too.
     """
+    global _alone  # noqa: PLW0603 - of this process, as the process group is
     if not _several():
         return work()
     outcome: list[tuple[T | None, Exception | None]] = [(None, None)]
     if is_first():
+        _alone = True
         try:
             outcome = [(work(), None)]
         except Exception as error:  # whatever it was, the others must not wait for ever
             outcome = [(None, error)]
+        finally:
+            _alone = False
     dist.broadcast_object_list(outcome, src=0)
     value, failure = outcome[0]
     if failure is not None:
@@ -94,5 +137,86 @@ def first(work: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]
 
 
+def each(work: Callable[[], T]) -> list[T]:
+    """What ``work`` returns on every rank, in their order, on every rank; where one fails, all fail.
+
+    A point that no rank passes before all have done the work, which must not wait for others itself.
+    """
+    if not _several():
+        return [work()]
+    mine: tuple[T | None, Exception | None]
+    try:
+        mine = (work(), None)
+    except Exception as error:  # as in `first`
+        mine = (None, error)
+    found = gathered(mine)
+    failures = [
+        mine[1],
+        *(failure for _, failure in found),
+    ]  # one's own, which has a traceback, before others'
+    for failure in failures:
+        if failure is not None:
+            raise failure
+    return [value for value, _ in found]  # type: ignore[misc]
+
+
+def leaving(status: int) -> tuple[bool, int]:
+    """Notes that this rank ends with an error; to be called inside `together`, before the rank leaves it.
+
+    Args:
+        status: the exit status that it would have by itself, not 0.
+
+    Returns:
+        Whether this rank is the first to leave, and so the one that says why; the exit status of the first.
+    """
+    if _notes is None:  # one process, or several that do not know one another yet and all fail alike
+        return os.environ.get("RANK", "0") == "0", status
+    mine = f"{dist.get_rank()} {status}"
+    try:
+        noted = _notes.compare_set("left", "", mine).decode()
+        _notes.add("gone", 1)
+        # Rank 0 may keep the notes itself: where all fail alike, the others still have to look.
+        deadline = time.monotonic() + _PARTING
+        while dist.get_rank() == 0 and time.monotonic() < deadline:
+            if _notes.add("gone", 0) == dist.get_world_size():
+                break
+            time.sleep(0.01)
+    except RuntimeError:  # the rank that keeps the notes is gone without a word
+        return True, status
+    return noted == mine, int(noted.split()[1])
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum of the tensors of all ranks, on every rank; alone the tensor itself. All have to call it."""
+    if not _several():
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def alike(tensors: Iterable[Tensor]) -> None:
+    """Every rank's tensors become those of rank 0, in place. All have to call it."""
+    if _several():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+def replicated(module: nn.Module) -> nn.Module:
+    """The module with gradients that are the mean over the ranks after each backward pass.
+
+    Its parameters become those of rank 0 now, its buffers before every forward pass. Parameters that a step
+    leaves out, in one rank or in all, are allowed.
+    """
+    if not _several():
+        return module
+    return DistributedDataParallel(module, find_unused_parameters=True)
+
+
+def apart(module: nn.Module, active: bool) -> AbstractContextManager[None]:
+    """While ``active``, backward passes of a `replicated` module add to this rank's own gradient alone."""
+    return module.no_sync() if active and isinstance(module, DistributedDataParallel) else nullcontext()
+
+
 def _several() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return dist.is_available() and dist.is_initialized() and not _alone

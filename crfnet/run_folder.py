@@ -8,14 +8,16 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import crfnet
-from crfnet.config import Run, dump_run, save_run
+from crfnet.config import Run, dump_run
 from crfnet.cost import Cost
+from crfnet.distributed import first
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
+from crfnet.files import one_line, write_atomically
 
 __all__ = ["check_folder", "open_folder", "open_run", "provenance", "seconds_of", "stage"]
 
@@ -62,15 +64,16 @@ def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[s
     open_folder(folder, resume=resume, overwrite=overwrite)
     config, mark = folder / "config.yaml", folder / _MARK
     facts = provenance(command)
+    if resume and mark.is_file():
+        facts = _read_json(mark)
     if resume and config.is_file():
-        began, now = config.read_text(), dump_run(run)
+        began, now = config.read_text(errors="replace"), dump_run(run)
         if began != now:
             raise InputError(
                 f"{config}: the run was begun with another configuration: {_changed(began, now)}"
             )
-        return json.loads(mark.read_text()) if mark.is_file() else facts
-    save_run(run, config)
-    mark.write_text(json.dumps(facts, indent=1) + "\n")
+    write_atomically(config, dump_run(run).encode())
+    write_atomically(mark, (json.dumps(facts, indent=1) + "\n").encode())
     return facts
 
 
@@ -85,23 +88,47 @@ def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, fl
     """Does `work` unless ``folder/stage.json`` says that it is done; returns what it returned, with its cost.
 
     The keys ``seconds`` and ``peak_mb`` are added (see `Cost`). A stage that was killed half-way reports
-    the cost of the part since it was resumed.
+    the cost of the part since it was resumed. Of several processes all do the work, or none; what the first
+    one returns, and its cost, is written and returned in all.
     """
     record = folder / "stage.json"
-    if record.is_file():
-        done: dict[str, float] = json.loads(record.read_text())
+
+    def look() -> dict[str, float] | None:
+        return _read_json(record) if record.is_file() else None
+
+    if (done := first(look)) is not None:
         return done
     folder.mkdir(parents=True, exist_ok=True)
     with Cost() as cost:
         outcome = dict(work())
     outcome = {"seconds": cost.seconds, "peak_mb": cost.peak_mb, **outcome}
-    write_atomically(record, (json.dumps(outcome, indent=1) + "\n").encode())
-    return outcome
+
+    def write() -> dict[str, float]:
+        write_atomically(record, (json.dumps(outcome, indent=1) + "\n").encode())
+        return outcome
+
+    return first(write)
 
 
 def seconds_of(folder: Path) -> float:
     """What the finished stage in `folder` took."""
-    return float(json.loads((folder / "stage.json").read_text())["seconds"])
+    return float(_read_json(folder / "stage.json")["seconds"])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a run left; a stage's numbers, or texts."""
+    try:
+        found = json.loads(path.read_text())
+        kinds = (int, float) if path.name == "stage.json" else str
+        if not isinstance(found, dict) or not all(isinstance(value, kinds) for value in found.values()):
+            raise ValueError("not what crfnet writes")
+        if path.name == "stage.json" and "seconds" not in found:
+            raise ValueError("no seconds")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: damaged ({one_line(error)}); remove it, and what it stands for is done again"
+        ) from error
+    return found
 
 
 def provenance(command: str) -> dict[str, str]:

@@ -2,6 +2,19 @@
 
 from crfnet.training.checkpoint import checkpoint_crf, load_model
 from crfnet.training.config import TrainConfig
-from crfnet.training.loop import TrainingDiverged, TrainResult, train
+from crfnet.training.loop import TrainResult, train
+from crfnet.training.state import TrainingDiverged, TrainingFailed
+from crfnet.training.stopping import TrainingInterrupted
+from crfnet.training.update import check_batch_size
 
-__all__ = ["TrainConfig", "TrainResult", "TrainingDiverged", "checkpoint_crf", "load_model", "train"]
+__all__ = [
+    "TrainConfig",
+    "TrainResult",
+    "TrainingDiverged",
+    "TrainingFailed",
+    "TrainingInterrupted",
+    "check_batch_size",
+    "checkpoint_crf",
+    "load_model",
+    "train",
+]

@@ -2,13 +2,14 @@
 
 import os
 import random
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from crfnet.crf.layer import CRFConfig
@@ -23,18 +24,24 @@ __all__ = [
     "read_checkpoint",
     "restore",
     "save_checkpoint",
+    "set_random_state",
 ]
 
 
-class Checkpoint(TypedDict):
-    """All that a training run needs to go on."""
-
+class _Always(TypedDict):
     step: int  #: updates done
     seconds: float  #: spent on them, over all resumed parts
     settings: dict[str, Any]  #: what must be the same for the run to go on; plain values
     model: dict[str, Any]
     optimizer: dict[str, Any]
-    random: dict[str, Any]
+    random: dict[str, Any]  #: the generators of every process, by its number
+
+
+class Checkpoint(_Always, total=False):
+    """All that a training run needs to go on."""
+
+    scaler: dict[str, Any]  #: of float16, empty otherwise
+    best: float  #: highest mean IoU of a validation so far
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,6 +57,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch hides the first behind one about its own archive
+        reason = error.__context__ if isinstance(error, RuntimeError) else error
+        if not isinstance(reason, OSError):
+            raise
+        raise OSError(reason.errno, reason.strerror or str(reason), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,16 +75,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything at all
         raise InputError(f"{path}: damaged, or no checkpoint ({_one_line(error)})") from error
     if not isinstance(checkpoint, dict) or not Checkpoint.__required_keys__ <= checkpoint.keys():
         raise InputError(f"{path}: no checkpoint of a training run; it must be one that crfnet wrote")
+    for part in ("settings", "model", "optimizer", "random"):
+        content = checkpoint[part]
+        named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+        if not (named or (isinstance(content, dict) and part == "optimizer")):
+            raise InputError(f"{path}: damaged: its {part} is no mapping of names")
     return checkpoint  # type: ignore[return-value]
 
 
 def restore(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
-    """Model, optimiser and random generators become those of ``checkpoint``, which was read from ``path``.
+    """Model and optimiser become those of ``checkpoint``, which was read from ``path``.
 
     Raises:
         InputError: it is of another model, or other parameters were trained.
@@ -80,9 +99,8 @@ def restore(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: Opt
     _load(path, checkpoint["model"], model)
     try:
         optimizer.load_state_dict(checkpoint["optimizer"])
-    except ValueError as error:
+    except Exception as error:  # ValueError, or whatever a damaged state leads to
         raise InputError(f"{path}: another set of parameters was trained ({_one_line(error)})") from error
-    _set_random_state(checkpoint["random"])
 
 
 def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> None:
@@ -104,21 +122,26 @@ def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> N
     _load(path, state, model)
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every global random generator (torch on CPU and GPUs, Python, NumPy) as plain values."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global random generator of this process (torch, Python, NumPy) as plain values.
+
+    Args:
+        device: to compute on; where it is a GPU, its generator is one of them.
+    """
     bits = np.random.get_state(legacy=False)  # noqa: NPY002 (a network from elsewhere may draw from it)
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "python": random.getstate(),
         "numpy": {**bits, "state": {**bits["state"], "key": bits["state"]["key"].tolist()}},
     }
 
 
-def _set_random_state(state: Mapping[str, Any]) -> None:
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """All of them become those of a `random_state`, which came from the same kind of device."""
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
     random.setstate(state["python"])
     bits = state["numpy"]
     key = np.array(bits["state"]["key"], dtype=np.uint32)
@@ -127,6 +150,11 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
     """``load_state_dict`` that looks before it changes anything, and says in one line what differs."""
+    for name, value in state.items():
+        if not _is_array(value):
+            raise InputError(f"{path}: damaged: {name} is no array of real numbers")
+        if not value.isfinite().all():
+            raise InputError(f"{path}: {name} holds NaN or infinity; expected finite numbers")
     theirs = {name: tuple(value.shape) for name, value in state.items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     differences = [
@@ -144,6 +172,11 @@ def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
     model.load_state_dict(dict(state))
 
 
+def _is_array(value: Any) -> bool:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided
+    return plain and not value.is_meta and not value.is_complex()
+
+
 def _one_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
@@ -157,4 +190,7 @@ def checkpoint_crf(path: Path) -> CRFConfig | None:
     """
     settings = read_checkpoint(path)["settings"]
     fields = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
-    return CRFConfig(**fields) if fields else None
+    try:
+        return CRFConfig(**fields) if fields else None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its CRF cannot be built ({_one_line(error)})") from error

@@ -17,7 +17,7 @@ class TrainConfig:
 
     Attributes:
         iterations: updates, of ``batch_size`` images each.
-        batch_size: images in an update.
+        batch_size: images in an update, of all processes together.
         augment: random scale, crop and mirror.
         lr: learning rate of the backbone's weights.
         schedule: of every learning rate. ``poly``: times ``(1 - step / iterations)^power`` (v2 and later).
@@ -42,7 +42,17 @@ class TrainConfig:
         checkpoint_every: iterations between checkpoints; there is always one at the end.
         log_every: iterations between TensorBoard's numbers; the log has every iteration.
         picture_every: iterations between TensorBoard's pictures; 0 for none.
+        validate_every: iterations between validations, mean IoU on the validation images; 0 for none. The
+            best network so far is kept as best.pt.
+        validate_images: how many validation images, from the first one; 0 for all.
         workers: processes that read and augment images; 0 for none beside the main one. Changes no result.
+        accumulate: parts that each process computes its images in, one after the other, for larger batches
+            than memory holds. The same numbers to rounding, but batch normalisation sees a part at a time.
+        precision: of the network in the forward pass (autocast; float16 with a scaled loss). Weights, the
+            CRF and the loss stay in float32.
+        channels_last: layout of the network's maps and weights; faster on most GPUs at lower precision.
+        compile: the network through torch.compile; minutes at the start, and a C++ compiler is needed.
+        sync_batch_norm: statistics of batch normalisation over all processes instead of each its own; GPUs.
 
     Raises:
         InputError: a value is outside its range.
@@ -68,18 +78,30 @@ class TrainConfig:
     checkpoint_every: int = 500
     log_every: int = 20
     picture_every: int = 500
+    validate_every: int = 0
+    validate_images: int = 0
     workers: int = 0
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "step_size", "checkpoint_every", "log_every"):
+        for name in ("iterations", "batch_size", "step_size", "checkpoint_every", "log_every", "accumulate"):
             self._require(name, getattr(self, name) >= 1, ">= 1")
-        for name in ("crf_warmup", "picture_every", "workers"):
+        for name in ("crf_warmup", "picture_every", "validate_every", "validate_images", "workers"):
             self._require(name, getattr(self, name) >= 0, ">= 0")
         for name in ("lr", "power", "weight_decay", "head_lr", "bias_lr", "unary_loss", "crf_lr", "clip"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a number >= 0")
         self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
         self._require("schedule", self.schedule in ("poly", "step"), "poly or step")
         self._require("gamma", 0 < self.gamma <= 1, "in (0, 1]")
+        self._require(
+            "precision", self.precision in ("float32", "bfloat16", "float16"), "float32, bfloat16 or float16"
+        )
+        whole = self.batch_size % self.accumulate == 0
+        self._require("accumulate", whole, f"a divisor of batch_size ({self.batch_size})")
         self._require("loss", self.loss in ("stride", "image"), "stride or image")
         self._require("unary_loss", self.loss == "image" or self.unary_loss == 0, "0 with loss stride")
         self._require("crf_warmup", self.crf_warmup <= self.iterations, f"<= iterations ({self.iterations})")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crfnet.crf.crfasrnn import NAMES, from_crfasrnn
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
+from crfnet.files import one_line, write_atomically
 from crfnet.models import ModelConfig, build_network
 from crfnet.models.importers import import_state, read_weights
 from crfnet.models.importers.files import read_safetensors, write_safetensors
@@ -209,7 +209,10 @@ def _crf(state: Mapping[str, Tensor]) -> Converted:
 def _own_settings(path: Path) -> dict[str, Any]:
     """Of a file of ours, whose CRF cannot be built without them; a bare state dict has none."""
     if path.suffix == ".safetensors":
-        return dict(json.loads(read_safetensors(path)[1].get("settings", "{}")))
+        try:
+            return dict(json.loads(read_safetensors(path)[1].get("settings", "{}")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"{path}: its settings cannot be read ({one_line(error)})") from error
     try:
         return read_checkpoint(path)["settings"]
     except InputError:

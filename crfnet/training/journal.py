@@ -1,14 +1,19 @@
-"""What a run tells while it trains: a JSON line per step, and TensorBoard's curves and pictures."""
+"""What a run tells while it trains: a JSON line per step, TensorBoard's curves and pictures, a bar."""
 
 import json
+import math
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from crfnet.evaluation.predict import Palette, paint
+from crfnet.data import SegmentationDataset
+from crfnet.distributed import is_first
+from crfnet.evaluation.predict import paint
 from crfnet.files import write_atomically
 from crfnet.shapes import ImageBytes, LabelMap
 
@@ -16,7 +21,7 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """``log.jsonl`` and ``tensorboard/`` in a run's folder; used with ``with``.
+    """``log.jsonl`` and ``tensorboard/`` in a run's folder; used with ``with``; of the first process alone.
 
     Both may hold steps up to ``step`` from before; what a killed run wrote after its last checkpoint is cut
     off, since those steps are done again.
@@ -24,19 +29,26 @@ class Journal:
     Args:
         folder: of the run; made when missing.
         step: updates done so far.
+        steps: updates when it is finished.
         every: how often TensorBoard gets the numbers and the log whole matrices, in steps.
+
+    Attributes:
+        silent: whether this process writes nothing.
     """
 
-    def __init__(self, folder: Path, step: int, every: int) -> None:
+    def __init__(self, folder: Path, step: int, steps: int, every: int) -> None:
+        self._every, self.silent = every, not is_first()
+        if self.silent:
+            return
         # Takes over a second, which commands that do not train need not wait for.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._every = every
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "log.jsonl"
         _cut(log, step)
         self._log = log.open("a", buffering=1)  # a line at a time: a kill loses none
         self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self._bar = tqdm(desc="training", initial=step, total=steps, unit="step", mininterval=0.5)
 
     def __enter__(self) -> "Journal":
         return self
@@ -44,34 +56,62 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._log.close()
-        self._board.close()
+        if self.silent:
+            return
+        self._bar.close()
+        try:
+            self._log.close()
+            self._board.close()
+        except OSError:  # of a full disk, which ends the training anyway: by what came first
+            if error is None:
+                raise
 
-    def write(self, step: int, numbers: dict[str, float], crf: dict[str, float | Tensor]) -> None:
+    def write(
+        self, step: int, numbers: dict[str, float], crf: dict[str, float | Tensor], miou: float | None = None
+    ) -> None:
         """One line for ``step`` = 1, 2, ...; CRF matrices only every few steps, since they are large."""
+        if self.silent:
+            return
         now = step % self._every == 0
         shown: dict[str, Any] = {
             name: value.tolist() if isinstance(value, Tensor) else value
             for name, value in crf.items()
             if now or not isinstance(value, Tensor) or value.ndim < 2
         }
-        self._log.write(json.dumps({"step": step, **numbers, **({"crf": shown} if shown else {})}) + "\n")
-        if not now:
-            return
-        for name, number in numbers.items():
-            self._board.add_scalar(name, number, step)
-        for name, value in crf.items():
+        told, validated = (
+            {name: number if math.isfinite(number) else None for name, number in given.items()}
+            for given in (numbers, {} if miou is None else {"miou": miou})
+        )
+        line = {"step": step, **told, **validated, **({"crf": shown} if shown else {})}
+        self._log.write(json.dumps(line) + "\n")
+        for name, number in {**(told if now else {}), **validated}.items():
+            if number is not None:
+                self._board.add_scalar(name, number, step)
+        for name, value in crf.items() if now else ():
             if isinstance(value, Tensor):
                 self._board.add_histogram(f"crf/{name}", value, step)
             else:
                 self._board.add_scalar(f"crf/{name}", value, step)
+        self._bar.set_postfix(loss=f"{numbers['loss']:.4f}", refresh=False)
+        self._bar.update()
 
     def picture(
-        self, step: int, image: ImageBytes, labels: LabelMap, prediction: LabelMap, palette: Palette
+        self,
+        step: int,
+        image: ImageBytes,
+        labels: LabelMap,
+        prediction: LabelMap,
+        dataset: SegmentationDataset,
     ) -> None:
-        """Image, truth and prediction side by side."""
+        """Image, truth and prediction side by side, in the colours of ``dataset``."""
+        palette = dataset.palette
         strip = torch.cat([image.cpu(), paint(labels, palette), paint(prediction, palette)], dim=2)
         self._board.add_image("image, truth, prediction", strip, step)
+
+    def keep(self) -> None:
+        """Forces the log to the disk, so that it never ends before a checkpoint does."""
+        if not self.silent:
+            os.fsync(self._log.fileno())
 
 
 def _cut(log: Path, step: int) -> None:
@@ -83,7 +123,7 @@ def _cut(log: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] > step:
                 break
-        except ValueError:
+        except (ValueError, KeyError, TypeError):
             break
         kept.append(f"{line}\n")
     write_atomically(log, "".join(kept).encode())

@@ -1,13 +1,15 @@
 """Cross-entropy as DeepLab v1/v2 have it (at the network's stride), at image size, and both together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from crfnet.data import VOID
+from crfnet.distributed import summed
 from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels, Logits, ScoreMap, Scores
@@ -15,28 +17,46 @@ from crfnet.training.config import TrainConfig
 
 __all__ = ["image_loss", "sampled_positions", "stride_loss", "training_loss"]
 
+Batch: TypeAlias = Int[Tensor, "batch h w"]  #: labels of more images than a part has
 
-def image_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
-    """Cross-entropy, the mean over the pixels that are not void (255), in nats.
+
+def image_loss(logits: Logits, labels: Labels, valid: Int[Tensor, ""] | None = None) -> Float[Tensor, ""]:
+    """Cross-entropy, the mean over the pixels that are not void (255), in nats; in float32 at least.
 
     A batch that is all void has loss 0 and gradient 0. All pixels of the batch count the same.
+
+    Args:
+        logits: (b, l, h, w).
+        labels: of the same size.
+        valid: number of pixels that the mean is over, where ``labels`` are a part of the batch; None for the
+            valid ones of ``labels``.
     """
-    valid = (labels != VOID).sum()
-    total = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
+    if valid is None:
+        valid = _valid(labels)
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    total = F.cross_entropy(precise, labels, ignore_index=VOID, reduction="sum")
     return total / valid.clamp_min(1)
 
 
-def stride_loss(scores: Scores, labels: Labels) -> Float[Tensor, ""]:
+def stride_loss(scores: Scores, labels: Labels, valid: Int[Tensor, ""] | None = None) -> Float[Tensor, ""]:
     """`image_loss` at every position of the network's own map, on labels subsampled to it.
 
     Chen et al., DeepLab v2, section 4: all positions and all classes count the same. Labels are taken, never
     interpolated, at `sampled_positions`.
     """
+    return image_loss(scores, _subsampled(labels, scores), valid)
+
+
+def _valid(labels: Tensor) -> Int[Tensor, ""]:
+    return (labels != VOID).sum()
+
+
+def _subsampled(labels: Tensor, scores: ScoreMap) -> Tensor:
     rows, columns = (
         torch.tensor(sampled_positions(size, count), device=labels.device)
         for size, count in zip(labels.shape[1:], scores.shape[2:], strict=True)
     )
-    return image_loss(scores, labels[:, rows[:, None], columns])
+    return labels[:, rows[:, None], columns]
 
 
 def sampled_positions(size: int, count: int) -> list[int]:
@@ -52,8 +72,19 @@ def sampled_positions(size: int, count: int) -> list[int]:
     return [min(stride * i, size - 1) for i in range(count)]
 
 
-def training_loss(model: Segmenter, image: Image, labels: Labels, config: TrainConfig) -> Float[Tensor, ""]:
-    """What a training step minimises.
+def training_loss(
+    model: Segmenter,
+    image: Image,
+    labels: Labels,
+    config: TrainConfig,
+    *,
+    batch: Batch | None = None,
+    all_scores: Callable[[Image], list[ScoreMap]] | None = None,
+) -> Float[Tensor, ""]:
+    """What a training step minimises, or this part's share of it.
+
+    The parts of a batch, in one process or in several, add up to the loss of the whole, since each is the sum
+    over its own pixels divided by the number of valid pixels of all. Every process has to call it as often.
 
     Args:
         model: in the wanted mode.
@@ -64,22 +95,28 @@ def training_loss(model: Segmenter, image: Image, labels: Labels, config: TrainC
             plus ``unary_loss`` times `stride_loss`, so that the network behind the CRF stays a good network.
             Where the network has more maps than one (`Segmenter.all_scores`), ``stride`` adds one loss for
             each with equal weights, as DeepLab v2 does for its scales.
+        batch: labels of this process's whole batch, where ``labels`` are a part of it.
+        all_scores: the same as ``model.all_scores``, compiled.
 
     Returns:
         The loss; not finite when the network's logits are not.
     """
-    maps = model.all_scores(image)
+    maps = (all_scores or model.all_scores)(image)
+    whole: Tensor = labels if batch is None else batch
+    # Counted before anything that may end otherwise in another process: all have to take part.
+    counts = summed(torch.stack([_valid(whole), *(_valid(_subsampled(whole, scores)) for scores in maps)]))
     if config.loss == "stride":
-        return _summed(maps, labels)
+        return _summed(maps, labels, counts[1:])
     scores = maps[0]
     if not scores.isfinite().all():
         return scores.sum()  # not finite either; the CRF would refuse such logits as an input error
     logits = model.upsample(scores, (image.shape[2], image.shape[3]))
     if model.crf is not None:
         logits = model.crf(logits, image)
-    total = image_loss(logits, labels)
-    return total + config.unary_loss * _summed(maps, labels) if config.unary_loss else total
+    total = image_loss(logits, labels, counts[0])
+    return total + config.unary_loss * _summed(maps, labels, counts[1:]) if config.unary_loss else total
 
 
-def _summed(maps: Sequence[ScoreMap], labels: Labels) -> Float[Tensor, ""]:
-    return torch.stack([stride_loss(scores, labels) for scores in maps]).sum()
+def _summed(maps: Sequence[ScoreMap], labels: Labels, counts: Tensor) -> Float[Tensor, ""]:
+    parts = zip(maps, counts.unbind(), strict=True)
+    return torch.stack([stride_loss(scores, labels, valid) for scores, valid in parts]).sum()

@@ -11,8 +11,17 @@ from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training import checkpoint as module
 from crfnet.training import load_model
-from crfnet.training.checkpoint import Checkpoint, random_state, read_checkpoint, restore, save_checkpoint
+from crfnet.training.checkpoint import (
+    Checkpoint,
+    random_state,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+    set_random_state,
+)
 from tests.training.conftest import TinyNetwork, assert_same, tiny_segmenter, weights
+
+CPU = torch.device("cpu")
 
 
 def a_checkpoint(model: Segmenter, step: int = 7) -> Checkpoint:
@@ -22,7 +31,7 @@ def a_checkpoint(model: Segmenter, step: int = 7) -> Checkpoint:
         settings={"lr": 0.1, "augment.crop": [4, 4]},
         model=model.state_dict(),
         optimizer=SGD(model.parameters()).state_dict(),
-        random=random_state(),
+        random={"0": random_state(CPU)},
     )
 
 
@@ -151,5 +160,5 @@ def test_every_random_generator_goes_on(path):
     save_checkpoint(path, a_checkpoint(model))
     expected = random.random(), np.random.rand(), float(torch.rand(()))  # noqa: NPY002
     random.seed(4), np.random.seed(4), torch.manual_seed(4)  # noqa: NPY002
-    restore(path, read_checkpoint(path), model, SGD(model.parameters()))
+    set_random_state(read_checkpoint(path)["random"]["0"], CPU)
     assert (random.random(), np.random.rand(), float(torch.rand(()))) == expected  # noqa: NPY002

@@ -1,0 +1,50 @@
+"""``train``: one stage of training, in one process or in those that torchrun started."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+
+from crfnet.commands.common import load, segmenter_of
+from crfnet.compare import warm_start
+from crfnet.data import load_dataset
+from crfnet.distributed import first
+from crfnet.errors import InputError
+from crfnet.run_folder import open_run
+from crfnet.search import load_crf_config
+from crfnet.training import check_batch_size, train
+
+__all__ = ["train_command"]
+
+
+def train_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """``crfnet train``: the network alone, or network and CRF together."""
+    run = load(options, overrides)
+    joint = options.stage == "joint"
+    if joint and options.checkpoint is None and not options.resume:
+        raise InputError("train --stage joint starts from a trained network: give --checkpoint CKPT")
+    if options.crf is not None and not joint:
+        raise InputError("train --crf: only --stage joint trains a CRF")
+    config = run.joint if joint else run.train
+    check_batch_size(config)
+    dataset = load_dataset(run.data, "train")
+    validation = load_dataset(run.data, "val") if config.validate_every else None
+    crf = run.crf if joint else None
+    if crf is not None and options.crf is not None:
+        crf = warm_start(crf, load_crf_config(options.crf))
+    model = segmenter_of(run, dataset, options.checkpoint, crf)
+    for images in (dataset, validation):
+        if images is not None:
+            first(images.check)
+    run = replace(run, output=run.output / options.stage / "train")
+    first(lambda: open_run(run, resume=options.resume, overwrite=options.overwrite, command=command))
+    result = train(
+        model,
+        dataset,
+        config,
+        run.output,
+        seed=run.seed,
+        validation=validation,
+        resume=options.resume,
+    )
+    share = 100 * result.data_seconds / max(result.seconds, 1e-9)
+    return f"checkpoint: {result.path} ({result.seconds:.0f} s, {share:.0f} % of them waiting for images)"

@@ -1,0 +1,31 @@
+"""Mean IoU on held-out images while a network trains."""
+
+import torch
+
+from crfnet.data import SegmentationDataset
+from crfnet.distributed import alike, share, summed
+from crfnet.evaluation.confusion import confusion_matrix, metrics
+from crfnet.evaluation.predict import predict_labels
+from crfnet.segmenter import Segmenter
+
+__all__ = ["validate"]
+
+
+def validate(model: Segmenter, dataset: SegmentationDataset, images: int) -> float:
+    """Mean IoU of one pass over whole images, through the CRF if there is one; alike in every process.
+
+    Args:
+        model: left in evaluation mode.
+        dataset: what it is compared with.
+        images: how many, from the first one; 0 for all.
+    """
+    device = next(model.parameters()).device
+    alike(model.buffers())
+    model.eval()
+    classes = dataset.num_classes
+    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    for index in share(range(min(images or len(dataset), len(dataset)))):
+        sample = dataset[index]
+        prediction = predict_labels(model, sample.image.to(device))
+        confusion += confusion_matrix(prediction, sample.labels.to(device), classes)
+    return float(metrics(summed(confusion)).miou)

@@ -2,7 +2,8 @@
 
 ``scores`` reads and writes cached scores, ``convert`` takes those of other programs. ``config`` says what is
 searched: ``grid`` the points and published ranges, ``sampling`` which points are tried, ``criteria`` what the
-winner has most of. ``sweep`` runs the mean field of many points at once, ``counting`` counts what came of it.
+winner has most of. ``sweep`` runs the mean field of many points at once, ``open_pixels`` (with
+``open_kernels``) on the pixels in doubt alone, ``counting`` counts what came of it.
 ``study`` keeps what is finished, ``ledger`` what follows from it (``racing``, ``folds``); ``drive`` does the
 work, ``workers`` by several hands. ``protocol`` is the search and ``results`` what it leaves behind.
 """

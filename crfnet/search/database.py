@@ -122,7 +122,7 @@ def _reason(error: Exception) -> str:
     from sqlalchemy.exc import ArgumentError, OperationalError
 
     if isinstance(error, ImportError):
-        return "its driver is not installed; for PostgreSQL: pip install 'crfnet[postgres]'"
+        return "its driver is not installed; for PostgreSQL: pip install 'crfnet[postgresql]'"
     if isinstance(error, ArgumentError):  # also unknown dialects
         return (
             f"no database's URL ({_line(error)}); expected e.g. sqlite:///study.db or "

@@ -1,7 +1,8 @@
 """Goes through a search's rounds, together with every other process that does."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from crfnet.search.counting import Counted, count
 from crfnet.search.grid import Point
 from crfnet.search.images import Images
 from crfnet.search.ledger import Ledger
+from crfnet.search.open_pixels import OpenPixels
 from crfnet.search.study import Outcome, Study, Unit
 from crfnet.search.sweep import sweep
+from crfnet.shapes import Image, LabelMap, Logits
 
 __all__ = ["drive"]
 
@@ -120,13 +123,25 @@ class _Work:
         with kept_pages(self.device):
             for case in self.images.visit(unit.start, unit.stop):
                 self.alive()
-                labels: dict[Point, torch.Tensor] = {}
                 logits, image = case.logits.to(self.device), case.image.to(self.device)
-                for point, log_q in sweep(logits, image, unit.points, self.config):
-                    # An argmax over an axis that is not the last takes six times as long.
-                    labels[point] = log_q[0].max(0).indices.cpu()
+                labels = dict(_predicted(logits, image, unit.points, self.config))
                 predictions = [labels[point] for point in unit.points]
                 found.append(count(predictions, case.labels, self.images.num_classes, self.config))
                 self.bar.update()
         together = Counted.of_images(found)
         return tuple(together.of_point(i) for i in range(len(unit.points)))
+
+
+def _predicted(
+    logits: Logits, image: Image, points: Sequence[Point], config: SearchConfig
+) -> Iterator[tuple[Point, LabelMap]]:
+    """The labels of every point, lattice by lattice."""
+    pixels = OpenPixels(logits, image, config) if config.tolerance > 0 else None
+    for _, group in groupby(points, lambda point: (point.theta_alpha, point.theta_beta)):
+        same = list(group)
+        if pixels is not None:
+            yield from ((point, labels.cpu()) for point, labels in pixels.labels(same))
+            continue
+        for point, log_q in sweep(logits, image, same, config):
+            # An argmax over an axis that is not the last takes six times as long.
+            yield point, log_q[0].max(0).indices.cpu()

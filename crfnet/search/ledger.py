@@ -4,6 +4,7 @@ Everything here follows from the config and from what was counted. Processes tha
 each, and all ledgers agree.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,9 @@ from crfnet.search.study import Outcome, Unit
 
 __all__ = ["Ledger", "Row"]
 
+#: A unit of work at most, what a kill may lose. An image is read and its open pixels are found once for it.
+LATTICES, IMAGES = 8, 4
+
 
 @dataclass
 class Row:
@@ -31,7 +35,7 @@ class Row:
     Attributes:
         round: the round that asked for it first, from 1.
         point: its parameters.
-        seconds: wall time of its groups, each divided by the group's number of points.
+        seconds: wall time of its units, each divided by the unit's number of points.
         blocks: what was counted, block by block.
     """
 
@@ -98,13 +102,19 @@ class Ledger:
         return asked
 
     def units(self, start: int, stop: int) -> list[Unit]:
-        """The work of this round on the images `start` to `stop`: a unit for each lattice."""
+        """The work of this round on the images `start` to `stop`: some lattices on some images each."""
         alive = {point for view in self.views for point in view.points}
         groups: dict[tuple[float, float], list[Point]] = {}
         for point, row in self.rows.items():
             if point in alive and row.images == start:
                 groups.setdefault((point.theta_alpha, point.theta_beta), []).append(point)
-        return [Unit(tuple(group), start, stop) for group in groups.values()]
+        lattices = list(groups.values())
+        bundles = [lattices[i : i + LATTICES] for i in range(0, len(lattices), LATTICES)]
+        return [
+            Unit(tuple(itertools.chain.from_iterable(bundle)), first, min(first + IMAGES, stop))
+            for first in range(start, stop, IMAGES)
+            for bundle in bundles
+        ]
 
     def add(self, unit: Unit, outcome: Outcome) -> None:
         """Books what came out of a unit."""

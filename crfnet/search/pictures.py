@@ -58,7 +58,8 @@ def _small_multiples(
         1.5 + most * max(2.0, 0.5 * widest), 0.8 + len(rounds) * max(1.8, 0.4 * tallest + 0.8)
     )
     whole = [score for score in scores.values() if not math.isnan(score)]
-    limits = (min(whole), max(whole))
+    spread = 0.5 if min(whole) == max(whole) else 0.0  # else every panel would find limits of its own
+    limits = (min(whole) - spread, max(whole) + spread)
     axes = figure.subplots(len(rounds), most, squeeze=False)
     framed = False
     picture: Any = None

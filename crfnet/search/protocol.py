@@ -1,8 +1,8 @@
 """The search: every point of every round is scored on the same images, group by group.
 
-Points that share theta_alpha and theta_beta form a group and share one lattice per image. A group goes over
-all images (in a race: over a block of them) and is then kept in the study, so a kill loses the groups that
-were being worked on and nothing else.
+Points that share theta_alpha and theta_beta form a group and share one lattice per image. Some groups go over
+some images and are then kept in the study, so a kill loses the units that were being worked on and nothing
+else.
 """
 
 import logging
@@ -27,6 +27,9 @@ from crfnet.search.study import STUDY_FILE, Study, Where
 from crfnet.search.workers import helpers
 
 __all__ = ["search"]
+
+#: Of units and of what is kept of them; a database of another one is refused.
+_LAYOUT = 2
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +108,7 @@ def search(
 def _facts(images: Images, config: SearchConfig, digest: str) -> dict[str, Any]:
     """Everything that the table depends on."""
     return {
+        "layout of the work": _LAYOUT,
         **config.facts(),
         "dataset": images.dataset.name,
         "source": images.scores.source,

@@ -40,17 +40,12 @@ FOLDS_FILE = "folds.csv"
 OUTPUTS = (STUDY_FILE, f"{STUDY_FILE}-journal", BEST_FILE, TABLE_FILE, HEATMAP_FILE, IMAGES_FILE, FOLDS_FILE)
 
 #: What a search decides, of all that a CRFConfig holds.
-_DECIDED = (*AXES, "normalization", "prune", "tolerance")
+_DECIDED = (*AXES, "normalization", "prune")
 
 
 def best_config(point: Point, config: SearchConfig) -> CRFConfig:
-    """The CRF that the search ran at `point`."""
-    return CRFConfig(
-        **point._asdict(),
-        normalization=config.normalization,
-        prune=config.prune,
-        tolerance=config.tolerance,
-    )
+    """The CRF at `point`; with all iterations everywhere, of which `tolerance` saves the search some."""
+    return CRFConfig(**point._asdict(), normalization=config.normalization, prune=config.prune)
 
 
 def write_results(folder: Path, ledger: Ledger, images: Images, before: Counted) -> None:

@@ -14,8 +14,6 @@ align_corners false).
 """
 
 import io
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,11 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
+from crfnet.files import read_arrays, read_yaml, write_atomically
 from crfnet.resize import resize_scores
 from crfnet.shapes import Logits
 
-__all__ = ["KINDS", "ScoreFolder", "missing_scores", "write_scores"]
+__all__ = ["KINDS", "ScoreFolder", "add_scores", "claim_scores", "missing_scores", "write_scores"]
 
 KINDS = ("logits", "probabilities")
 SHEET = "scores.yaml"
@@ -41,7 +39,6 @@ SUFFIXES = (".npz", ".npy")
 _SMALLEST_PROBABILITY = 1e-5
 #: Rounding that stored probabilities may show outside 0..1.
 _PROBABILITY_SLACK = 1e-3
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -120,9 +117,10 @@ class ScoreFolder:
             )
         if array.dtype.kind != "f":
             raise InputError(f"{place}: scores are {array.dtype}; expected floating point numbers")
-        if not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            scores = torch.from_numpy(array.astype(np.float32))
+        if not scores.isfinite().all():
             raise InputError(f"{place}: scores hold NaN or infinity; expected finite numbers")
-        scores = torch.from_numpy(array.astype(np.float32))
         if self._sheet.kind == "logits":
             return scores
         low, high = float(scores.min()), float(scores.max())
@@ -150,12 +148,13 @@ class ScoreFolder:
             )
         if self._stacked is not None:
             return np.asarray(self._stacked[self._index[id]])
-        path = next(p for suffix in SUFFIXES if (p := self.path / f"{id}{suffix}").is_file())
+        places = [self.path / f"{id}{suffix}" for suffix in SUFFIXES]
+        path = next((each for each in places if each.is_file()), places[0])
         try:
             return _load(path)
-        except _READ_ERRORS as error:
+        except ValueError as error:
             raise InputError(
-                f"{path}: cannot be read ({_line(error)}); expected 'scores' in a .npz file, or a .npy file"
+                f"{path}: cannot be read ({error}); expected 'scores' in a .npz file, or a .npy file"
             ) from error
 
 
@@ -192,7 +191,26 @@ def write_scores(
         InputError: the folder holds scores of another source, or files that are not scores; an id that is not
             a plain file name; scores of a wrong shape, or beyond what float16 holds.
     """
+    claim_scores(folder, num_classes, align_corners, source, kind=kind, overwrite=overwrite)
+    add_scores(folder, pairs, num_classes)
+    return ScoreFolder(folder)
+
+
+def claim_scores(
+    folder: Path,
+    num_classes: int,
+    align_corners: bool,
+    source: str,
+    *,
+    kind: Literal["logits", "probabilities"] = "logits",
+    overwrite: bool = False,
+) -> None:
+    """The first half of `write_scores`: makes the folder ready for the scores of one source."""
     _claim(folder, _Sheet(num_classes, kind, align_corners, source), overwrite)
+
+
+def add_scores(folder: Path, pairs: Iterable[tuple[str, Float[Tensor, "l hs ws"]]], num_classes: int) -> None:
+    """The second half of `write_scores`: into a folder that is claimed, by several processes at once."""
     finished = set(_ids_in(folder))
     for id_, scores in pairs:
         if not id_ or Path(id_).name != id_ or id_.startswith("."):
@@ -212,11 +230,12 @@ def write_scores(
         np.savez_compressed(content, scores=array.numpy())
         write_atomically(folder / f"{id_}.npz", content.getvalue())
         finished.add(id_)
-    return ScoreFolder(folder)
 
 
 def _claim(folder: Path, sheet: _Sheet, overwrite: bool) -> None:
     """Makes `folder` ready for the scores of `sheet`."""
+    if sheet.num_classes < 2:
+        raise InputError(f"{folder}: scores of {sheet.num_classes} class; expected 2 or more")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SHEET
     if path.exists():
@@ -245,12 +264,9 @@ def _refuse_other_source(path: Path, sheet: _Sheet) -> None:
 
 
 def _read_sheet(path: Path) -> _Sheet:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: not there; a score folder says there what it holds") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({_line(error)})") from error
+    if not path.exists():
+        raise InputError(f"{path}: not there; a score folder says there what it holds")
+    content = read_yaml(path)
     allowed = [field.name for field in fields(_Sheet)]
     if not isinstance(content, dict) or sorted(map(str, content)) != sorted(allowed):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
@@ -270,29 +286,25 @@ def _check_value(path: Path, content: dict[str, object], key: str, allowed: str,
 
 
 def _load(path: Path) -> NDArray[Any]:
-    """The scores in one image's file, as stored."""
-    if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    return _arrays(path, "scores")[0]
-
-
-def _arrays(path: Path, *names: str) -> list[NDArray[Any]]:
-    """The named arrays of a .npz file."""
-    with (
-        zipfile.ZipFile(path),
-        np.load(path, allow_pickle=False) as file,
-    ):  # np.load alone would also take a .npy
-        return [np.asarray(file[name]) for name in names]
+    """The scores in one image's file, as stored; ValueError where it holds something else."""
+    arrays = read_arrays(path, ["scores"])
+    name = "" if path.suffix == ".npy" else "scores"
+    if name not in arrays:
+        raise ValueError(f"no {path.suffix} file")
+    return arrays[name]
 
 
 def _read_single(path: Path) -> tuple[tuple[str, ...], NDArray[Any]]:
     """The arrays `ids` and `logits` of a single file, whole in memory."""
     try:
-        ids, logits = _arrays(path, "ids", "logits")
-    except _READ_ERRORS as error:
+        arrays = read_arrays(path, ["ids", "logits"])
+    except ValueError as error:
         raise InputError(
-            f"{path}: cannot be read ({_line(error)}); expected a .npz file with arrays 'ids' and 'logits'"
+            f"{path}: cannot be read ({error}); expected a .npz file with arrays 'ids' and 'logits'"
         ) from error
+    if "" in arrays:
+        raise InputError(f"{path}: a .npy file; expected a .npz file with arrays 'ids' and 'logits'")
+    ids, logits = arrays["ids"], arrays["logits"]
     if ids.ndim != 1 or ids.dtype.kind != "U" or len(set(ids.tolist())) != len(ids):
         raise InputError(
             f"{path}: ids have shape {ids.shape} and type {ids.dtype}; expected (i,) different texts"
@@ -309,8 +321,3 @@ def _ids_in(folder: Path) -> tuple[str, ...]:
 
 def _some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's message, for messages of one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from crfnet.errors import InputError
+from crfnet.files import one_line
 from crfnet.search.claims import Watch, beating, gone, this_process
 from crfnet.search.counting import Counted
 from crfnet.search.grid import AXES, Point
@@ -40,7 +42,7 @@ class Where(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A piece of work: points of one lattice on the images `start` to `stop` of the order of visit."""
+    """A piece of work: some points on the images `start` to `stop` of the order of visit."""
 
     points: tuple[Point, ...]
     start: int
@@ -99,8 +101,15 @@ class Study:
         for trial in self._trials("COMPLETE"):
             if trial.number not in self._read:
                 self._read.add(trial.number)
+                try:
+                    unit, outcome = trial.user_attrs["unit"], Outcome.decode(trial.user_attrs)
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InputError(
+                        f"search {self._points.study_name!r}: what is kept of trial {trial.number} cannot be "
+                        f"read ({one_line(error)}); overwrite the search, or choose another folder"
+                    ) from error
                 # Two processes may have done the same where one was thought dead: the first counts.
-                self.finished.setdefault(trial.user_attrs["unit"], Outcome.decode(trial.user_attrs))
+                self.finished.setdefault(unit, outcome)
 
     def claim(self, unit: Unit) -> int | None:
         """The number of a new claim on `unit`, or None: it is finished or another process is at it."""

@@ -41,14 +41,13 @@ def sweep(
     """Log marginals (1, l, h, w) of a Potts dense CRF on one image: what `DenseCRF` gives for each point.
 
     Costs one lattice, and an iteration of every pair of weights; no gradient. Labels are pruned once, for
-    Q^0 = softmax(logits) is the same at every point. An early stop is decided for each pair of weights by
-    itself, which then take turns one by one.
+    Q^0 = softmax(logits) is the same at every point.
 
     Args:
         logits: of one image (b = 1).
         image: that image, 0..255 (b = 1).
         points: all of the same theta_alpha and theta_beta.
-        config: normalization, prune and tolerance are used.
+        config: normalization and prune are used.
 
     Yields:
         Every point once, with its marginals; sorted by theta_gamma, w1, w2 and iterations.
@@ -94,9 +93,7 @@ class _Problem:
     ) -> Iterator[tuple[Point, Logits]]:
         """The points of one theta_gamma, as many weights at once as fit."""
         runs = {weights: list(part) for weights, part in groupby(points, lambda point: (point.w1, point.w2))}
-        size = 1
-        if self.config.tolerance == 0:
-            size = max(1, _LARGEST_STACK[self.unary.device.type] // self.start.numel())
+        size = max(1, _LARGEST_STACK[self.unary.device.type] // self.start.numel())
         pairs = list(runs)
         for i in range(0, len(pairs), size):
             turn = pairs[i : i + size]
@@ -106,8 +103,7 @@ class _Problem:
             last = self._run(self._penalty(turn, bilateral, spatial), len(turn), most, steps)
             for j, pair in enumerate(turn):
                 for point in runs[pair]:
-                    # Fewer steps than asked for: it had settled.
-                    step = None if steps is None else steps[min(point.iterations, len(steps) - 1)]
+                    step = None if steps is None else steps[point.iterations]
                     log_q = last if step is None else step.clamp_min(torch.finfo(step.dtype).tiny).log()
                     yield point, self._whole(log_q[j : j + 1]).view(shape)
 
@@ -115,7 +111,7 @@ class _Problem:
     def _run(self, penalty: _Linear, pairs: int, iterations: int, steps: list[Values] | None) -> Values:
         """Mean field of several pairs of weights, along the leading axis."""
         start = self.start.expand(pairs, -1, -1)
-        return MeanField(iterations, tolerance=self.config.tolerance).run(start, penalty, iterations, steps)
+        return MeanField(iterations).run(start, penalty, iterations, steps)
 
     def _penalty(
         self, weights: Sequence[tuple[float, float]], bilateral: _Linear, spatial: _Linear | None

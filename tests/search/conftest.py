@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
-from crfnet.search import ScoreFolder, SearchConfig, results, write_scores
+from crfnet.search import ScoreFolder, SearchConfig, ledger, results, write_scores
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
+from tests.search.searcher import whole
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -9,6 +12,15 @@ def _quick_pictures():
     """Heat-maps have tests of their own, and searches in other processes draw them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "write_heatmap", lambda path, ledger: path.write_bytes(b"picture"))
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _units_of_one_lattice():
+    """On all images; searches in other processes have other units, and the same tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "LATTICES", 1)
+        patch.setattr(ledger, "IMAGES", 1000)
         yield
 
 
@@ -27,3 +39,11 @@ def config() -> SearchConfig:
     return SearchConfig(
         images=3, w1=(1.0, 3.0), theta_alpha=(4.0, 8.0), theta_beta=(10.0,), rounds=2, iterations=2
     )
+
+
+@pytest.fixture(scope="package")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The search of `tests.search.searcher`, done by one process on SQLite."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    whole(root, "whole")
+    return root / "whole"

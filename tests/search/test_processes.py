@@ -1,53 +1,19 @@
 """Several processes at one search: killed and started again, side by side, one of them dead."""
 
-import dataclasses
 import random
 import time
 from pathlib import Path
 
-import optuna
 import pytest
 
-from crfnet.search import search, write_scores
-from tests.search.pictures import CLASSES, Pictures, noisy_logits
-from tests.search.searcher import CONFIG, start, without_times
+from tests.search.searcher import RACE, same, share, start, units_of, whole
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("undisturbed")
-    pictures = Pictures()
-    scores = write_scores(root / "scores", noisy_logits(pictures), CLASSES, False, "noise")
-    search(pictures, pictures.ids, scores, CONFIG, root / "whole")
-    return root
-
-
-def same(a: Path, b: Path) -> bool:
-    """Whether two searches ended alike."""
-    files = ("best.yaml", "images.txt")
-    return without_times(a) == without_times(b) and all(
-        (a / name).read_bytes() == (b / name).read_bytes() for name in files
-    )
-
-
-def units_of(url: str) -> tuple[list[str], list[str]]:
-    """Units that were finished, with repetitions, and units that are claimed."""
-    storage = optuna.storages.RDBStorage(url)
-    trials = optuna.load_study(study_name="crfnet-search work", storage=storage).get_trials(deepcopy=False)
-    storage.remove_session()
-    storage.engine.dispose()
-    states = optuna.trial.TrialState
-    return tuple(
-        [trial.user_attrs["unit"] for trial in trials if trial.state == state]
-        for state in (states.COMPLETE, states.RUNNING)
-    )
-
-
-def killed(root: Path, name: str, moment: random.Random) -> None:
+def killed(root: Path, moment: random.Random, **changes) -> None:
     """A search of about a second that is killed somewhere in it, and loses no unit that it had finished."""
-    process = start(root, name, pause=0.1)
+    process = start(root, "out", pause=0.1, **changes)
     deadline = time.monotonic() + 120
-    while not (root / name / "study.db").exists() and process.is_alive():
+    while not (root / "out" / "study.db").exists() and process.is_alive():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.join(moment.uniform(0.0, 2.5))
@@ -55,14 +21,14 @@ def killed(root: Path, name: str, moment: random.Random) -> None:
     process.join()
 
 
-def kills(root: Path, undisturbed: Path, number: int) -> None:
+def kills(root: Path, expected: Path, number: int, **changes) -> None:
     moment = random.Random(number)
     for _ in range(number):
-        killed(root, "out", moment)
-    process = start(root, "out")
+        killed(root, moment, **changes)
+    process = start(root, "out", **changes)
     process.join(120)
     assert process.exitcode == 0
-    assert same(root / "out", undisturbed / "whole")
+    assert same(root / "out", expected)
     done, claimed = units_of(f"sqlite:///{root / 'out' / 'study.db'}")
     assert len(done) == len(set(done))
     assert claimed == []
@@ -72,29 +38,31 @@ def test_two_kills(tmp_path, undisturbed):
     kills(tmp_path, undisturbed, 2)
 
 
+@pytest.fixture(scope="module")
+def race(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("race")
+    whole(root, "race", **RACE)
+    lines = (root / "race" / "table.csv").read_text().splitlines()[1:]
+    assert {line.split(",")[-2] for line in lines} == {"10", "12"}
+    return root / "race"
+
+
+def test_a_killed_race_on_open_pixels(tmp_path, race):
+    kills(tmp_path, race, 1, **RACE)
+
+
 @pytest.mark.slow
-def test_twenty_kills(tmp_path, undisturbed):
-    for k in range(4):
-        kills(tmp_path / str(k), undisturbed, 5)
+def test_twenty_kills(tmp_path, undisturbed, race):
+    for k in range(2):
+        kills(tmp_path / f"whole {k}", undisturbed, 5)
+        kills(tmp_path / f"race {k}", race, 5, **RACE)
 
 
 def test_two_processes_share_a_storage(tmp_path, undisturbed):
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    processes = [start(tmp_path, name, pause=0.05, storage=url) for name in ("a", "b")]
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    for name in ("a", "b"):
-        assert same(tmp_path / name, undisturbed / "whole")
-    assert (tmp_path / "a" / "table.csv").read_bytes() == (tmp_path / "b" / "table.csv").read_bytes()
-    done, claimed = units_of(url)
-    assert len(done) == len(set(done)) > 4
-    assert claimed == []
+    share(tmp_path, url, undisturbed)
 
 
 def test_workers_end_in_the_same_table(tmp_path, undisturbed):
-    pictures = Pictures()
-    scores = write_scores(tmp_path / "scores", noisy_logits(pictures), CLASSES, False, "noise")
-    config = dataclasses.replace(CONFIG, workers=3)
-    search(pictures, pictures.ids, scores, config, tmp_path / "out")
-    assert same(tmp_path / "out", undisturbed / "whole")
+    whole(tmp_path, "out", workers=3)
+    assert same(tmp_path / "out", undisturbed)

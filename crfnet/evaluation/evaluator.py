@@ -1,7 +1,9 @@
 """Counts the predictions of one arm, image by image: all that scores, curves and intervals need."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -28,7 +30,12 @@ from crfnet.evaluation.records import ImageCounts, read_records, write_records
 from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, Band, band_distance, count_shells, dense_shells
 from crfnet.shapes import LabelMap
 
-__all__ = ["Evaluation", "EvaluationConfig"]
+__all__ = ["Evaluation", "EvaluationConfig", "GalleryMetric"]
+
+GalleryMetric: TypeAlias = Literal["miou", "pixel_accuracy"]
+
+_RANGES = {"max_width": (1, 10_000), "draws": (1, 1_000_000), "seed": (0, 2**63 - 2)}
+_CHOICES = {"absent": get_args(Absent), "element": tuple(ELEMENTS), "gallery": get_args(GalleryMetric)}
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class EvaluationConfig:
         boundary: widths of the Boundary IoU and the boundary F-score.
         draws: bootstrap draws.
         seed: of the bootstrap.
+        gallery: the report's pictures are the images whose own "miou" or "pixel_accuracy" changes most.
     """
 
     absent: Absent = "skip"
@@ -50,13 +58,18 @@ class EvaluationConfig:
     boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
     draws: int = 2000
     seed: int = 0
+    gallery: GalleryMetric = "miou"
 
     def __post_init__(self) -> None:
-        for name in ("max_width", "draws"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.element not in ELEMENTS:
-            raise InputError(f"element is {self.element!r}: allowed are {', '.join(ELEMENTS)}")
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(f"{name} is {value}: it must be at least {least}")
+            if value > most:
+                raise InputError(f"{name} is {value}: it must be at most {most}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
 
 
 class Evaluation:
@@ -216,6 +229,24 @@ class Evaluation:
         evaluation = cls(settings["num_classes"], settings["max_width"], settings["element"], boundary)
         evaluation._images = images
         return evaluation
+
+    @classmethod
+    def of_parts(cls, parts: Iterable["Evaluation"], ids: Sequence[str]) -> "Evaluation":
+        """The images of evaluations that are counted alike, at least one, in the order of ``ids``.
+
+        Raises:
+            ValueError: the parts together do not hold each of ``ids`` once and nothing else.
+        """
+        parts = list(parts)
+        images = {id: image for part in parts for id, image in part._images.items()}
+        if sum(map(len, parts)) != len(ids) or images.keys() != set(ids):
+            raise ValueError(
+                f"parts hold {sum(map(len, parts))} images: must be each of the {len(ids)} ids once"
+            )
+        of = parts[0]
+        whole = cls(of.num_classes, of.max_width, of.element, of.boundary)
+        whole._images = {id: images[id] for id in ids}
+        return whole
 
     def _stacked(self, rows: list[Tensor], last: int) -> Tensor:
         empty = torch.zeros(0, self.num_classes, last, dtype=torch.int32)

@@ -32,7 +32,10 @@ __all__ = [
     "resample_counts",
     "resample_seeds",
     "resampled",
+    "resampled_seeds",
     "seeds_bootstrap",
+    "seeds_generator",
+    "seeds_score",
 ]
 
 PerImage: TypeAlias = Num[Tensor, "i ..."]  #: the counts of each image, such as confusion matrices
@@ -167,21 +170,34 @@ def seeds_bootstrap(
     if paired and len(a) != len(b):
         raise ValueError(f"a has {len(a)} seeds and b has {len(b)}: paired seeds need as many of each")
     counts = resample_counts(a.shape[1], draws, seed)
-    generator = torch.Generator().manual_seed(seed + 1)  # not the one of the images, which stay the same
+    generator = seeds_generator(seed)
     weights_a = resample_seeds(len(a), draws, generator)
     weights_b = weights_a if paired else resample_seeds(len(b), draws, generator)
-    samples = _drawn_scores(b, statistic, counts, weights_b) - _drawn_scores(a, statistic, counts, weights_a)
-    return percentile_interval(_score(b, statistic) - _score(a, statistic), samples)
+    samples = [
+        resampled_seeds(arm, statistic, counts, weights) for arm, weights in ((a, weights_a), (b, weights_b))
+    ]
+    return percentile_interval(seeds_score(b, statistic) - seeds_score(a, statistic), samples[1] - samples[0])
 
 
-def _score(per_seed: Tensor, statistic: Statistic) -> Tensor:
-    """Mean over seeds of the score of all images."""
+def seeds_generator(seed: int) -> torch.Generator:
+    """What seeds are drawn by: not the generator of the images, whose draws stay those of one seed."""
+    return torch.Generator().manual_seed(seed + 1)
+
+
+def seeds_score(per_seed: PerSeed, statistic: Statistic) -> Float[Tensor, "*m"]:
+    """Mean over seeds of the score of all images together."""
     return torch.stack([statistic(each.sum(0).double()) for each in per_seed]).mean(0)
 
 
-def _drawn_scores(per_seed: Tensor, statistic: Statistic, counts: Tensor, weights: Tensor) -> Tensor:
-    """The same of every draw, (draws,)."""
-    scores = torch.stack([resampled(each, statistic, counts) for each in per_seed], 1)  # (draws, s)
+def resampled_seeds(
+    per_seed: PerSeed,
+    statistic: Statistic,
+    counts: Float[Tensor, "draws i"],
+    weights: Float[Tensor, "draws s"],
+) -> Float[Tensor, " draws *m"]:
+    """The mean over seeds of every draw; arms given the same ``counts`` and ``weights`` are paired."""
+    scores = torch.stack([resampled(each, statistic, counts) for each in per_seed], 1)  # (draws, s, *m)
+    weights = weights.reshape(*weights.shape, *[1] * (scores.ndim - 2))
     return torch.where(weights > 0, weights * scores, 0.0).sum(1)
 
 

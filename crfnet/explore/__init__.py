@@ -1,14 +1,24 @@
 """A local page with sliders for the CRF's parameters on one image; `crfnet explore`.
 
-``kept`` and ``session`` solve the CRF again and again, ``opening`` and ``saving`` are the files, ``redraw``
-is the thread between page and session; none of these knows a page. ``page`` and ``server`` do, and need
-bokeh.
+``kept`` and ``session`` solve the CRF again and again, ``pace`` knows how long that takes, ``opening``,
+``colours`` and ``saving`` are the files, ``redraw`` is the thread between page and session; none of these
+knows a page. ``page`` and ``server`` do, and need bokeh.
 """
 
+from crfnet.explore.colours import distinct_colours
 from crfnet.explore.kept import KeptFilter, Superseded
 from crfnet.explore.opening import open_session
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
 
-__all__ = ["KeptFilter", "Picture", "Redraw", "Session", "Superseded", "open_session", "save_crf"]
+__all__ = [
+    "KeptFilter",
+    "Picture",
+    "Redraw",
+    "Session",
+    "Superseded",
+    "distinct_colours",
+    "open_session",
+    "save_crf",
+]

@@ -1,16 +1,19 @@
-"""A Gaussian filter that remembers what it built, and can be told to stop between two mean-field steps."""
+"""Kernels that remember what they built, and can be told to stop between two mean-field steps."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from crfnet.crf.features import Scene
 from crfnet.crf.filters import GaussianFilter, KernelOperator
+from crfnet.crf.kernels import SpatialKernel
 from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
-__all__ = ["KeptFilter", "Superseded"]
+__all__ = ["KeptFilter", "KeptSpatialKernel", "Superseded"]
 
+_WIDTHS = 8  # of the spatial kernel that are kept
 _POINTS = 1_500_000  # of all that is kept together; a lattice takes some 300 bytes a point
 
 _Stop = Callable[[], bool]
@@ -77,6 +80,7 @@ class KeptFilter(GaussianFilter):
         self._inner: GaussianFilter | None = None
         self._stop: _Stop = _never
         self._entries: list[_Entry] = []  # the latest first
+        self._spatial: dict[Hashable, _KeptOperator] = {}  # the latest last
 
     def use(self, inner: GaussianFilter, stop: _Stop = _never) -> "KeptFilter":
         """This memory for another filter.
@@ -110,6 +114,15 @@ class KeptFilter(GaussianFilter):
         self._remember(entry)
         return entry.operator
 
+    def spatial(self, key: Hashable, build: Callable[[], KernelOperator]) -> KernelOperator:
+        """The kept operator of a spatial kernel, or the one that ``build`` makes."""
+        operator = self._spatial.pop(key, None) or _KeptOperator(build())
+        operator.stop = self._stop
+        self._spatial[key] = operator
+        while len(self._spatial) > _WIDTHS:
+            del self._spatial[next(iter(self._spatial))]
+        return operator
+
     def _remember(self, entry: _Entry) -> None:
         entries, points = [entry], entry.features.shape[2]
         for each in self._entries:
@@ -117,6 +130,27 @@ class KeptFilter(GaussianFilter):
             if each is not entry and points <= _POINTS:
                 entries.append(each)
         self._entries = entries
+
+
+class KeptSpatialKernel(SpatialKernel):
+    """A spatial kernel whose operators of a few widths and grids are kept, with their row sums.
+
+    Args:
+        memory: where.
+        weight: as of `SpatialKernel`.
+        theta_gamma: as of `SpatialKernel`.
+        options: as of `SpatialKernel`.
+    """
+
+    def __init__(self, memory: KeptFilter, weight: float, theta_gamma: float, **options: Any) -> None:
+        super().__init__(weight, theta_gamma, learn_theta=False, **options)
+        self._memory = memory
+
+    def operator(self, scene: Scene, filter: GaussianFilter) -> KernelOperator:
+        """The kept operator of an equal width, grid and spacing, or a new one."""
+        spacing = None if scene.spacing is None else tuple(scene.spacing.flatten().tolist())
+        key = (float(self.theta_gamma), scene.grid, spacing)
+        return self._memory.spatial(key, lambda: super(KeptSpatialKernel, self).operator(scene, filter))
 
 
 def _same(entry: _Entry, features: Features) -> bool:

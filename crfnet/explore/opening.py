@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.predict import read_label_png
+from crfnet.evaluation.predict import Palette, read_label_png
+from crfnet.explore.colours import known_classes, palette_of_png, read_palette
 from crfnet.explore.session import Session
+from crfnet.files import read_arrays
 from crfnet.resize import resize_scores
 from crfnet.search import ScoreFolder
 from crfnet.shapes import ImageBytes
@@ -19,7 +21,13 @@ _SMALLEST_PROBABILITY = 1e-5  # as of score folders
 
 
 def open_session(
-    image: ImageBytes, scores: Path, id: str, *, labels: Path | None = None, classes: Path | None = None
+    image: ImageBytes,
+    scores: Path,
+    id: str,
+    *,
+    labels: Path | None = None,
+    classes: Path | None = None,
+    palette: str | None = None,
 ) -> Session:
     """A session of an image and the files that belong to it.
 
@@ -30,6 +38,8 @@ def open_session(
         id: the image's name in a score folder.
         labels: PNG of true labels, 255 for void.
         classes: text file with one class name a line.
+        palette: one of `KNOWN`, whose names are used too where ``classes`` is not given; or a text file with
+            ``red green blue`` a line. By default the colours in which ``labels`` is stored, if it holds any.
 
     Raises:
         InputError: a file that is missing, cannot be read or does not fit; the line names it.
@@ -44,7 +54,14 @@ def open_session(
     if truth is not None and tuple(truth.shape) != size:
         raise InputError(f"{labels}: labels of {tuple(truth.shape)} pixels; the image has {size}")
     names = None if classes is None else _read_names(classes)
-    return Session(image, logits, truth=truth, names=names)
+    count = logits.shape[1]
+    colours: Palette | None = None if labels is None else palette_of_png(labels, count)
+    if palette is not None and Path(palette).is_file():
+        colours = read_palette(Path(palette), count)
+    elif palette is not None:
+        known, colours = known_classes(palette, count)
+        names = names or known
+    return Session(image, logits, truth=truth, names=names, colours=colours)
 
 
 def _folder_of(scores: Path, id: str) -> tuple[ScoreFolder | None, str]:
@@ -61,12 +78,9 @@ def _folder_of(scores: Path, id: str) -> tuple[ScoreFolder | None, str]:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name; that of a .npy file has the name ''."""
     try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # numpy and zipfile raise a dozen different ones for damaged files
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{path}: cannot be read as a .npy or .npz file ({reason})") from error
+        return read_arrays(path)
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as a .npy or .npz file ({error})") from error
 
 
 def _read_array(path: Path, size: tuple[int, int]) -> Tensor:
@@ -79,9 +93,10 @@ def _read_array(path: Path, size: tuple[int, int]) -> Tensor:
     if array.ndim != 3 or not 2 <= array.shape[0] <= 255 or 0 in array.shape or last:
         hint = ", not (h, w, l)" if last else ""
         raise InputError(f"{path}: shape {array.shape}; expected (l, h, w) with 2 to 255 classes l{hint}")
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
+    with np.errstate(over="ignore"):
+        scores = torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else np.array(np.nan))
+    if not scores.isfinite().all():
         raise InputError(f"{path}: {array.dtype}; expected finite floating point numbers")
-    scores = torch.from_numpy(array.astype(np.float32))
     # No network's logits lie in 0..1 and sum to 1 at every pixel.
     if scores.min() >= 0 and ((scores.sum(0) - 1).abs() < 1e-2).all():
         return scores.clamp(_SMALLEST_PROBABILITY, 1.0).log()

@@ -1,14 +1,19 @@
-"""The page: sliders on the left, image, network and CRF side by side on the right, zoomed together."""
+"""The page: sliders on the left, image, network and CRF side by side on the right, zoomed together.
+
+Its frame is ``page.html``: what stands where on a wide screen, and on a narrow one.
+"""
 
 import html
 from dataclasses import replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from bokeh.document import Document
-from bokeh.layouts import column, row
+from bokeh.layouts import column
 from bokeh.models import Button, Checkbox, ColumnDataSource, Div, Range1d, Select, Slider, TextInput
 from bokeh.plotting import figure
 from numpy.typing import NDArray
@@ -17,7 +22,7 @@ from crfnet.crf.filters import FILTERS
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
-from crfnet.evaluation.predict import overlay, paint
+from crfnet.evaluation.predict import overlay
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
@@ -38,6 +43,8 @@ SLIDERS: dict[str, tuple[str, float, float, float]] = {
 }
 _PRUNES = ("0", "0.0001", "0.001", "0.01")
 _WIDTH = 300
+_TITLES = {"image": "image", "network": "network alone", "crf": "with CRF"}
+_WIDEST = 720  # of a picture on the screen, pixels
 
 
 class Page:
@@ -55,6 +62,7 @@ class Page:
         choices: filter, normalization and prune.
         pictures: RGBA of image, network and crf (rows from the bottom up), under the key ``image``.
         status: which size is shown, how long it took, and how it scores.
+        legend: the classes that are seen, with the share of the image that each has.
         redraw: the thread.
     """
 
@@ -72,14 +80,17 @@ class Page:
         self.replace = Checkbox(label="replace", active=False, name="replace")
         self.save = Button(label="save", button_type="primary", width=_WIDTH, name="save")
         self.saved = Div(width=_WIDTH, name="saved")
-        self.status = Div(name="status", width=900, text="…")
+        self.status = Div(name="status", sizing_mode="stretch_width", text="<b>CRF</b>: …")
+        self.legend = Div(name="legend", sizing_mode="stretch_width")
         self.pictures = {name: ColumnDataSource({"image": []}, name=name) for name in _TITLES}
         for widget in (*self.sliders.values(), *self.choices.values()):
             widget.on_change("value", self._changed)
         self.opacity.on_change("value", self._faded)
         self.save.on_click(self._save)
         self._lay_out()
-        self._paint()
+        self.pictures["image"].data = {"image": [_rgba(session.image)]}
+        self._paint("network")
+        self._tell()
         self.redraw = Redraw(session, self._later_draw, self._later_fail)
         self.redraw.ask(self.config())
 
@@ -97,7 +108,8 @@ class Page:
 
     # bokeh takes callbacks with these three arguments only.
     def _faded(self, attr: str, old: object, new: object) -> None:
-        self._paint()
+        self._paint("network")
+        self._paint("crf")
 
     def _changed(self, attr: str, old: object, new: object) -> None:
         try:
@@ -113,15 +125,16 @@ class Page:
 
     def _draw(self, picture: Picture, larger_follows: bool) -> None:
         self._shown = picture.labels
-        self._paint()
+        self._paint("crf")
+        self._tell()
         size, session = "full size", self._session
         if picture.factor > 1:
             full = session.seconds_of_full(picture)
             rest = "full size follows" if larger_follows else f"full size would take {full:.0f} s"
             size = f"1/{picture.factor} size, {rest}"
         lines = [f"<b>CRF at {size}</b>: {picture.seconds:.2f} s"]
-        for name, labels in (("network alone", session.network), ("with CRF", picture.labels)):
-            scores = session.scores(labels)
+        found = {"network alone": session.network_scores, "with CRF": session.scores(picture.labels)}
+        for name, scores in found.items():
             if scores is not None:
                 accuracy, miou = 100 * float(scores.pixel_accuracy), 100 * float(scores.miou)
                 lines.append(f"{name}: pixel accuracy {accuracy:.2f} %, mIoU {miou:.2f} % (this image alone)")
@@ -130,14 +143,20 @@ class Page:
     def _fail(self, line: str) -> None:
         self.status.text = f"<b>no picture:</b> {html.escape(line)}"
 
-    def _paint(self) -> None:
-        """The three pictures with the colours at the slider's opacity."""
-        image, opacity = self._session.image, float(self.opacity.value)
-        labels = {"network": self._session.network, "crf": self._shown}
-        self.pictures["image"].data = {"image": [_rgba(image)]}
-        for name, map_ in labels.items():
-            if map_ is not None:
-                self.pictures[name].data = {"image": [_rgba(overlay(image, map_, opacity=opacity))]}
+    def _paint(self, name: str) -> None:
+        """The colours of the network's or the CRF's labels over the image, at the slider's opacity."""
+        labels = self._session.network if name == "network" else self._shown
+        if labels is not None:
+            session, opacity = self._session, float(self.opacity.value)
+            self.pictures[name].data = {
+                "image": [_rgba(overlay(session.image, labels, session.colours, opacity))]
+            }
+
+    def _tell(self) -> None:
+        """The classes of the network's labels and of the CRF's."""
+        text = _legend(self._session, self._shown)
+        if text != self.legend.text:
+            self.legend.text = text
 
     def _save(self) -> None:
         path = Path(self.file.value.strip()).expanduser()
@@ -151,31 +170,32 @@ class Page:
     def _lay_out(self) -> None:
         rows, columns = self._session.size
         x, y = Range1d(0, columns), Range1d(0, rows)
-        width = min(columns, 480)
-        shown = []
         for name, title in _TITLES.items():
             plot = figure(
+                name=f"plot_{name}",
                 title=title,
                 x_range=x,
                 y_range=y,
-                width=width,
-                height=round(width * rows / columns) + 25,
+                aspect_ratio=columns / (rows + 25 * columns / _WIDEST),
+                sizing_mode="scale_width",
+                max_width=_WIDEST,
                 tools="pan,wheel_zoom,box_zoom,reset",
-                active_scroll="wheel_zoom",
+                active_drag=None,  # a finger on a phone scrolls the page
+                toolbar_location="above",
             )
             plot.axis.visible = plot.grid.visible = False
             plot.toolbar.logo = None
+            plot.toolbar.autohide = True
             plot.image_rgba("image", x=0, y=0, dw=columns, dh=rows, source=self.pictures[name])
-            shown.append(plot)
+            self.document.add_root(plot)
+        parts = (*self.sliders.values(), *self.choices.values(), self.opacity)
         save = (self.file, self.replace, self.save, self.saved)
-        left = column(*self.sliders.values(), *self.choices.values(), self.opacity, *save)
-        head = Div(text=html.escape(self._source), width=900)
-        right = column(head, self.status, row(*shown), Div(text=_legend(self._session), width=900))
-        self.document.add_root(row(left, right))
+        self.document.add_root(column(*parts, *save, name="controls", width=_WIDTH))
+        head = Div(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
+        for part in (head, self.status, self.legend):
+            self.document.add_root(part)
+        self.document.template = (files("crfnet.explore") / "page.html").read_text()
         self.document.title = "crfnet explore"
-
-
-_TITLES = {"image": "image", "network": "network alone", "crf": "with CRF"}
 
 
 def _slider(name: str, value: float) -> Slider:
@@ -204,12 +224,27 @@ def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:
     return np.ascontiguousarray(pixels[::-1]).view(np.uint32)[..., 0]
 
 
-def _legend(session: Session) -> str:
-    """Names and colours of the classes that the network sees."""
-    present = session.network.unique()
-    colors = paint(present.unsqueeze(0))[:, 0].T.tolist()
-    return " ".join(
-        f'<span style="border-left:1em solid rgb({r},{g},{b});padding:0 1em 0 .3em">'
-        f"{html.escape(session.names[label])}</span>"
-        for label, (r, g, b) in zip(present.tolist(), colors, strict=True)
-    )
+def _legend(session: Session, shown: LabelMap | None) -> str:
+    """Names and colours of the classes that are seen, and how much of the image each has, in per cent."""
+    counts = [
+        each.flatten().bincount(minlength=len(session.names))
+        for each in (session.network, shown)
+        if each is not None
+    ]
+    entries = []
+    for label in torch.stack(counts).sum(0).nonzero().flatten().tolist():
+        red, green, blue = session.colours[label]
+        shares = " → ".join(f"{100 * int(count[label]) / session.network.numel():.1f}" for count in counts)
+        entries.append(
+            f'<li><span style="background:rgb({red},{green},{blue})"></span>'
+            f"{html.escape(session.names[label])} <small>{shares} %</small></li>"
+        )
+    return f"{_LEGEND}<ul>{''.join(entries)}</ul>"
+
+
+_LEGEND = """<style>
+ul { display: flex; flex-wrap: wrap; gap: .2em 1.2em; margin: 0; padding: 0; list-style: none; }
+span { display: inline-block; width: 1em; height: 1em; margin-right: .4em; vertical-align: -.1em; }
+span { border: 1px solid #666; }
+small { color: #555; }
+</style>"""

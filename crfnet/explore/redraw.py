@@ -7,13 +7,15 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.explore.kept import Superseded
 from crfnet.explore.session import Picture, Session
 
-__all__ = ["Redraw"]
+__all__ = ["REST", "Redraw"]
+
+REST = 0.1  #: seconds without a new wish after which the whole picture is begun
 
 
 class Redraw:
-    """Solves what was asked for last, small first and then whole, away from the caller's thread.
+    """Solves what was asked for last, away from the caller's thread: small at once, whole when wishes rest.
 
-    A new wish ends the solution at full size of an older one.
+    A new wish ends the solution at full size of an older one, or keeps it from being begun.
 
     Args:
         session: what solves.
@@ -69,5 +71,8 @@ class Redraw:
         self._show(first, first.factor > 1)
         if first.factor == 1:
             return
+        with self._changed:
+            if self._changed.wait_for(self._superseded, timeout=REST):
+                raise Superseded
         full = self._session.full(first, self._superseded)
         self._show(first if full is None else full, False)

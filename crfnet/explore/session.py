@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,13 +14,19 @@ from torch import Tensor
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
-from crfnet.explore.kept import KeptFilter
+from crfnet.evaluation.predict import Palette
+from crfnet.explore.colours import distinct_colours
+from crfnet.explore.kept import KeptFilter, KeptSpatialKernel
+from crfnet.explore.pace import Pace, power
 from crfnet.shapes import Image, ImageBytes, LabelMap, Logits
 
 __all__ = ["BUDGET", "Picture", "Session"]
 
 BUDGET = 0.5  #: seconds that a first picture may take
-_PATIENCE = 30.0  # seconds that a picture at full size may take
+#: Seconds that a picture at full size may take by a filter whose time grows with the pixels squared.
+_PATIENCE = 30.0
+_LATTICES = 6  # that are sure to be kept
+_SMALLEST = 8  # times smaller than the whole, along each side
 #: Pixels of a filter's very first picture; from then on its size follows the time that it takes.
 _FIRST_PIXELS = {"exact": 4096, "local": 16384}
 _MANY_PIXELS = 65536
@@ -46,18 +52,20 @@ class Picture:
 class Session:
     """Solves the CRF of one image again and again, and keeps what does not change in between.
 
-    Lattices and their row sums are kept, so that weights and iterations never build one. Threads may share a
-    session; they wait for one another.
+    Lattices, spatial kernels, their row sums and the images of every size are kept: a weight, or the number
+    of iterations, builds nothing; sigma_gamma builds no lattice; sigma_alpha and sigma_beta build one.
+    Threads may share a session; they wait for one another.
 
     Args:
         image: what the CRF looks at.
         logits: the network's, at image size.
         truth: labels to score against; None for none.
         names: of the classes; their numbers by default.
+        colours: of the classes; by default ones that can be told apart.
 
     Raises:
-        InputError: sizes that differ, more than 255 classes or less than 2, another number of names,
-            labels outside the classes.
+        InputError: sizes that differ, more than 255 classes or less than 2, another number of names or
+            colours, labels outside the classes.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class Session:
         *,
         truth: LabelMap | None = None,
         names: tuple[str, ...] | None = None,
+        colours: Palette | None = None,
     ) -> None:
         b, l, *size = logits.shape
         if b != 1 or not 2 <= l <= 255 or size != list(image.shape[1:]):
@@ -74,13 +83,17 @@ class Session:
             raise InputError(f"logits: shape {tuple(logits.shape)}, must be {wanted}")
         if names is not None and len(names) != l:
             raise InputError(f"names: {len(names)} class names, must be {l} as the scores have")
+        if colours is not None and len(colours) != l:
+            raise InputError(f"colours: {len(colours)}, must be {l} as the scores have")
         self.image, self.logits, self.truth = image, logits, truth
         self.names = names or tuple(map(str, range(l)))
+        self.colours: Palette = distinct_colours(l) if colours is None else colours
         self.network = logits[0].argmax(0)  #: labels without a CRF
-        self.scores(self.network)  # a wrong truth is refused now
+        self.network_scores = self.scores(self.network)  # a wrong truth is refused now
         self._filter = KeptFilter()
         self._scenes: dict[int, tuple[Image, Logits, Tensor]] = {}
-        self._factors: dict[str, int] = {}
+        self._pace = Pace()
+        self._seen: dict[Hashable, None] = {}  # what lattices were built for, the latest last
         self._lock = threading.Lock()
 
     @property
@@ -94,26 +107,25 @@ class Session:
         return self.logits.shape[2], self.logits.shape[3]
 
     def first(self, config: CRFConfig) -> Picture:
-        """As large a picture as half a second allows, by the time that the last one took: maybe the whole."""
-        factor = self._factors.get(config.filter) or self._first_factor(config.filter)
-        picture = self.solve(config, factor)
-        self._factors[config.filter] = _next_factor(factor, picture.seconds)
-        return picture
+        """As large a picture as half a second allows, by the times of earlier ones: maybe the whole."""
+        return self.solve(config, self._factor_in_time(config))
 
     def seconds_of_full(self, first: Picture) -> float:
         """Estimate for the whole image, from the first picture: linear in pixels, squared for ``exact``."""
-        power = 4 if first.config.filter == "exact" else 2
-        return float(first.seconds * first.factor**power)
+        return float(first.seconds * first.factor ** (2 * power(first.config)))
 
     def full(self, first: Picture, stop: Callable[[], bool] = lambda: False) -> Picture | None:
-        """The whole image with the parameters of a first picture; None if that takes over half a minute.
+        """The whole image with the parameters of a first picture.
+
+        None only for the filter ``exact`` where that takes over half a minute: no step of it can be stopped.
 
         Raises:
             Superseded: ``stop`` said so, on its way.
         """
         if first.factor == 1:
             return first
-        return None if self.seconds_of_full(first) > _PATIENCE else self.solve(first.config, 1, stop)
+        endless = power(first.config) > 1 and self.seconds_of_full(first) > _PATIENCE
+        return None if endless else self.solve(first.config, 1, stop)
 
     def solve(self, config: CRFConfig, factor: int = 1, stop: Callable[[], bool] = lambda: False) -> Picture:
         """The picture at a size.
@@ -128,13 +140,16 @@ class Session:
             Superseded: ``stop`` said so.
         """
         with self._lock, torch.no_grad():
-            start = time.perf_counter()
+            start, built = time.perf_counter(), self.built
             image, logits, spacing = self._scene(factor)
-            inner = _at(config, factor).build_filter()
-            crf = DenseCRF(logits.shape[1], config, filter=self._filter.use(inner, stop)).eval()
-            small = crf.map(logits, image, spacing=None if factor == 1 else spacing)
-            labels = F.interpolate(small[None].double(), self.size, mode="nearest")[0, 0].long()
-            return Picture(labels, factor, time.perf_counter() - start, config)
+            crf = self._layer(config, factor, stop)
+            labels = crf.map(logits, image, spacing=None if factor == 1 else spacing)[0]
+            if factor > 1:
+                labels = F.interpolate(labels[None, None].float(), self.size, mode="nearest")[0, 0].long()
+            seconds = time.perf_counter() - start
+            self._see(_lattice(config, factor))
+            self._pace.note(config, self.built > built, factor, image[0, 0].numel(), seconds)
+            return Picture(labels, factor, seconds, config)
 
     def scores(self, labels: LabelMap) -> Metrics | None:
         """Pixel accuracy and mIoU of this image alone; None without truth."""
@@ -142,9 +157,32 @@ class Session:
             return None
         return metrics(confusion_matrix(labels, self.truth, len(self.names)))
 
-    def _first_factor(self, filter: str) -> int:
+    def _layer(self, config: CRFConfig, factor: int, stop: Callable[[], bool]) -> DenseCRF:
+        """The CRF with everything that is kept."""
+        kept = self._filter.use(_at(config, factor).build_filter(), stop)
+        crf = DenseCRF(self.logits.shape[1], config, filter=kept).eval()
+        if config.w2 != 0:
+            options = {"num_classes": self.logits.shape[1], "weights": config.weights}
+            crf.kernels["spatial"] = KeptSpatialKernel(kept, config.w2, config.theta_gamma, **options)
+        return crf
+
+    def _see(self, lattice: Hashable) -> None:
+        self._seen.pop(lattice, None)
+        self._seen[lattice] = None
+        if len(self._seen) > _LATTICES:
+            del self._seen[next(iter(self._seen))]
+
+    def _factor_in_time(self, config: CRFConfig) -> int:
+        """The least factor whose picture is expected within the budget."""
         pixels = self.size[0] * self.size[1]
-        return max(1, math.ceil(math.sqrt(pixels / _FIRST_PIXELS.get(filter, _MANY_PIXELS))))
+        for factor in range(1, _SMALLEST + 1):
+            builds = config.w1 != 0 and _lattice(config, factor) not in self._seen
+            seconds = self._pace.predict(config, builds, factor, pixels // factor**2)
+            if seconds is None:  # the very first picture
+                return max(1, math.ceil(math.sqrt(pixels / _FIRST_PIXELS.get(config.filter, _MANY_PIXELS))))
+            if seconds <= BUDGET:
+                return factor
+        return _SMALLEST
 
     def _scene(self, factor: int) -> tuple[Image, Logits, Tensor]:
         """Image, logits, and how far apart pixels are along each side, in pixels of the whole image."""
@@ -166,9 +204,6 @@ def _at(config: CRFConfig, factor: int) -> CRFConfig:
     return replace(config, pool=pool, window=2 * max(1, round(reach)) + 1) if factor > 1 else config
 
 
-def _next_factor(factor: int, seconds: float) -> int:
-    """One smaller after a picture that took too long; one larger where that leaves time to spare."""
-    if seconds > BUDGET:
-        return factor + 1
-    spare = factor > 1 and seconds * (factor / (factor - 1)) ** 2 < 0.6 * BUDGET
-    return factor - 1 if spare else factor
+def _lattice(config: CRFConfig, factor: int) -> Hashable:
+    """What decides whether a lattice has to be built."""
+    return config.filter, config.theta_alpha, config.theta_beta, config.window, config.pool, factor

@@ -2,7 +2,8 @@
 
 ``report`` makes a ``document`` of ``arms`` (what was measured), ``scores`` (every number with its interval),
 ``tables``, ``curves``, ``pictures``, the ``gallery``, and ``traces`` of what stages left behind
-(``histories``); ``markdown`` and ``web`` write it. ``saved`` keeps what it was made of.
+(``histories``); ``markdown`` and ``web`` write it. ``saved`` keeps what it was made of, ``seeds`` makes one
+of several runs.
 """
 
 from crfnet.report.arms import ArmResult
@@ -11,6 +12,7 @@ from crfnet.report.histories import Descent, write_descents
 from crfnet.report.pictures import StripSample, largest_changes
 from crfnet.report.report import write_report
 from crfnet.report.saved import load_inputs
+from crfnet.report.seeds import combine
 from crfnet.report.tables import console_table
 from crfnet.report.traces import ENERGY_FILE
 
@@ -19,6 +21,7 @@ __all__ = [
     "ArmResult",
     "Descent",
     "StripSample",
+    "combine",
     "console_table",
     "largest_changes",
     "load_inputs",

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation
 
-__all__ = ["DESCRIPTIONS", "DIFFERENCES", "ArmResult", "check_arms", "compared_pairs"]
+__all__ = ["DESCRIPTIONS", "DIFFERENCES", "ArmResult", "check_arms", "compared_pairs", "short"]
 
 #: What each arm is; arms of other names are reported without a description.
 DESCRIPTIONS = {
@@ -46,6 +47,9 @@ class ArmResult:
         folder: its label maps, evaluation.npz, and energy/ where the CRF's inference was followed.
         search_folder: of the search for its CRF's parameters, with heatmap.png.
         train_folder: of the training of its CRF, with log.jsonl.
+        seed: that its networks were trained with; None where that is not known.
+        repeats: the same arm with networks of other seeds, over the same images (see `combine`). All arms of
+            a comparison have as many; those at one place are of one run.
 
     A cost that was not measured is NaN.
     """
@@ -61,12 +65,32 @@ class ArmResult:
     folder: Path | None = None
     search_folder: Path | None = None
     train_folder: Path | None = None
+    seed: int | None = None
+    repeats: Sequence["ArmResult"] = ()
+
+    @property
+    def seeds(self) -> tuple["ArmResult", ...]:
+        """This arm and its repeats: one of each seed."""
+        return (self, *self.repeats)
+
+    @property
+    def seed_labels(self) -> tuple[str, ...]:
+        """What each of `seeds` is called."""
+        return tuple(
+            f"run {place}" if each.seed is None else f"seed {each.seed}"
+            for place, each in enumerate(self.seeds, 1)
+        )
+
+    def cost(self, name: str) -> float:
+        """The mean over seeds of ``seconds_per_image`` or another cost; NaN unless all were measured."""
+        return fmean(getattr(each, name) for each in self.seeds)
 
 
 def check_arms(arms: Sequence[ArmResult]) -> None:
     """Raise `InputError` unless the arms can be compared.
 
-    They need different names, the same images, classes and widths, and no image that any arm was searched on.
+    They need different names, the same images, classes and widths, as many seeds, and no image that any arm
+    was searched on.
     """
     if not arms:
         raise InputError("arms is empty: a comparison needs at least one")
@@ -76,22 +100,31 @@ def check_arms(arms: Sequence[ArmResult]) -> None:
     first = arms[0]
     if not first.evaluation.ids:
         raise InputError(f"arm {first.name} scored no image")
-    for arm in arms[1:]:
-        for quantity in ("ids", "num_classes", "max_width"):
-            mine, theirs = (getattr(each.evaluation, quantity) for each in (arm, first))
-            if mine != theirs:
-                raise InputError(
-                    f"arms {first.name} and {arm.name} differ in {quantity}: {_short(theirs)} and "
-                    f"{_short(mine)}; only arms that scored the same images can be compared"
-                )
     for arm in arms:
-        _check_held_out(arm)
+        for each in arm.seeds:
+            _check_like(each, first)
+            _check_held_out(each)
+        if len(arm.seeds) != len(first.seeds):
+            raise InputError(
+                f"arms {first.name} and {arm.name} have {len(first.seeds)} and {len(arm.seeds)} seeds: every "
+                "arm needs as many"
+            )
 
 
 def compared_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """The `DIFFERENCES` between arms that are there, then every other arm minus the first."""
     known = [pair for pair in DIFFERENCES if set(pair) <= set(names)]
     return (*known, *((name, names[0]) for name in names[1:] if (name, names[0]) not in known))
+
+
+def _check_like(arm: ArmResult, first: ArmResult) -> None:
+    for quantity in ("ids", "num_classes", "max_width"):
+        mine, theirs = (getattr(each.evaluation, quantity) for each in (arm, first))
+        if mine != theirs:
+            raise InputError(
+                f"arms {first.name} and {arm.name} differ in {quantity}: {short(theirs)} and "
+                f"{short(mine)}; only arms that scored the same images can be compared"
+            )
 
 
 def _check_held_out(arm: ArmResult) -> None:
@@ -104,6 +137,7 @@ def _check_held_out(arm: ArmResult) -> None:
         )
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """At most 60 characters of it."""
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

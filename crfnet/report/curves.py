@@ -74,7 +74,7 @@ def class_figure(scores: Scores, names: Sequence[str], class_names: Sequence[str
     styles = arm_styles(names)
     rows = len(class_names)
     height = min(rows * (0.15 + 0.12 * len(names)), MAX_HEIGHT)
-    figure = Figure(figsize=(6.4, 1.0 + height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.9, 1.2 + height), dpi=150, layout="constrained")  # a phone's width
     FigureCanvasAgg(figure)
     panel = figure.subplots()
     thickness = 0.8 / len(names)
@@ -94,7 +94,11 @@ def class_figure(scores: Scores, names: Sequence[str], class_names: Sequence[str
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(
-        frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names)
+        frameon=False,
+        fontsize="small",
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=min(len(names), 3),
     )
     return figure
 

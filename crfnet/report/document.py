@@ -54,12 +54,14 @@ class Table:
         header: of each column.
         rows: as long as the header.
         numbers: the columns after the first hold numbers, set to the right.
+        note: a line that stands above the table; empty for none.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     numbers: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Change:
 
     Attributes:
         id: of the image.
-        before: mIoU of the image by itself, as a fraction, of one arm.
+        before: score of the image by itself, as a fraction, of one arm.
         after: the same of the other.
         image: as it is; the next three are the image under class colours, all of one size.
         truth: under those of the truth.

@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from crfnet.evaluation.confusion import Absent, metrics
+from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.predict import Palette, overlay
 from crfnet.report.arms import ArmResult, compared_pairs
 from crfnet.report.document import Change, Gallery, Table, plain
-from crfnet.report.pictures import StripSample, largest_changes, seen_classes
+from crfnet.report.pictures import StripSample, image_scores, largest_changes, seen_classes
+from crfnet.report.prose import GALLERY_METRICS
 from crfnet.report.tables import percent, signed
 
 __all__ = ["PAIRS", "gallery", "gallery_pair", "shown_images"]
 
 #: (before, after): the first of these that a comparison has is the one that the gallery shows.
 PAIRS = (("posthoc+", "joint"), ("posthoc", "joint"), ("unary", "joint"), ("unary", "posthoc"))
+
+_DEFAULT = EvaluationConfig()
 
 
 def gallery_pair(names: Sequence[str]) -> tuple[str, str] | None:
@@ -27,13 +27,18 @@ def gallery_pair(names: Sequence[str]) -> tuple[str, str] | None:
     return (pairs[0][1], pairs[0][0]) if pairs else None
 
 
-def shown_images(arms: Sequence[ArmResult], count: int, absent: Absent = "skip") -> tuple[str, ...]:
-    """The ``count`` images of the gallery (see `largest_changes`); of one arm alone the first ones."""
+def shown_images(
+    arms: Sequence[ArmResult], count: int, config: EvaluationConfig = _DEFAULT
+) -> tuple[str, ...]:
+    """The ``count`` images of the gallery (see `largest_changes`); of one arm alone the first ones.
+
+    Of several seeds, those of the first.
+    """
     by_name = {arm.name: arm.evaluation for arm in arms}
     pair = gallery_pair([*by_name])
     if pair is None:
         return arms[0].evaluation.ids[:count]
-    return largest_changes(by_name[pair[0]], by_name[pair[1]], count, absent)
+    return largest_changes(by_name[pair[0]], by_name[pair[1]], count, config)
 
 
 def gallery(
@@ -41,14 +46,14 @@ def gallery(
     samples: Sequence[StripSample],
     palette: Palette,
     class_names: Sequence[str],
-    absent: Absent,
+    config: EvaluationConfig,
 ) -> Gallery | None:
     """Both arms' labels over each sample, largest gain first; None where there is one arm alone."""
     pair = gallery_pair([arm.name for arm in arms])
     if pair is None:
         return None
     before, after = pair
-    old, new = (_scores(next(arm for arm in arms if arm.name == name), absent) for name in pair)
+    old, new = (_scores(next(arm for arm in arms if arm.name == name), config) for name in pair)
     changes = [
         Change(
             id,
@@ -63,7 +68,8 @@ def gallery(
     ]
     changes.sort(key=lambda change: change.after - change.before, reverse=True)
     rows = [[plain(c.id), percent(c.before), percent(c.after), signed(c.after - c.before)] for c in changes]
-    header = ["image", f"mIoU of `{before}`", f"mIoU of `{after}`", "change"]
+    what = GALLERY_METRICS[config.gallery]
+    header = ["image", f"{what} of `{before}`", f"{what} of `{after}`", "change"]
     seen = [(i, j, k, {name: p[name] for name in pair}) for i, j, k, p in samples]
     return Gallery(
         before,
@@ -74,7 +80,6 @@ def gallery(
     )
 
 
-def _scores(arm: ArmResult, absent: Absent) -> dict[str, float]:
-    """The mIoU of each image by itself."""
-    found: Tensor = metrics(arm.evaluation.confusion, absent).miou
-    return dict(zip(arm.evaluation.ids, found.to(torch.float64).tolist(), strict=True))
+def _scores(arm: ArmResult, config: EvaluationConfig) -> dict[str, float]:
+    """The score of each image by itself."""
+    return dict(zip(arm.evaluation.ids, image_scores(arm.evaluation, config).tolist(), strict=True))

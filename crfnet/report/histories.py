@@ -5,8 +5,9 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,15 @@ from crfnet.errors import InputError
 from crfnet.files import write_atomically
 from crfnet.report.curves import arm_styles
 
-__all__ = ["Descent", "energy_figure", "parameter_figure", "read_descents", "read_history", "write_descents"]
+__all__ = [
+    "Descent",
+    "History",
+    "energy_figure",
+    "parameter_figure",
+    "read_descents",
+    "read_history",
+    "write_descents",
+]
 
 UNITS = {
     "theta_alpha": "theta_alpha, px",
@@ -26,6 +35,8 @@ UNITS = {
     "theta_beta": "theta_beta, 0..255",
 }
 COLUMNS = 3
+
+History: TypeAlias = dict[str, tuple[list[int], list[float]]]  #: parameter -> steps and values
 
 
 @dataclass(frozen=True)
@@ -69,42 +80,51 @@ def read_descents(path: Path) -> list[Descent]:
                 energies.setdefault(row["image"], []).append(float(row["free_energy"]))
                 if row["change"]:
                     changes.setdefault(row["image"], []).append(float(row["change"]))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as energies per iteration ({error})") from error
+    if not energies:
+        raise InputError(f"{path}: holds no energies")
     return [Descent(id, values, changes.get(id, [])) for id, values in energies.items()]
 
 
-def read_history(log: Path) -> dict[str, tuple[list[int], list[float]]]:
+def read_history(log: Path) -> History:
     """Steps and values of every CRF parameter in a training's log.jsonl; per-class weights as their mean.
 
-    Whole matrices are left out; a line that was cut off by a kill ends the history.
+    Whole matrices are left out; a line that was cut off by a kill, or is none of ours, ends the history.
     """
-    history: dict[str, tuple[list[int], list[float]]] = {}
-    for line in log.read_text().splitlines():
+    history: History = {}
+    for line in log.read_text(errors="replace").splitlines():
         try:
             entry: dict[str, Any] = json.loads(line)
-        except ValueError:
+            step, given = int(entry["step"]), entry.get("crf", {}).items()
+            numbers = {name: np.asarray(value, dtype=float) for name, value in given}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             break
-        for name, value in entry.get("crf", {}).items():
-            number = np.asarray(value, dtype=float)
+        for name, number in numbers.items():
             if number.ndim < 2:
                 steps, values = history.setdefault(name, ([], []))
-                steps.append(int(entry["step"]))
+                steps.append(step)
                 values.append(float(number.mean()))
     return history
 
 
-def parameter_figure(history: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
-    """One panel per parameter, its value against the iteration of the training."""
-    columns = min(COLUMNS, len(history))
-    rows = -(-len(history) // columns)
+def parameter_figure(histories: Mapping[str, History]) -> Figure:
+    """One panel per parameter, its value against the iteration of the training; a line per training."""
+    names = list(dict.fromkeys(name for history in histories.values() for name in history))
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.4 * rows), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, (name, (steps, values)) in zip(panels, history.items(), strict=False):
-        panel.plot(steps, values, linewidth=1.6, **arm_styles(["joint"])["joint"])
+    style = arm_styles(["joint"])["joint"]
+    for panel, name in zip(panels, names, strict=False):
+        for (label, history), dashes in zip(histories.items(), cycle(("-", "--", ":", "-."))):
+            if name in history:
+                panel.plot(*history[name], linewidth=1.6, label=label, **style, linestyle=dashes)
         _finish(panel, UNITS.get(name, name), "iteration of training")
-    for panel in panels[len(history) :]:
+    if len(histories) > 1:
+        panels[0].legend(frameon=False, fontsize="small")
+    for panel in panels[len(names) :]:
         panel.set_axis_off()
     return figure
 
@@ -121,7 +141,7 @@ def energy_figure(descents: Mapping[str, Sequence[Descent]]) -> Figure:
             style = styles[name] | {"linewidth": 1.2, "label": label}
             left.plot([value - each.free_energy[0] for value in each.free_energy], **style)
             right.plot(range(1, len(each.change) + 1), each.change, **style)
-    right.set_yscale("log")
+    right.set_yscale("log", nonpositive="mask")  # no change at all has no place on it
     left.legend(frameon=False)
     _finish(left, "free energy F(Q) − F(Q⁰), nats per pixel", "iteration")
     _finish(right, "largest change of a marginal", "iteration")

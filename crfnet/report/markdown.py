@@ -35,7 +35,8 @@ def _block(block: Block) -> str:
 
 def _table(table: Table) -> str:
     rule = ["---", *("---:" if table.numbers else "---" for _ in table.header[1:])]
-    return "\n".join((_row(table.header), f"| {' | '.join(rule)} |", *map(_row, table.rows)))
+    rows = "\n".join((_row(table.header), f"| {' | '.join(rule)} |", *map(_row, table.rows)))
+    return f"{table.note}\n\n{rows}" if table.note else rows
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,12 +13,19 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID, Absent, metrics
-from crfnet.evaluation.evaluator import Evaluation
+from crfnet.evaluation.confusion import VOID, metrics
+from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.predict import VOC_PALETTE, Palette, paint
 from crfnet.shapes import ImageBytes, LabelMap
 
-__all__ = ["StripSample", "error_picture", "largest_changes", "seen_classes", "strip_figure"]
+__all__ = [
+    "StripSample",
+    "error_picture",
+    "image_scores",
+    "largest_changes",
+    "seen_classes",
+    "strip_figure",
+]
 
 #: (id, image, truth, prediction of each arm); every sample has a size of its own
 StripSample: TypeAlias = tuple[
@@ -30,15 +37,26 @@ GAP = 0.06  #: inches between cells
 MARGIN = 0.3  #: inches to the left and above, for ids and headings
 MAX_LEGEND = 24  #: classes
 
+_DEFAULT = EvaluationConfig()
 
-def largest_changes(a: Evaluation, b: Evaluation, count: int, absent: Absent = "skip") -> tuple[str, ...]:
-    """The images whose own mIoU arm ``b`` changes most against ``a``: half gains, half losses, best first.
 
-    An odd ``count`` shows one gain more; where one kind is too few, the other fills up.
+def image_scores(evaluation: Evaluation, config: EvaluationConfig) -> Float[Tensor, " i"]:
+    """The ``config.gallery`` of each image by itself, a fraction in 0..1; NaN where nothing defines it."""
+    found: Tensor = getattr(metrics(evaluation.confusion, config.absent), config.gallery)
+    return found.double()
+
+
+def largest_changes(
+    a: Evaluation, b: Evaluation, count: int, config: EvaluationConfig = _DEFAULT
+) -> tuple[str, ...]:
+    """The images whose own score arm ``b`` changes most against ``a``: half gains, half losses, best first.
+
+    The score is ``config.gallery``. An odd ``count`` shows one gain more; where one kind is too few, the
+    other fills up.
     """
     if a.ids != b.ids:
         raise InputError("the two arms scored different images: changes need the same ones in the same order")
-    change = metrics(b.confusion, absent).miou - metrics(a.confusion, absent).miou
+    change = image_scores(b, config) - image_scores(a, config)
     defined = change.isfinite().nonzero().flatten()
     order = defined[change[defined].argsort(descending=True, stable=True)].tolist()
     if len(order) > count:

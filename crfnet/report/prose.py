@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from crfnet.evaluation.evaluator import EvaluationConfig
+from crfnet.evaluation.evaluator import EvaluationConfig, GalleryMetric
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import DESCRIPTIONS, ArmResult
 from crfnet.report.document import Block, Bullets, Text
 
 __all__ = [
+    "GALLERY_METRICS",
     "about_arms",
     "about_band",
     "about_crf",
@@ -18,6 +19,8 @@ __all__ = [
     "about_scores",
     "about_search",
     "about_trimaps",
+    "coverage",
+    "intervals",
 ]
 
 NORMALIZATIONS = {
@@ -39,6 +42,9 @@ BANDS_WITHOUT_PIXELS = {
     "change": "**change**: no pixel lies in a change band (in no image do two classes touch), so it has no "
     "curve.",
 }
+
+#: What the images of the gallery are chosen by, in words.
+GALLERY_METRICS: dict[GalleryMetric, str] = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 
 ABSENT = {
     "skip": "A class absent from truth and prediction is left out of the mean.",
@@ -69,11 +75,24 @@ def about_arms(arms: Sequence[ArmResult]) -> list[Block]:
     return [*([Bullets(described)] if described else []), Text(text)]
 
 
-def about_scores(config: EvaluationConfig) -> str:
+def coverage(arms: Sequence[ArmResult]) -> str:
+    """Over what the numbers are, and what their intervals cover."""
+    images = len(arms[0].evaluation)
+    seeds = f"mean of {len(arms[0].seeds)} seeds" if arms[0].repeats else "one seed"
+    return f"{seeds}, {images} {'image' if images == 1 else 'images'}, {intervals(arms)}"
+
+
+def intervals(arms: Sequence[ArmResult]) -> str:
+    """What the intervals are."""
+    return f"95 % bootstrap intervals over images{' and seeds' if arms[0].repeats else ''}"
+
+
+def about_scores(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     """What the columns of the table of scores are."""
+    mean = "; the mean over the seeds" if arms[0].repeats else ""
     return (
-        "In %, from one confusion matrix over all images, void pixels excluded; best values bold, 95 % "
-        "bootstrap intervals over images in brackets. The `void` and `change` columns are the mIoU inside "
+        f"In %, from one confusion matrix over all images, void pixels excluded{mean}. Best values bold, "
+        f"{intervals(arms)} in brackets. The `void` and `change` columns are the mIoU inside "
         f"the trimap of that width (see below). {ABSENT[config.absent]} Boundary IoU is the mIoU of the "
         "pixels near contours; the boundary F-score is a mean over images. Training and search seconds are "
         "all that an arm needed, with what it shares with others. All widths, with intervals: "
@@ -81,21 +100,32 @@ def about_scores(config: EvaluationConfig) -> str:
     )
 
 
-def about_differences(config: EvaluationConfig) -> str:
-    """How the intervals are made."""
+def about_differences(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
+    """How the intervals are made, and what they cover."""
     return (
         "In percentage points, with the 95 % percentile interval of a paired bootstrap: as many images as "
         f"were scored are drawn with replacement, {config.draws} times, and both arms are scored on the same "
-        "draw. **Bold**: the interval excludes 0. The interval covers the choice of images, not chance in "
-        "training."
+        f"draw. **Bold**: the interval excludes 0. {_covered(arms)}"
     )
 
 
-def about_trimaps() -> str:
+def _covered(arms: Sequence[ArmResult]) -> str:
+    seeds = len(arms[0].seeds)
+    if seeds == 1:
+        return "One seed: the interval covers the choice of images, not chance in training."
+    return (
+        f"The interval covers the choice of images and chance in training: every draw also holds {seeds - 1} "
+        f"of the {seeds} seeds, drawn with replacement, the same for both arms. Where chance in training is "
+        "most of it, intervals from so few seeds are too narrow (simulated: those of 3, 5 and 10 seeds hold "
+        "the true difference in 75, 86 and 92 % of cases)."
+    )
+
+
+def about_trimaps(arms: Sequence[ArmResult]) -> str:
     """What the trimap curves show."""
     return (
-        "Scores of the pixels inside a band of w pixels; void pixels are never scored. Shaded: 95 % "
-        "bootstrap intervals; in the panel of the gains, those of the paired difference."
+        "Scores of the pixels inside a band of w pixels; void pixels are never scored. Shaded: "
+        f"{intervals(arms)}; in the panel of the gains, those of the paired difference."
     )
 
 
@@ -122,41 +152,48 @@ def about_crf(arms: Sequence[ArmResult]) -> str:
     )
 
 
-def about_gallery(before: str, after: str) -> str:
-    """Which images are shown, and what is compared."""
+def about_gallery(before: str, after: str, by: GalleryMetric, seed: str) -> str:
+    """Which images are shown, and what is compared; of one seed where it has a name."""
+    what = GALLERY_METRICS[by]
+    weighs = ", so a rare class weighs much" if by == "miou" else ""
     return (
-        f"The images whose own mIoU changes most from `{before}` to `{after}`, gains first, then losses; "
-        "in percentage points of mIoU of that image alone, so a rare class weighs much."
+        f"The images whose own {what} changes most from `{before}` to `{after}`{_alone(seed)}, gains first, "
+        f"then losses; in percentage points of {what} of that image alone{weighs}."
     )
 
 
-def about_search(arms: Sequence[str]) -> str:
-    """What the heat map of a search shows."""
+def about_search(arms: Sequence[str], seed: str) -> str:
+    """What the heat map of a search shows; of one seed where it has a name."""
     used = ", ".join(f"`{name}`" for name in arms)
     return (
-        f"The search behind {used}: its criterion in % over theta_alpha and theta_beta, one panel per w1. "
-        "The red frame is the point that was chosen."
+        f"The search behind {used}{_alone(seed)}: its criterion in % over theta_alpha and theta_beta, one "
+        "panel per w1. The red frame is the point that was chosen."
     )
 
 
-def about_history(name: str) -> str:
+def about_history(name: str, seeds: int) -> str:
     """What the curves of the parameters show."""
+    lines = f", a line for each of {seeds} seeds" if seeds > 1 else ""
     return (
         f"The CRF's parameters while `{name}` was trained, a value per iteration (per-class weights as their "
-        "mean)."
+        f"mean){lines}."
     )
 
 
-def about_energy(arms: Sequence[ArmResult]) -> str:
-    """What the curves of the energy show, and when they need not fall."""
+def about_energy(arms: Sequence[ArmResult], seed: str) -> str:
+    """What the curves of the energy show, and when they need not fall; of one seed where it has a name."""
     text = (
-        "How the CRF's inference goes on single images, one line each. Left: free energy F(Q) above that of "
-        "the network's own softmax, in nats per pixel. Right: the largest change of a marginal."
+        f"How the CRF's inference goes on single images{_alone(seed)}, one line each. Left: free energy F(Q) "
+        "above that of the network's own softmax, in nats per pixel. Right: the largest change of a marginal."
     )
     rows = {arm.crf.get("normalization") for arm in arms if arm.crf}
     if rows & {"after", "before"}:
         text += (
             " Messages divided by the kernel's row sums are not symmetric: mean field need not lower F at "
-            " every step."
+            "every step."
         )
     return text
+
+
+def _alone(seed: str) -> str:
+    return f" ({seed} alone)" if seed else ""

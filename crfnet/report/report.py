@@ -22,6 +22,7 @@ from crfnet.report.prose import (
     about_gallery,
     about_scores,
     about_trimaps,
+    intervals,
 )
 from crfnet.report.saved import save_inputs
 from crfnet.report.scores import Scores, bands_with_pixels, score_arms
@@ -60,8 +61,9 @@ def write_report(
         class_names: of every class.
         palette: colour of every class.
         facts: how the run was made: command, commit, hardware, versions, path of the config.
-        strip_samples: images to show (see `shown_images`); without any there are no pictures.
-        config: absent classes and bootstrap.
+        strip_samples: images to show (see `shown_images`), labels of the first seed; without any there are no
+            pictures.
+        config: absent classes, bootstrap and what the gallery is ordered by.
 
     A band without pixels gets a sentence instead of a figure; what an arm's folders do not hold (search,
     training, energies) gets no section. Where every arm has a folder, report.json is written, from which
@@ -124,12 +126,13 @@ def _pictures(
     strips = [
         png_of(strip_figure(samples, names, palette, class_names, errors=errors)) for errors in (False, True)
     ]
-    changes = gallery(arms, samples, palette, class_names, config.absent)
+    seed = arms[0].seed_labels[0] if arms[0].repeats else ""
+    changes = gallery(arms, samples, palette, class_names, config)
     if changes is not None:
-        yield Text(about_gallery(changes.before, changes.after))
+        yield Text(about_gallery(changes.before, changes.after, config.gallery, seed))
         yield changes
     shown = ", ".join(names)
-    yield Text("Image, truth and every arm:")
+    yield Text(f"Image, truth and every arm{f' ({seed} alone)' if seed else ''}:")
     yield Picture("strip", f"Images, truth and the labels of {shown}", strips[0])
     yield Text("Wrong pixels in orange, void in white:")
     yield Picture("errors", f"Images, truth and the wrong pixels of {shown}", strips[1])
@@ -139,15 +142,18 @@ def _numbers(
     arms: Sequence[ArmResult], scores: Scores, config: EvaluationConfig
 ) -> dict[str, Sequence[Block]]:
     columns = shown_metrics(bands_with_pixels(arms[0].evaluation), arms[0].evaluation.max_width)
-    differences: list[Block] = [Text(about_differences(config)), difference_table(arms, scores, columns)]
+    differences: list[Block] = [
+        Text(about_differences(arms, config)),
+        difference_table(arms, scores, columns),
+    ]
     return {
-        "Scores": [Text(about_scores(config)), score_table(arms, scores, columns)],
+        "Scores": [Text(about_scores(arms, config)), score_table(arms, scores, columns)],
         "Differences": differences if len(arms) > 1 else [],
     }
 
 
 def _trimaps(arms: Sequence[ArmResult], scores: Scores) -> list[Block]:
-    blocks: list[Block] = [Text(about_trimaps())]
+    blocks: list[Block] = [Text(about_trimaps(arms))]
     evaluation, names = arms[0].evaluation, [arm.name for arm in arms]
     bands = bands_with_pixels(evaluation)
     for band in BANDS:
@@ -163,7 +169,7 @@ def _classes(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence[st
     names = [arm.name for arm in arms]
     text = (
         "IoU in %, differences in points (bold: the 95 % interval excludes 0; all intervals are in "
-        "scores.csv). Lines on the bars: 95 % bootstrap intervals over images."
+        f"scores.csv). Lines on the bars: {intervals(arms)}."
     )
     alt = f"Bars of the IoU of each class with {', '.join(names)}; the numbers are in the table"
     return [

@@ -12,8 +12,9 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import BoundaryConfig
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.predict import Palette
-from crfnet.files import write_atomically
+from crfnet.files import one_line, write_atomically
 from crfnet.report.arms import ArmResult
+from crfnet.report.form import ARM, INPUTS, check_form
 
 __all__ = ["INPUTS_FILE", "Inputs", "load_inputs", "save_inputs"]
 
@@ -43,7 +44,7 @@ def save_inputs(
     config: EvaluationConfig,
 ) -> None:
     """Write report.json, unless an arm's counts lie nowhere; its paths are relative, so that all can move."""
-    if any(arm.folder is None for arm in arms):
+    if any(each.folder is None for arm in arms for each in arm.seeds):
         return
     saved = {
         "title": title,
@@ -67,6 +68,9 @@ def load_inputs(folder: Path) -> Inputs:
         raise InputError(f"{path}: no such file; compare and evaluate leave it in the folder of their report")
     try:
         saved: dict[str, Any] = json.loads(path.read_text())
+        check_form(saved, INPUTS)
+        if any(len(color) != 3 or not 0 <= min(color) <= max(color) <= 255 for color in saved["palette"]):
+            raise ValueError("palette holds other than three numbers of 0..255 a colour")
         config = dict(saved["config"])
         config["boundary"] = BoundaryConfig(**config["boundary"])
         return Inputs(
@@ -77,10 +81,10 @@ def load_inputs(folder: Path) -> Inputs:
             saved["facts"],
             EvaluationConfig(**config),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not written by this version of crfnet ({error!r})") from error
+            raise error if str(folder) in str(error) else InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: not written by this version of crfnet ({one_line(error)})") from error
 
 
 def _plain_arm(arm: ArmResult, folder: Path) -> dict[str, Any]:
@@ -89,10 +93,16 @@ def _plain_arm(arm: ArmResult, folder: Path) -> dict[str, Any]:
     for name in _FOLDERS:
         if fields[name] is not None:
             fields[name] = os.path.relpath(fields[name], folder)
-    return fields | {"search_ids": list(arm.search_ids), "crf": None if arm.crf is None else dict(arm.crf)}
+    return fields | {
+        "search_ids": list(arm.search_ids),
+        "crf": None if arm.crf is None else dict(arm.crf),
+        "repeats": [_plain_arm(each, folder) for each in arm.repeats],
+    }
 
 
 def _arm(saved: dict[str, Any], folder: Path) -> ArmResult:
+    check_form(saved, ARM, "arms")
     places = {name: None if saved[name] is None else folder / saved[name] for name in _FOLDERS}
     evaluation = Evaluation.load(folder / saved["folder"] / "evaluation.npz")
-    return ArmResult(**{**saved, **places, "evaluation": evaluation})
+    repeats = [_arm(each, folder) for each in saved.get("repeats", ())]  # reports of old have none
+    return ArmResult(**{**saved, **places, "evaluation": evaluation, "repeats": repeats})

@@ -1,6 +1,7 @@
 """Every score of every arm and every difference of two arms, each with its bootstrap interval, computed once.
 
-All arms are resampled on the same draws, so a difference of draws is a paired difference.
+All arms are resampled on the same draws of images and of seeds, so a difference of draws is a paired
+difference: the arms of one run all come from one network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,14 @@ from crfnet.evaluation.measures import measure
 from crfnet.evaluation.significance import (
     Interval,
     PerImage,
+    PerSeed,
     Statistic,
     percentile_interval,
     resample_counts,
-    resampled,
+    resample_seeds,
+    resampled_seeds,
+    seeds_generator,
+    seeds_score,
 )
 from crfnet.evaluation.trimap import BANDS, Band
 from crfnet.report.arms import ArmResult, compared_pairs
@@ -66,22 +71,33 @@ def difference_name(arm: str, minus: str) -> str:
 def score_arms(arms: Sequence[ArmResult], class_names: Sequence[str], config: EvaluationConfig) -> Scores:
     """Score the arms and their `compared_pairs`; the widths are those of the evaluations.
 
-    Costs about draws x images x 3 classes multiplications per arm and (band, width).
+    Scores of an arm with several seeds are means over them, intervals those of `seeds_bootstrap`. Costs about
+    draws x images x 3 classes multiplications per arm, seed and (band, width).
     """
     counts = resample_counts(len(arms[0].evaluation), config.draws, config.seed)
+    weights = resample_seeds(len(arms[0].seeds), config.draws, seeds_generator(config.seed))
     scores: Scores = {}
-    blocks = zip(*(_blocks(arm.evaluation, class_names, config.absent) for arm in arms), strict=True)
+    blocks = zip(*(_seed_blocks(arm, class_names, config.absent) for arm in arms), strict=True)
     total = 1 + len(BOUNDARY) + len(bands_with_pixels(arms[0].evaluation)) * arms[0].evaluation.max_width
     for block in tqdm(blocks, desc="bootstrap", total=total, mininterval=0.5, leave=False):
         estimates, samples = {}, {}
-        for arm, (names, per_image, statistic) in zip(arms, block, strict=True):
-            estimates[arm.name] = statistic(per_image.sum(0).double())
-            samples[arm.name] = resampled(per_image, statistic, counts)
+        for arm, (names, per_seed, statistic) in zip(arms, block, strict=True):
+            estimates[arm.name] = seeds_score(per_seed, statistic)
+            samples[arm.name] = resampled_seeds(per_seed, statistic, counts, weights)
             _store(scores, arm.name, names, estimates[arm.name], samples[arm.name])
         for arm_name, minus in compared_pairs([arm.name for arm in arms]):
             estimate, sample = (of[arm_name] - of[minus] for of in (estimates, samples))
             _store(scores, difference_name(arm_name, minus), names, estimate, sample)
     return scores
+
+
+def _seed_blocks(
+    arm: ArmResult, class_names: Sequence[str], absent: Absent
+) -> Iterator[tuple[list[str], PerSeed, Statistic]]:
+    """`_blocks` with the counts of all seeds of an arm."""
+    for block in zip(*(_blocks(each.evaluation, class_names, absent) for each in arm.seeds), strict=True):
+        names, _, statistic = block[0]
+        yield names, torch.stack([per_image for _, per_image, _ in block]), statistic
 
 
 def _blocks(

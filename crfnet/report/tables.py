@@ -4,13 +4,15 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.significance import Interval, paired_bootstrap
+from crfnet.evaluation.measures import difference
+from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
 from crfnet.report.document import Table, plain
+from crfnet.report.prose import coverage
 from crfnet.report.scores import (
     BOUNDARY,
     MEANS,
@@ -72,8 +74,9 @@ def score_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str,
             _bold(percent(i.estimate), len(arms) > 1 and i.estimate == best[m]) + _range(i)
             for m, i in found.items()
         ]
-        rows.append([f"`{arm.name}`", *shown, *(_number(getattr(arm, cost)) for cost in COSTS)])
-    return Table("Scores and costs of the arms", ["arm", *columns.values(), *COSTS.values()], rows)
+        rows.append([f"`{arm.name}`", *shown, *(_number(arm.cost(cost)) for cost in COSTS)])
+    header = ["arm", *columns.values(), *COSTS.values()]
+    return Table("Scores and costs of the arms", header, rows, note=coverage(arms))
 
 
 def difference_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str]) -> Table:
@@ -82,7 +85,8 @@ def difference_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping
     for arm, minus in compared_pairs([arm.name for arm in arms]):
         found = [scores[difference_name(arm, minus), metric] for metric in columns]
         rows.append([f"`{arm}` − `{minus}`", *(_bold(_points(i), i.excludes_zero) for i in found)])
-    return Table("Differences of the arms", ["difference", *columns.values()], rows)
+    header = ["difference", *columns.values()]
+    return Table("Differences of the arms", header, rows, note=coverage(arms))
 
 
 def class_table(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence[str]) -> Table:
@@ -101,15 +105,20 @@ def class_table(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence
             ]
         )
     header = ["class", *(f"`{n}`" for n in names), *(f"`{a}` − `{b}`" for a, b in pairs)]
-    return Table("IoU of each class", header, rows)
+    return Table("IoU of each class", header, rows, note=coverage(arms))
 
 
 def crf_table(arms: Sequence[ArmResult]) -> Table:
-    """One row per arm with a CRF, one column per parameter."""
-    using = {arm.name: arm.crf for arm in arms if arm.crf is not None}
+    """One row per arm with a CRF, and per seed where there are several; one column per parameter."""
+    using = {
+        f"`{arm.name}`" + (f", {label}" if arm.repeats else ""): each.crf
+        for arm in arms
+        for label, each in zip(arm.seed_labels, arm.seeds, strict=True)
+        if each.crf is not None
+    }
     columns = list(dict.fromkeys(key for crf in using.values() for key in crf))
     rows = [
-        [f"`{name}`", *(_parameter(crf[column]) if column in crf else "–" for column in columns)]
+        [name, *(_parameter(crf[column]) if column in crf else "–" for column in columns)]
         for name, crf in using.items()
     ]
     return Table("Parameters of the CRF", ["arm", *columns], rows)
@@ -134,7 +143,7 @@ def scores_csv(arms: Sequence[ArmResult], scores: Scores) -> str:
             writer.writerow([arm, metric, *(f"{v:.6f}" for v in (found.estimate, found.low, found.high))])
     for result in arms:
         for cost in COSTS:
-            value = getattr(result, cost)
+            value = result.cost(cost)
             if not math.isnan(value):
                 writer.writerow([result.name, cost, f"{value:.6g}", "", ""])
     return stream.getvalue()
@@ -142,6 +151,8 @@ def scores_csv(arms: Sequence[ArmResult], scores: Scores) -> str:
 
 def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     """The result in a few lines of plain text: mIoU, its gain on the first arm with interval, trimaps, time.
+
+    Of several seeds the means; the last line says over how many, and what the intervals cover.
 
     Raises:
         InputError: the arms did not score the same images.
@@ -159,24 +170,22 @@ def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     ]
     rows = []
     for arm in arms:
-        inside = [arm.evaluation.trimap_metrics(band, config.absent).miou[width - 1] for band in bands]
-        gain = paired_bootstrap(
-            first.evaluation.confusion,
-            arm.evaluation.confusion,
-            lambda c: metrics(c, config.absent).miou,
-            config.draws,
-            config.seed,
-        )
+        seeds = [each.evaluation for each in arm.seeds]
+        inside = [
+            fmean(float(each.trimap_metrics(band, config.absent).miou[width - 1]) for each in seeds)
+            for band in bands
+        ]
+        gain = difference([each.evaluation for each in first.seeds], seeds, "miou", config, paired=True)
         rows.append(
             [
                 arm.name,
-                percent(float(arm.evaluation.metrics(config.absent).miou)),
+                percent(fmean(float(each.metrics(config.absent).miou) for each in seeds)),
                 "" if arm is first else _points(gain),
-                *(percent(float(value)) for value in inside),
-                _number(arm.seconds_per_image),
+                *map(percent, inside),
+                _number(arm.cost("seconds_per_image")),
             ]
         )
-    return _aligned([header, *rows])
+    return f"{_aligned([header, *rows])}\n({coverage(arms)})"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

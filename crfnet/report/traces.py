@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crfnet.report.arms import ArmResult
 from crfnet.report.document import Block, Picture, Plot, Text
-from crfnet.report.histories import energy_figure, parameter_figure, read_descents, read_history
+from crfnet.report.histories import History, energy_figure, parameter_figure, read_descents, read_history
 from crfnet.report.prose import about_energy, about_history, about_search
 from crfnet.search.results import HEATMAP_FILE
 
@@ -16,36 +16,47 @@ ENERGY_FILE = "energy/energy.csv"  #: in an arm's folder
 
 
 def search_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
-    """The heat map of every search."""
+    """The heat map of every search; of several seeds, those of the first."""
     users: dict[Path, list[str]] = {}
     for arm in arms:
         if arm.search_folder is not None and (arm.search_folder / HEATMAP_FILE).is_file():
             users.setdefault(arm.search_folder, []).append(arm.name)
     for folder, names in users.items():
-        yield Text(about_search(names))
+        yield Text(about_search(names, _seed(arms)))
         alt = f"Heat map of the search for {', '.join(names)}: score over w1, theta_alpha and theta_beta"
         yield Picture(_file("search", names[0]), alt, (folder / HEATMAP_FILE).read_bytes())
 
 
 def history_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
-    """The CRF's parameters over every training of a CRF."""
+    """The CRF's parameters over every training of a CRF, with a line for each seed."""
     for arm in arms:
-        log = None if arm.train_folder is None else arm.train_folder / "log.jsonl"
-        history = read_history(log) if log is not None and log.is_file() else {}
-        if history:
-            yield Text(about_history(arm.name))
-            alt = f"Curves of {', '.join(history)} over the training of {arm.name}"
-            yield Plot(_file("training", arm.name), alt, parameter_figure(history))
+        histories = {label: _history(each) for label, each in zip(arm.seed_labels, arm.seeds, strict=True)}
+        histories = {label: history for label, history in histories.items() if history}
+        if histories:
+            yield Text(about_history(arm.name, len(histories)))
+            names = dict.fromkeys(name for history in histories.values() for name in history)
+            alt = f"Curves of {', '.join(names)} over the training of {arm.name}"
+            yield Plot(_file("training", arm.name), alt, parameter_figure(histories))
 
 
 def energy_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
-    """Free energy over the iterations of every arm whose inference was followed."""
+    """Free energy over the iterations of every arm whose inference was followed; of the first seed."""
     files = {arm.name: arm.folder / ENERGY_FILE for arm in arms if arm.folder is not None}
     descents = {name: read_descents(path) for name, path in files.items() if path.is_file()}
     if descents:
-        yield Text(about_energy(arms))
+        yield Text(about_energy(arms, _seed(arms)))
         alt = f"Curves of free energy and change over the iterations of {', '.join(descents)}"
         yield Plot("energy", alt, energy_figure(descents))
+
+
+def _history(arm: ArmResult) -> History:
+    log = None if arm.train_folder is None else arm.train_folder / "log.jsonl"
+    return read_history(log) if log is not None and log.is_file() else {}
+
+
+def _seed(arms: Sequence[ArmResult]) -> str:
+    """What the first seed is called where there are several."""
+    return arms[0].seed_labels[0] if arms[0].repeats else ""
 
 
 def _file(what: str, arm: str) -> str:

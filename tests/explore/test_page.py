@@ -118,9 +118,10 @@ def drawn(session, config, opacity=0.5):
     return rgba[::-1].copy().view(np.uint32)[..., 0]
 
 
-def test_a_slider_changes_the_picture_and_save_writes_what_is_shown(open_page, tmp_path):
+def test_a_slider_changes_the_picture_and_save_writes_what_is_shown(open_page, tmp_path, monkeypatch):
     image, logits = scene()
     session = Session(image, logits, truth=logits[0].argmax(0))
+    monkeypatch.setattr(session, "_factor_in_time", lambda config: 1)  # however busy the machine is
     page = open_page(session, CRF)
     until(page, shows(page, drawn(session, CRF)))
     assert "CRF at full size" in page.status.text
@@ -181,3 +182,23 @@ def test_widgets_start_where_the_parameters_do_even_outside_their_range(open_pag
     page.opacity.value = 1
     (shown,) = page.pictures["network"].data["image"]
     assert not np.array_equal(shown, plain)
+
+
+def test_only_what_changed_is_painted_and_the_legend_tells_the_shares(open_page):
+    image, logits = scene()
+    session = Session(image, logits, names=("sky", "a<b", "sun", "sand"))
+    page = open_page(session, CRF)
+    until(page, shows(page, drawn(session, CRF)))
+    before = {name: source.data["image"][0] for name, source in page.pictures.items()}
+    changed = replace(CRF, w1=9.5)
+    page.sliders["w1"].value = 9.5
+    until(page, shows(page, drawn(session, changed)))
+    assert page.pictures["image"].data["image"][0] is before["image"]
+    assert page.pictures["network"].data["image"][0] is before["network"]
+    counts = [
+        each.flatten().bincount(minlength=4) for each in (session.network, session.solve(changed).labels)
+    ]
+    for label, name in enumerate(("sky", "a&lt;b", "sun", "sand")):
+        red, green, blue = session.colours[label]
+        shares = " → ".join(f"{100 * int(count[label]) / (37 * 52):.1f}" for count in counts)
+        assert f'rgb({red},{green},{blue})"></span>{name} <small>{shares} %' in page.legend.text

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from crfnet.crf import kernels
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import KeptFilter, Redraw, Session, Superseded
@@ -99,35 +100,32 @@ def test_a_small_picture_is_that_of_the_small_image_with_smaller_widths():
     assert odd.labels.shape == (37, 53)
 
 
-def test_windows_shrink_with_the_image():
-    at = lambda factor, **changes: session_module._at(replace(CRF, **changes), factor)  # noqa: E731
-    assert at(2, window=11).window in (5, 7)
-    assert (at(2, window=11, pool=4).window, at(2, window=11, pool=4).pool) == (11, 2)
-    assert at(1, window=11, pool=4).pool == 4
-    assert at(9, window=5).window == 3
+def test_spatial_kernels_are_kept(session, monkeypatch):
+    made = []
+    operator = kernels.SpatialKernel.operator
 
+    def counted(self, scene, filter):
+        made.append(float(self.theta_gamma))
+        return operator(self, scene, filter)
 
-def test_the_first_picture_grows_and_shrinks_with_the_time_it_takes():
-    assert session_module._next_factor(2, 0.6) == 3
-    assert session_module._next_factor(3, 0.4) == 3
-    assert session_module._next_factor(3, 0.1) == 2
-    assert session_module._next_factor(1, 0.01) == 1
-    large = Session(*scene(300, 400))
-    assert large.first(replace(CRF, iterations=1)).factor == 2
-    assert large.first(replace(CRF, iterations=1, filter="exact", w1=0.0)).factor == 6
-
-
-def test_what_would_take_minutes_is_not_started(session):
-    first = session.first(CRF)
-    assert first.factor == 1
-    assert session.full(first) is first
-    slow = replace(first, factor=4, seconds=3.0)
-    assert session.seconds_of_full(slow) == 48
-    assert session.full(slow) is None
-    assert session.seconds_of_full(replace(slow, config=replace(CRF, filter="exact"))) == 768
-    quick = session.full(replace(slow, seconds=0.1))
-    assert quick.factor == 1
-    assert torch.equal(quick.labels, first.labels)
+    monkeypatch.setattr(kernels.SpatialKernel, "operator", counted)
+    for change in (
+        {},
+        {"w2": 7.0},
+        {"theta_alpha": 9.0},
+        {"iterations": 1},
+        {"w1": 0.0},
+        {"theta_gamma": 2.0},
+    ):
+        session.solve(replace(CRF, **change))
+    session.solve(CRF)
+    assert made == pytest.approx([3.0, 2.0])
+    session.solve(CRF, factor=2)
+    assert made == pytest.approx([3.0, 2.0, 3.0])
+    for theta in range(4, 13):
+        session.solve(replace(CRF, theta_gamma=float(theta), w1=0.0))
+    session.solve(CRF)  # forgotten
+    assert len(made) == 13
 
 
 def test_a_stop_ends_it_between_steps_and_leaves_the_session_usable(session):
@@ -198,7 +196,7 @@ def test_redraw_shows_small_and_then_whole(session, monkeypatch):
 
 def test_redraw_drops_what_is_not_wanted_any_more_and_survives_errors(session, monkeypatch):
     monkeypatch.setattr(session_module, "_MANY_PIXELS", 500)
-    monkeypatch.setattr(session_module, "_next_factor", lambda factor, seconds: factor)
+    monkeypatch.setattr(session, "_factor_in_time", lambda config: 2)
     seen = Recorder()
     newest = replace(CRF, w1=8.0)
     solve = session.solve

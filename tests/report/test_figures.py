@@ -69,11 +69,14 @@ def test_parameters_over_training(report):
     _, folder, _, _ = report
     history = read_history(folder / "joint/train/log.jsonl")
     assert history == {"w1": ([1, 2, 3], [2.0, 1.0, 0.0]), "theta_beta": ([1, 2, 3], [5.5, 6.0, 6.5])}
-    figure = parameter_figure(
-        {name: history[name] for name in ("w1", "theta_beta")} | {"x": ([1], [1.0])} | history
-    )
+    figure = parameter_figure({"seed 0": history, "seed 4": {"x": ([1], [1.0]), "w1": ([1, 2], [7.0, 8.0])}})
     assert [panel.get_title() for panel in figure.axes] == ["w1", "theta_beta, 0..255", "x"]
     assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 5.5], [2, 6.0], [3, 6.5]]
+    first, second = figure.axes[0].lines
+    assert second.get_xydata().tolist() == [[1, 7.0], [2, 8.0]]
+    assert first.get_linestyle() != second.get_linestyle()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["seed 0", "seed 4"]
+    assert parameter_figure({"seed 0": history}).axes[0].get_legend() is None
 
 
 def test_energy_over_iterations(report, tmp_path):

@@ -196,7 +196,8 @@ def test_refuses_what_cannot_be_compared(tmp_path):
 
 
 def test_console_table():
-    lines = console_table(make_arms(), CONFIG).splitlines()
+    *lines, last = console_table(make_arms(), CONFIG).splitlines()
+    assert last == "(one seed, 6 images, 95 % bootstrap intervals over images)"
     assert [line.split()[0] for line in lines] == ["arm", *SHIFTS]
     assert len({len(line) for line in lines}) == 1
     assert re.search(

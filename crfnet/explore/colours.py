@@ -1,0 +1,97 @@
+"""Names and colours of classes: those of a known data set, of a file, or ones that can be told apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image as PillowImage
+
+from crfnet.data.camvid import CAMVID
+from crfnet.data.cityscapes import CITYSCAPES
+from crfnet.data.context import CONTEXT
+from crfnet.data.dataset import Colour, palette
+from crfnet.data.person_part import PERSON_PARTS
+from crfnet.data.voc import VOC_CLASSES
+from crfnet.errors import InputError
+
+__all__ = ["KNOWN", "Classes", "distinct_colours", "known_classes", "palette_of_png", "read_palette"]
+
+Classes = tuple[tuple[str, ...], tuple[Colour, ...]]  #: names and colours of class 0, 1, ...
+
+_VOC = 21  # VOC's colours of so many classes are far apart; later ones come ever closer to earlier ones
+_LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)  # of red, green and blue, for all further classes
+
+#: Data sets whose names and colours are known.
+KNOWN: dict[str, Callable[[], Classes]] = {
+    "voc": lambda: (VOC_CLASSES, palette(len(VOC_CLASSES))),
+    "camvid": lambda: (tuple(CAMVID), tuple(CAMVID.values())),
+    "cityscapes": lambda: (
+        tuple(each.name for each in CITYSCAPES),
+        tuple(each.color for each in CITYSCAPES),
+    ),
+    "context": lambda: (("background", *CONTEXT), palette(1 + len(CONTEXT))),
+    "context59": lambda: (tuple(CONTEXT), palette(1 + len(CONTEXT))[1:]),
+    "person_part": lambda: (tuple(PERSON_PARTS), palette(len(PERSON_PARTS))),
+}
+
+
+def known_classes(name: str, num_classes: int) -> Classes:
+    """Names and colours of a data set.
+
+    Raises:
+        InputError: none of `KNOWN` has that name, or it has another number of classes.
+    """
+    if name not in KNOWN:
+        raise InputError(f"--palette: {name!r} is neither a file nor one of {', '.join(KNOWN)}")
+    names, colours = KNOWN[name]()
+    if len(names) != num_classes:
+        raise InputError(f"--palette: {name} has {len(names)} classes; the scores have {num_classes}")
+    return names, colours
+
+
+def read_palette(path: Path, num_classes: int) -> tuple[Colour, ...]:
+    """Colours from a text file: ``red green blue`` in 0..255, one class a line.
+
+    Raises:
+        InputError: the file cannot be read, or a line is something else, or there are too few.
+    """
+    try:
+        rows = [line.replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
+        colours = [tuple(int(part) for part in row) for row in rows if row]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as lines of 'red green blue' ({error})") from error
+    for place, colour in enumerate(colours, 1):
+        if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+            raise InputError(f"{path}: colour {place} is {colour}; expected three numbers in 0..255")
+    if len(colours) < num_classes:
+        raise InputError(f"{path}: {len(colours)} colours; the scores have {num_classes} classes")
+    return tuple((red, green, blue) for red, green, blue in colours[:num_classes])
+
+
+def palette_of_png(path: Path, num_classes: int) -> tuple[Colour, ...] | None:
+    """The colours in which a label PNG is stored; None where it holds none, or too few different ones."""
+    with PillowImage.open(path) as picture:
+        parts = picture.getpalette() if picture.mode == "P" else None
+    if parts is None or len(parts) < 3 * num_classes:
+        return None
+    colours = tuple(tuple(parts[3 * label : 3 * label + 3]) for label in range(num_classes))
+    grey = all(red == green == blue for red, green, blue in colours)
+    return None if grey or len(set(colours)) < num_classes else colours  # type: ignore[return-value]
+
+
+def distinct_colours(num_classes: int) -> tuple[Colour, ...]:
+    """Colours that can be told apart: VOC's 21, then each time the one that is farthest from all before it.
+
+    Args:
+        num_classes: 1..255.
+    """
+    chosen = torch.tensor(palette(_VOC), dtype=torch.float32)
+    levels = torch.tensor(_LEVELS, dtype=torch.float32)
+    candidates = torch.cartesian_prod(levels, levels, levels)
+    nearest = torch.cdist(candidates, chosen).amin(1)
+    colours = [tuple(map(int, colour)) for colour in chosen.tolist()]
+    while len(colours) < num_classes:
+        farthest = candidates[nearest.argmax()]
+        colours.append(tuple(map(int, farthest.tolist())))
+        nearest = torch.minimum(nearest, (candidates - farthest).norm(dim=1))
+    return tuple(colours[:num_classes])  # type: ignore[arg-type]

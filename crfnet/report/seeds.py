@@ -1,0 +1,153 @@
+"""Several runs of one comparison, trained with different seeds, as one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NoReturn
+
+from crfnet.errors import InputError
+from crfnet.files import read_yaml
+from crfnet.report.arms import ArmResult, short
+from crfnet.report.saved import Inputs, load_inputs
+
+__all__ = ["CONFIG_FILE", "combine"]
+
+CONFIG_FILE = "config.yaml"  #: in a run's folder: the configuration that it was begun with
+
+#: Keys of a configuration that do not change what a run measures; nor do those that end in `workers`.
+_FREE = ("seed", "title", "output", "device", "pictures", "data.root", "search.storage", "search.study")
+
+#: What runs must have in common, besides images and configuration.
+_ALIKE: dict[str, Callable[[Inputs], object]] = {
+    "arms": lambda run: ", ".join(arm.name for arm in run.arms),
+    "classes": lambda run: ", ".join(run.class_names),
+    "counted widths": lambda run: [
+        (each.max_width, each.element, each.boundary) for each in (arm.evaluation for arm in run.arms)
+    ],
+}
+
+
+def combine(folders: Sequence[Path]) -> Inputs:
+    """What the reports in some folders were made of, as what one report over all seeds is made of.
+
+    Every arm is that of the first folder, with those of the other folders as its ``repeats``.
+
+    Args:
+        folders: each of a finished ``compare`` (or ``evaluate``): of one configuration but for ``seed``.
+
+    Raises:
+        InputError: a folder holds no report; or runs differ in more than the seed: in arms, images, classes,
+            how they were scored, or configuration. The line names the folder and what differs.
+    """
+    if not folders:
+        raise InputError("no run to report on: at least one folder is needed")
+    runs = [load_inputs(folder) for folder in folders]
+    if len(runs) == 1:
+        return runs[0]
+    configs = [_config(folder) for folder in folders]
+    for folder, run, config in zip(folders, runs, configs, strict=True):
+        if any(arm.repeats for arm in run.arms):
+            raise InputError(f"{folder}: a report of several runs already; give the folders of its runs")
+        _check_alike(folders[0], runs[0], folder, run)
+        _check_configs(folders[0], configs[0], folder, config)
+    seeds = [seed if isinstance(seed := config.get("seed"), int) else None for config in configs]
+    _check_seeds(folders, seeds)
+    arms = [
+        _with_repeats([replace(arm, seed=seed) for arm, seed in zip(same, seeds, strict=True)])
+        for same in zip(*(run.arms for run in runs), strict=True)
+    ]
+    labels = [f"{folder} ({label})" for folder, label in zip(folders, arms[0].seed_labels, strict=True)]
+    facts = {"runs": ", ".join(labels)} | _joined([run.facts for run in runs], arms[0].seed_labels)
+    return replace(runs[0], arms=arms, facts=facts)
+
+
+def _with_repeats(seeds: Sequence[ArmResult]) -> ArmResult:
+    return replace(seeds[0], repeats=seeds[1:])
+
+
+def _joined(facts: Sequence[Mapping[str, str]], labels: Sequence[str]) -> dict[str, str]:
+    """Each fact once where all runs agree, else with the seeds that it belongs to."""
+    joined = {}
+    for name in dict.fromkeys(name for each in facts for name in each):
+        values = [each.get(name, "unknown") for each in facts]
+        owners = {value: [l for v, l in zip(values, labels, strict=True) if v == value] for value in values}
+        said = [f"{', '.join(owned)}: {value}" for value, owned in owners.items()]
+        joined[name] = values[0] if len(owners) == 1 else "; ".join(said)
+    return joined
+
+
+def _check_alike(first_folder: Path, first: Inputs, folder: Path, run: Inputs) -> None:
+    """Refuse a run with other arms, images, classes or widths than the first."""
+    scored: dict[str, Callable[[Inputs], object]] = {
+        f"evaluation.{field.name}": partial(_setting, name=field.name) for field in fields(first.config)
+    }
+    for what, of in {**_ALIKE, **scored}.items():
+        theirs, mine = of(first), of(run)
+        if theirs != mine:
+            _refuse(first_folder, f"{what} {short(theirs)}", folder, f"{what} {short(mine)}")
+    for old, new in zip(first.arms, run.arms, strict=True):
+        theirs, mine = old.evaluation.ids, new.evaluation.ids
+        if theirs != mine:
+            pairs = zip_longest(theirs, mine, fillvalue="none")
+            place, (a, b) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+            what = f"{len(theirs)} images in arm {old.name}, number {place} is {short(a)}"
+            _refuse(first_folder, what, folder, f"{len(mine)} images, number {place} is {short(b)}")
+
+
+def _setting(run: Inputs, name: str) -> object:
+    return getattr(run.config, name)
+
+
+def _refuse(first: Path, theirs: str, place: Path, mine: str) -> NoReturn:
+    raise InputError(f"{place}: {mine}; {first}: {theirs}; runs of one report differ in nothing but the seed")
+
+
+def _check_configs(
+    first_folder: Path, first: Mapping[str, Any], folder: Path, config: Mapping[str, Any]
+) -> None:
+    """Refuse a run of another configuration; runs without one are taken as they are."""
+    if not first or not config:
+        return
+    theirs, mine = _flat(first), _flat(config)
+    for key in dict.fromkeys((*theirs, *mine)):
+        if key in _FREE or key.endswith(".workers"):
+            continue
+        if theirs.get(key) != mine.get(key):
+            there, here = (f"{key} is {short(each.get(key))}" for each in (theirs, mine))
+            _refuse(first_folder / CONFIG_FILE, there, folder / CONFIG_FILE, here)
+
+
+def _check_seeds(folders: Sequence[Path], seeds: Sequence[int | None]) -> None:
+    seen: dict[int | Path, Path] = {}
+    for folder, seed in zip(folders, seeds, strict=True):
+        key = folder.resolve() if seed is None else seed
+        if key in seen:
+            what = "the folder" if seed is None else f"seed {seed}"
+            raise InputError(
+                f"{folder}: {what} is that of {seen[key]}; a run that is counted twice says nothing of chance"
+            )
+        seen[key] = folder
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The configuration in a run's folder, as it stands there; nothing where there is none."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return {}
+    found = read_yaml(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: cannot be read as a configuration; expected keys and values")
+    return found
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every key with its value, ``section.key``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

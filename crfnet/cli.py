@@ -4,9 +4,13 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from crfnet.errors import InputError
@@ -26,8 +30,11 @@ or step by step:
   crfnet train CONFIG --stage joint --checkpoint CKPT --crf best.yaml           -> OUTPUT/joint/train
   crfnet evaluate CONFIG --scores OUTPUT/scores --crf best.yaml --exclude OUTPUT/search/images.txt
   crfnet report OUTPUT                           the report again, of a finished compare or evaluate
+  crfnet report RUN1 RUN2 RUN3 --output DIR      one report of runs that differ in their seed
   crfnet predict CONFIG --checkpoint CKPT --crf best.yaml photo.jpg
   crfnet import FILE --out CKPT                  a public checkpoint of DeepLab, as one of ours
+
+torchrun --nproc-per-node=N -m crfnet COMMAND ...   train, scores, evaluate and compare share their work
 
 Every key of a config can be changed on the command line: --search.images 50 --model.width 0.5
 `crfnet config --help` explains every key, `crfnet config CONFIG` prints what a file comes to.
@@ -36,6 +43,9 @@ Every key of a config can be changed on the command line: --search.images 50 --m
 
 #: Keys of a config that stand in no section.
 _RUN_KEYS = ("--title", "--seed", "--device", "--pictures")
+
+#: Commands that several processes do together.
+_SHARED = ("train", "scores", "evaluate", "compare")
 
 
 _CONVERT_SCORES = """\
@@ -58,40 +68,136 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message} ({self.prog} --help tells more)")
 
 
+class _Terminated(SystemExit):
+    """SIGTERM came."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command ``crfnet``. Exit status: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    """The command ``crfnet``.
+
+    Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated; each but a bug with one line
+    on stderr. Of several processes the first that fails says it, and all leave with its status.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("crfnet").setLevel(logging.INFO)
+    logging.getLogger("crfnet").setLevel(logging.INFO if _rank() == 0 else logging.ERROR)
     try:
-        _run(arguments)
-    except InputError as error:
-        print(f"crfnet: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("crfnet: interrupted; the same command with --resume goes on where it was", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+        with _terminable():
+            _run(arguments)
+    except (InputError, KeyboardInterrupt, BrokenPipeError, _Terminated) as error:
+        _leave(error, lambda status: (_rank() == 0, status))  # before the ranks know one another all do this
 
 
 def _run(arguments: list[str]) -> None:
+    _check_alone(arguments)
     if arguments[:1] == ["config"]:
         _print_config(arguments[1:])
         return
     arguments, overrides = _split(arguments)
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     # torch takes seconds to import, which --help should not.
     from crfnet import commands
-    from crfnet.training import TrainingDiverged
+    from crfnet.distributed import is_first, leaving, together
 
     command = shlex.join(["crfnet", *arguments, *overrides])
+    with together():
+        try:
+            said = commands.COMMANDS[options.command](options, overrides, command)
+            if is_first():
+                print(said)
+        except BaseException as error:
+            _leave(error, leaving)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; images of predict may stand behind some, where argparse no longer takes them."""
+    parser = _parser()
+    options, left = parser.parse_known_args(arguments)
+    if left and (options.command != "predict" or any(each.startswith("-") for each in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        options.images += map(Path, left)
+    return options
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _check_alone(arguments: Sequence[str]) -> None:
+    number = int(os.environ.get("WORLD_SIZE", "1"))
+    if number > 1 and arguments and arguments[0] not in _SHARED:
+        raise InputError(
+            f"{arguments[0]}: {number} processes were started, must be 1; those that share their work are "
+            f"{', '.join(_SHARED)}"
+        )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM is an exception, so that files are closed and processes ended; a second one kills."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Python takes no signals
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        print(commands.COMMANDS[options.command](options, overrides, command))
-    except TrainingDiverged as error:
-        print(f"crfnet: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> NoReturn:
+    """Ends with the error's line and status, or with those of the rank that was faster.
+
+    Args:
+        error: a bug is raised again.
+        leaving: tells the other ranks; see `crfnet.distributed.leaving`.
+    """
+    if "RANK" in os.environ and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which torchrun sends the others when one has left
+    line, status = _ending(error)
+    says, status = leaving(status)
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif says:
+        if line is None:
+            raise error
+        _end_bars()
+        print(f"crfnet: {' '.join(line.split())}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _end_bars() -> None:
+    """Progress bars that are open end their line, or the message would stand in it."""
+    from tqdm import tqdm
+
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
+def _ending(error: BaseException) -> tuple[str | None, int]:
+    """What is said of an error, nothing of a bug; and the exit status."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, (KeyboardInterrupt, _Terminated)):
+        if hasattr(error, "status"):  # training stopped behind a step, and says how it goes on
+            return str(error), error.status
+        word, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
+        return f"{word}; the same command, with --resume where it has that, goes on where it was", status
+    from crfnet.training import TrainingDiverged, TrainingFailed
+
+    line = str(error) if isinstance(error, (TrainingDiverged, TrainingFailed)) else None
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that cannot be written
+        line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or "allocate" in str(error).partition("\n")[0]:  # torch: RuntimeError
+        line = f"not enough memory: {str(error) or 'no more to be had'}"
+    return line, 1
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -209,10 +315,31 @@ def _add_convert_scores(commands: Any) -> None:
     made.add_argument("--overwrite", action="store_true", help="replace the scores that DIR holds")
 
 
+_REPORT = """\
+examples:
+  crfnet report runs/camvid
+      writes its report again
+  crfnet report runs/seed0 runs/seed1 runs/seed2 --output runs/seeds
+      one report over the three: means over seeds, intervals over images and seeds; first, for each seed,
+      crfnet compare CONFIG --seed 1 --output runs/seed1
+"""
+
+
 def _add_report(commands: Any) -> None:
-    summary = "write the report of a finished compare or evaluate again, from what lies in its folder"
-    made = commands.add_parser("report", help=summary, description=summary, allow_abbrev=False)
-    made.add_argument("folder", metavar="FOLDER", type=Path, help="the one that holds report.json")
+    summary = "write the report of a finished compare or evaluate again, or one of several seeds"
+    made = commands.add_parser(
+        "report",
+        help=summary,
+        description=f"{summary}, from what lies in the folders; nothing is predicted again",
+        epilog=_REPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "folders", metavar="FOLDER", type=Path, nargs="+", help="one that holds report.json; several: seeds"
+    )
+    made.add_argument("--output", metavar="DIR", type=Path, help="write there; needed for several folders")
+    made.add_argument("--overwrite", action="store_true", help="replace what DIR holds")
 
 
 _DATA = """\
@@ -265,6 +392,12 @@ def _add_explore(commands: Any) -> None:
     made.add_argument("--crf", metavar="YAML", type=Path, help="start from these parameters (best.yaml)")
     made.add_argument("--labels", metavar="PNG", type=Path, help="true labels: shows accuracy and mIoU")
     made.add_argument("--classes", metavar="FILE", type=Path, help="names of the classes, one a line")
+    made.add_argument(
+        "--palette",
+        metavar="NAME",
+        help="colours (and names) of voc, camvid, cityscapes, context, context59, person_part, or a file of "
+        "'red green blue' lines; default: those of --labels",
+    )
     made.add_argument("--port", metavar="N", type=int, default=5006, help="of 127.0.0.1; default: 5006")
     made.add_argument("--no-browser", action="store_true", help="serve the page without opening it")
 
@@ -309,7 +442,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     command("config", "print a config with every key, or (--help) explain every key")
 
-    for part in (demo, compare, train, search):
+    for part in (demo, compare, train, search, evaluate):
         part.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     train.add_argument("--stage", choices=("unary", "joint"), default="unary", help="default: unary")
     train.add_argument(

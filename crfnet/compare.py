@@ -14,6 +14,7 @@ Without the controls the gain of joint training is confounded with that of the e
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import torch
 from crfnet.config import Run
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import load_dataset
+from crfnet.distributed import device, first
 from crfnet.errors import InputError
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.run_folder import check_folder, open_run, seconds_of, stage
@@ -32,9 +34,9 @@ from crfnet.scoring import (
     trace_energy,
     unary_of_model,
 )
-from crfnet.search import draw_images, load_crf_config, search
+from crfnet.search import ScoreFolder, SearchConfig, draw_images, load_crf_config, search
 from crfnet.segmenter import Segmenter, build_segmenter
-from crfnet.training import TrainConfig, load_model, train
+from crfnet.training import TrainConfig, check_batch_size, load_model, train
 
 __all__ = ["ARMS", "compare", "resolve_device", "warm_start"]
 
@@ -55,9 +57,9 @@ def compare(
         InputError: anything in the data, the config or the output folder that cannot be used, before
             training begins.
     """
-    check_folder(run.output, resume=resume, overwrite=overwrite)
+    first(lambda: check_folder(run.output, resume=resume, overwrite=overwrite))
     job = _Job(run)
-    facts = open_run(run, resume=resume, overwrite=overwrite, command=command)
+    facts = first(lambda: open_run(run, resume=resume, overwrite=overwrite, command=command))
     log.info(
         "%s: searching on %d images, reporting on %d", job.val.name, len(job.search_ids), len(job.report_ids)
     )
@@ -88,7 +90,12 @@ def compare(
         f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
         f"scores from the other {len(job.report_ids)} of split {run.data.val!r}"
     )
-    shown = shown_images(arms, run.pictures, run.evaluation.absent)
+    return first(lambda: _report(job, arms, facts))
+
+
+def _report(job: "_Job", arms: Sequence[ArmResult], facts: Mapping[str, str]) -> tuple[Path, str]:
+    run = job.run
+    shown = shown_images(arms, run.pictures, run.evaluation)
     folders = {arm: job.folder(arm) / "predictions" for arm in ARMS}
     report = write_report(
         run.output,
@@ -110,10 +117,10 @@ def warm_start(structure: CRFConfig, searched: CRFConfig) -> CRFConfig:
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one."""
+    """``auto`` is a GPU where there is one; several processes take one each."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return device(name)
 
 
 class _Job:
@@ -122,6 +129,8 @@ class _Job:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.device = resolve_device(run.device)
+        for config in (run.train, run.joint):
+            check_batch_size(config)
         self.train_set, self.val = load_dataset(run.data, "train"), load_dataset(run.data, "val")
         if run.search.images >= len(self.val.ids):
             raise InputError(
@@ -131,8 +140,8 @@ class _Job:
         self.search_ids = draw_images(self.val.ids, run.search)
         searched = set(self.search_ids)
         self.report_ids = [name for name in self.val.ids if name not in searched]
-        self.train_set.check()
-        self.val.check()
+        first(self.train_set.check)
+        first(self.val.check)
 
     def folder(self, arm: str) -> Path:
         return self.run.output / arm.replace("+", "_plus")
@@ -155,7 +164,15 @@ class _Job:
 
         def work() -> dict[str, float]:
             model = self.segmenter(start, crf, network_only=True)
-            result = train(model, self.train_set, config, folder, seed=self.run.seed, resume=True)
+            result = train(
+                model,
+                self.train_set,
+                config,
+                folder,
+                seed=self.run.seed,
+                validation=self.val,  # for the log; what goes on is the last network, not the best
+                resume=True,
+            )
             return {"seconds": result.seconds}  # over all parts of a run that was killed and resumed
 
         stage(folder, work)
@@ -177,11 +194,15 @@ class _Job:
             )
             # Both searches of a run may share a database: each under its own name.
             config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
-            search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
+            # By the first process, with search.workers others of its own; the rest of the ranks wait.
+            first(lambda: self._search(scores, config, folder))
             return {}
 
         stage(folder, work)
         return load_crf_config(folder / "best.yaml")
+
+    def _search(self, scores: ScoreFolder, config: SearchConfig, folder: Path) -> None:
+        search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
 
     def score(
         self, arm: str, model: Segmenter, *, trained: tuple[str, ...], searched: tuple[str, ...] = ()

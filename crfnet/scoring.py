@@ -1,4 +1,8 @@
-"""One arm of an evaluation: what turns a sample into a label map, run over images, scored, written."""
+"""One arm of an evaluation: what turns a sample into a label map, run over images, scored, written.
+
+Of several processes (`crfnet.distributed`) each takes its share of the images and writes what it makes; the
+counts are brought together in the order of the images, so that the files are those of one process.
+"""
 
 import math
 import time
@@ -11,6 +15,7 @@ from tqdm import tqdm
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import Sample, SegmentationDataset
+from crfnet.distributed import each, first, is_first, share
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.predict import predict_labels, read_label_png, write_label_png
@@ -18,7 +23,8 @@ from crfnet.evaluation.protocols import PredictConfig, Protocol
 from crfnet.evaluation.tables import write_tables
 from crfnet.report import ENERGY_FILE, ArmResult, Descent, StripSample, write_descents
 from crfnet.run_folder import stage
-from crfnet.search import ScoreFolder, missing_scores, write_scores
+from crfnet.search import ScoreFolder, missing_scores
+from crfnet.search.scores import add_scores, claim_scores
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import LabelMap, Logits
 
@@ -42,6 +48,7 @@ Predictor = Callable[[Sample], LabelMap]
 Unary = Callable[[Sample], Logits]  #: what a CRF is given: logits (1, l, h, w) at image size
 
 TRACED = 4  #: images on which the CRF's inference is followed
+_TRACED_SIDE = 1024  # pixels of them along each side: a trace keeps the marginals of every step
 
 
 def from_model(model: Segmenter, config: PredictConfig) -> Predictor:
@@ -58,7 +65,7 @@ def from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device)
 
     def predict(sample: Sample) -> LabelMap:
         height, width = sample.labels.shape
-        logits = scores.logits(sample.id, (height, width)).to(device)
+        logits = scores.logits(sample.id, (height, width)).to(device).contiguous()
         if crf is not None:
             with torch.inference_mode():
                 logits = crf(logits, sample.image[None].to(device))
@@ -119,18 +126,20 @@ def cache_scores(
     """
     protocol = Protocol(model, config)
     scores = model.scores if config.plain else protocol.unary
-    left = list(ids) if overwrite else missing_scores(folder, ids)
-    device = next(model.parameters()).device
+    classes, device = len(dataset.classes), next(model.parameters()).device
 
-    def pairs() -> Iterator[tuple[str, Tensor]]:
-        for sample in tqdm(pick(dataset, left), "scores", len(left), unit="image", mininterval=0.5):
+    def begin() -> list[str]:
+        claim_scores(folder, classes, model.align_corners, source, overwrite=overwrite)
+        return missing_scores(folder, ids)
+
+    def pairs(left: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        for sample in _shown(pick(dataset, left), "scores", len(left)):
             with torch.inference_mode():
                 yield sample.id, scores(sample.image[None].to(device))[0].float()
 
-    classes = len(dataset.classes)
-    return write_scores(
-        folder, pairs(), classes, align_corners=model.align_corners, source=source, overwrite=overwrite
-    )
+    left = share(first(begin))
+    each(lambda: add_scores(folder, pairs(left), classes))
+    return ScoreFolder(folder)
 
 
 def score_arm(
@@ -147,7 +156,8 @@ def score_arm(
 
     Writes each label map as ``folder/<id>.png``, all counts as ``folder/evaluation.npz``, and the scores of
     each image, class and trimap width as .csv files beside it. A folder that is finished is read, not
-    computed again. Pixels are counted where the predictions are, on a GPU if the network is on one.
+    computed again. Pixels are counted where the predictions are, on a GPU if the network is on one. The
+    memory is that of the process that writes, the seconds per image are those of all processes together.
 
     Args:
         name: of the arm.
@@ -165,10 +175,10 @@ def score_arm(
         InputError: a prediction of another size than the truth, or with labels outside the classes.
     """
 
-    def work() -> dict[str, float]:
+    def some(ids: Sequence[str]) -> tuple[Evaluation, float]:
         seconds = 0.0
         evaluation = Evaluation(len(dataset.classes), config.max_width, config.element, config.boundary)
-        for sample in tqdm(pick(dataset, ids), name, len(ids), unit="image", mininterval=0.5):
+        for sample in _shown(pick(dataset, ids), name, len(ids)):
             start = time.perf_counter()
             prediction = predict(sample)
             if prediction.is_cuda:
@@ -176,9 +186,18 @@ def score_arm(
             seconds += time.perf_counter() - start
             evaluation.add(sample.id, prediction, sample.labels)
             write_label_png(folder / f"{sample.id}.png", prediction, dataset.palette)
-        evaluation.save(folder / "evaluation.npz")
-        write_tables(folder, evaluation, dataset.classes, config.absent)
-        return {"inference_seconds": seconds}
+        return evaluation, seconds
+
+    def work() -> dict[str, float]:
+        parts, seconds = zip(*each(lambda: some(share(ids))), strict=True)
+
+        def write() -> None:
+            evaluation = Evaluation.of_parts(parts, ids)
+            evaluation.save(folder / "evaluation.npz")
+            write_tables(folder, evaluation, dataset.classes, config.absent)
+
+        first(write)
+        return {"inference_seconds": math.fsum(seconds)}
 
     cost = stage(folder, work)
     return ArmResult(
@@ -188,9 +207,14 @@ def score_arm(
         train_seconds=math.nan,
         search_seconds=math.nan,
         peak_memory_mb=cost["peak_mb"],
-        crf=None if crf is None else _shown(crf),
+        crf=None if crf is None else _parameters(crf),
         folder=folder,
     )
+
+
+def _shown(samples: Iterator[Sample], name: str, number: int) -> Iterator[Sample]:
+    """The samples, with a bar where they are those of the first process."""
+    yield from tqdm(samples, name, number, unit="image", mininterval=0.5, disable=not is_first())
 
 
 def trace_energy(
@@ -198,28 +222,37 @@ def trace_energy(
 ) -> None:
     """Follows the inference of `crf` on the first `TRACED` images and writes ``folder/energy/energy.csv``.
 
-    A stage of its own, since it filters everything twice: what an arm costs is measured without it. A folder
-    that is finished is left as it is.
+    Of a large image on its middle, 1024 x 1024 pixels. A stage of its own, since it filters everything twice:
+    what an arm costs is measured without it. A folder that is finished is left as it is.
     """
     crf.eval()
 
     def descent(sample: Sample) -> Descent:
         with torch.inference_mode():
-            logits = unary(sample)
-            trace = crf.trace(logits, sample.image[None].to(logits.device))
-        pixels = sample.labels.numel()
+            logits = _middle(unary(sample))
+            trace = crf.trace(logits, _middle(sample.image[None]).to(logits.device))
+        pixels = logits.shape[2] * logits.shape[3]
         return Descent(
             sample.id, (trace.free_energy[:, 0].double() / pixels).tolist(), trace.change[:, 0].tolist()
         )
 
     def work() -> dict[str, float]:
-        write_descents(folder / ENERGY_FILE, [descent(sample) for sample in pick(dataset, ids[:TRACED])])
+        samples = pick(dataset, ids[:TRACED])
+        first(lambda: write_descents(folder / ENERGY_FILE, [descent(sample) for sample in samples]))
         return {}
 
     stage((folder / ENERGY_FILE).parent, work)
 
 
-def _shown(crf: DenseCRF) -> dict[str, float | str]:
+def _middle(maps: Tensor) -> Tensor:
+    """The middle of what is larger than is traced; of the rest nothing is kept."""
+    for axis in (2, 3):
+        length = min(maps.shape[axis], _TRACED_SIDE)
+        maps = maps.narrow(axis, (maps.shape[axis] - length) // 2, length)
+    return maps.contiguous()
+
+
+def _parameters(crf: DenseCRF) -> dict[str, float | str]:
     """The CRF's parameters as a table can show them; of matrices the mean of the diagonal."""
     now = crf.config_now()
     names = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma")

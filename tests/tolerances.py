@@ -23,6 +23,12 @@ RELATIVE_L2 = {
     # Euclidean Frank-Wolfe answers with logarithms of (x + 1e-9) / (1 + 1e-9 labels).
     ("floor", torch.float64): 1e-8,
     ("floor", torch.float32): 1e-4,
+    # The same 20 updates, their sums over pixels split into parts or over processes.
+    ("training", torch.float64): 1e-10,
+    ("training", torch.float32): 1e-4,
+    # The loss of one forward pass beside float32: a few roundings of 2^-9 and 2^-12.
+    ("training", torch.bfloat16): 1e-2,
+    ("training", torch.float16): 1e-3,
 }
 
 

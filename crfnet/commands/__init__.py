@@ -6,12 +6,13 @@ A command is a function here and a line in `COMMANDS`.
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
-from crfnet.commands.compare import compare_command, demo_command, train_command
+from crfnet.commands.compare import compare_command, demo_command
 from crfnet.commands.data import data_command
 from crfnet.commands.evaluate import evaluate_command
 from crfnet.commands.predict import explore_command, import_command, predict_command
 from crfnet.commands.report import report_command
 from crfnet.commands.search import convert_scores_command, scores_command, search_command
+from crfnet.commands.train import train_command
 
 __all__ = ["COMMANDS"]
 

@@ -1,4 +1,4 @@
-"""What several commands share: the run of a config, its model, ids and pictures from files."""
+"""What several commands share: the run of a config, its model, ids from files."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image as PillowImage
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from crfnet.compare import resolve_device
 from crfnet.config import Run, load_run
@@ -15,10 +13,9 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter, build_segmenter
-from crfnet.shapes import ImageBytes
 from crfnet.training import load_model
 
-__all__ = ["load", "read_ids", "read_image", "require", "segmenter_of"]
+__all__ = ["load", "read_ids", "require", "segmenter_of"]
 
 
 def load(options: Namespace, overrides: Sequence[str]) -> Run:
@@ -65,13 +62,3 @@ def require(place: Path, missing: Sequence[str]) -> None:
         raise InputError(
             f"{place}: nothing for image {missing[0]!r} and {len(missing) - 1} others; all are needed"
         )
-
-
-def read_image(path: Path) -> ImageBytes:
-    """An RGB picture (3, h, w) of 0..255."""
-    try:
-        with PillowImage.open(path) as file:
-            image: ImageBytes = pil_to_tensor(file.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__})") from error
-    return image

@@ -1,5 +1,6 @@
 """``evaluate``: a network, cached scores or label maps on the data set of a config."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from crfnet.compare import resolve_device
 from crfnet.config import Run
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, load_dataset
+from crfnet.distributed import first
 from crfnet.errors import InputError
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.run_folder import open_run
@@ -31,7 +33,8 @@ from crfnet.training import checkpoint_crf
 __all__ = ["evaluate_command"]
 
 
-_Arms = dict[str, tuple[Predictor, DenseCRF | None, Unary | None]]
+_Arm = tuple[Predictor, DenseCRF | None, Unary | None]
+_Arms = dict[str, _Arm]
 
 
 def evaluate_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
@@ -49,37 +52,56 @@ def evaluate_command(options: Namespace, overrides: Sequence[str], command: str)
     if not ids:
         raise InputError(f"{options.exclude}: leaves no image of split {options.split!r} to evaluate")
     arms = _arms(run, dataset, ids, options)
-    dataset.check()
+    first(dataset.check)
     source = options.predictions or options.scores or options.checkpoint
     run = replace(run, output=run.output / "evaluation")
-    facts = open_run(run, resume=False, overwrite=options.overwrite, command=command)
+    facts = first(lambda: _open(run, options, command))
     facts["data"] = (
         f"{dataset.name}, split {options.split}, {len(ids)} of {len(dataset.ids)} images; {source}"
     )
+    results = [_scored(name, arms[name], run, dataset, ids, options) for name in arms]
+    results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
     folders = {name: run.output / name for name in arms}
-    results: list[ArmResult] = []
-    for name, (predict, crf, unary) in arms.items():
-        arm = score_arm(name, predict, dataset, ids, folders[name], config=run.evaluation, crf=crf)
-        if crf is not None and unary is not None:
-            trace_energy(folders[name], crf, unary, dataset, ids)
-            arm = replace(arm, search_ids=sorted(excluded))
-            if name == "posthoc":
-                arm = replace(arm, search_folder=options.crf.parent)
-            else:
-                arm = replace(arm, train_folder=options.checkpoint.parent)
-        results.append(arm)
-    shown = shown_images(results, run.pictures, run.evaluation.absent)
-    report = write_report(
-        run.output,
-        results,
-        title=f"Evaluation of {source.name}",
-        class_names=dataset.classes,
-        palette=dataset.palette,
-        facts=facts,
-        strip_samples=strip_samples(dataset, shown, folders),
-        config=run.evaluation,
-    )
-    return f"\n{console_table(results, run.evaluation)}\n\nreport: {report}, report.html"
+
+    def report() -> str:
+        shown = shown_images(results, run.pictures, run.evaluation)
+        path = write_report(
+            run.output,
+            results,
+            title=f"Evaluation of {source.name}",
+            class_names=dataset.classes,
+            palette=dataset.palette,
+            facts=facts,
+            strip_samples=strip_samples(dataset, shown, folders),
+            config=run.evaluation,
+        )
+        return f"\n{console_table(results, run.evaluation)}\n\nreport: {path}, report.html"
+
+    return first(report)
+
+
+def _open(run: Run, options: Namespace, command: str) -> dict[str, str]:
+    """Opens the output folder; what is there is only kept where the same command had begun it."""
+    facts = open_run(run, resume=options.resume, overwrite=options.overwrite, command=command)
+    began, now = (shlex.split(each) for each in (facts["command"], command))
+    how = {"--resume", "--overwrite"}
+    if [word for word in began if word not in how] != [word for word in now if word not in how]:
+        raise InputError(f"{run.output}: begun by {facts['command']!r}; --resume needs the same command")
+    return facts
+
+
+def _scored(
+    name: str, how: _Arm, run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: Namespace
+) -> ArmResult:
+    predict, crf, unary = how
+    folder = run.output / name
+    arm = score_arm(name, predict, dataset, ids, folder, config=run.evaluation, crf=crf)
+    if crf is None or unary is None:
+        return arm
+    trace_energy(folder, crf, unary, dataset, ids)
+    if name == "posthoc":
+        return replace(arm, search_folder=options.crf.parent)
+    return replace(arm, train_folder=options.checkpoint.parent)
 
 
 def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: Namespace) -> _Arms:

@@ -6,9 +6,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from crfnet.compare import resolve_device
-from crfnet.config import load_run
+from crfnet.config import Run, load_run
+from crfnet.distributed import first
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import VOID
+from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.folders import evaluate_folders
 from crfnet.evaluation.measures import interval
 from crfnet.evaluation.predict import VOC_PALETTE
@@ -24,10 +26,18 @@ def evaluate_folders_command(options: Namespace, overrides: Sequence[str], comma
     names = _check_folders(options, overrides)
     run = load_run(None, overrides)
     config, folder = run.evaluation, options.output
+    if options.resume:
+        raise InputError("evaluate --resume: needs a CONFIG; two folders are scored from the beginning")
     if folder is not None:
-        check_folder(folder, resume=False, overwrite=options.overwrite)
+        first(lambda: check_folder(folder, resume=False, overwrite=options.overwrite))
     device = resolve_device(run.device)
     evaluation = evaluate_folders(options.predictions, options.labels, len(names), config, device)
+    return first(lambda: _told(evaluation, names, run, options, command))
+
+
+def _told(evaluation: Evaluation, names: Sequence[str], run: Run, options: Namespace, command: str) -> str:
+    """Writes what is to be written; returns what is to be said."""
+    config, folder = run.evaluation, options.output
     arm = ArmResult("predictions", evaluation, math.nan, math.nan, math.nan, math.nan, folder=folder)
     lines = [console_table([arm], config)]
     for title, name in (("Boundary IoU", "boundary_iou"), ("boundary F", "boundary_f")):

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from crfnet.commands.common import load, read_image, segmenter_of
+from crfnet.commands.common import load, segmenter_of
 from crfnet.config import load_run
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import load_dataset
+from crfnet.data.on_disk import read_image
 from crfnet.errors import InputError
 from crfnet.evaluation.predict import overlay, predict_labels, write_label_png, write_picture
 from crfnet.evaluation.protocols import Protocol
@@ -87,7 +88,12 @@ def explore_command(options: Namespace, overrides: Sequence[str], command: str) 
         raise InputError(f"explore needs {error.name}: pip install 'crfnet[explore]'") from error
     id = options.id or options.image.stem
     session = open_session(
-        read_image(options.image), options.scores, id, labels=options.labels, classes=options.classes
+        read_image(options.image),
+        options.scores,
+        id,
+        labels=options.labels,
+        classes=options.classes,
+        palette=options.palette,
     )
     crf = CRFConfig(prune=1e-3) if options.crf is None else load_crf_config(options.crf)
     source = f"chosen by eye on {options.image}; scores: {options.scores}"

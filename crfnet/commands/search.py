@@ -7,6 +7,7 @@ from dataclasses import fields
 from crfnet.commands.common import load, segmenter_of
 from crfnet.compare import resolve_device
 from crfnet.data import load_dataset
+from crfnet.distributed import first
 from crfnet.scoring import cache_scores
 from crfnet.search import ScoreFolder, search
 from crfnet.search.convert import ConvertOptions, convert_scores
@@ -19,7 +20,7 @@ def scores_command(options: Namespace, overrides: Sequence[str], command: str) -
     run = load(options, overrides)
     dataset = load_dataset(run.data, options.split)
     model = segmenter_of(run, dataset, options.checkpoint, None).eval()
-    dataset.check()
+    first(dataset.check)
     folder = run.output / "scores"
     source = f"{options.checkpoint}, split {options.split}"
     scores = cache_scores(

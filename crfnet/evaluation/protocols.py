@@ -1,12 +1,14 @@
 """How a trained network is asked: on one scale or several, mirrored too, whole or in tiles."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import InputError
@@ -18,6 +20,7 @@ __all__ = ["PredictConfig", "Protocol", "tiled"]
 
 #: Tiles begin at multiples of this, which every output stride divides.
 GRID = 32
+_ROWS = 64  # of a map that are worked on at once where no second map is to be made
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class PredictConfig:
         overlap: of neighbouring tiles, pixels. Labels come from the tile where a pixel is farther from the
             cut, so tiles change nothing where the network sees at most overlap / 2 pixels around. ``tile -
             overlap`` must be a multiple of 32, so that the network's grid is that of the whole image.
+        blend: pass linearly from one tile to the next over the middle half of their overlap, which hides the
+            seams of networks that see farther; they then change nothing up to overlap / 4.
 
     Raises:
         InputError: a value that is not allowed.
@@ -45,6 +50,7 @@ class PredictConfig:
     fusion: Literal["mean", "max"] = "mean"
     tile: int = 0
     overlap: int = 0
+    blend: bool = False
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
@@ -57,6 +63,10 @@ class PredictConfig:
         if (self.tile or self.overlap) and (step < GRID or step % GRID):
             came = f"{self.tile}, {self.overlap}"
             raise InputError(f"tile, overlap: {came}; their difference must be a multiple of {GRID} > 0")
+        if self.blend and self.overlap < 4:
+            raise InputError(
+                f"blend: true with overlap {self.overlap}; tiles must overlap by 4 pixels or more"
+            )
 
     @property
     def plain(self) -> bool:
@@ -79,74 +89,122 @@ class Protocol(nn.Module):
         super().__init__()
         self.model, self.config = model, config
 
+    @torch.no_grad()
     def forward(self, image: Image) -> Logits:
-        """Logits at image size, through the CRF if there is one."""
+        """Logits at image size, through the CRF if there is one; without gradients."""
         logits = self.unary(image)
         return logits if self.model.crf is None else self.model.crf(logits, image)
 
+    @torch.no_grad()
     def unary(self, image: Image) -> Logits:
-        """The fused logits without the CRF."""
+        """The fused logits without the CRF.
+
+        Holds one map of logits at image size, and a second one while a further pass is made, at the larger of
+        its own size and the image's: passes are fused as they come, tiles written to their places.
+        """
         if self.config.plain:
-            return self._one(image)
+            return self._one(image).contiguous()  # of a crop, or the map that it is cut from would be kept
         size = (image.shape[2], image.shape[3])
-        passes = [self._pass(image.float(), scale, size) for scale in self._scales()]
-        if len(passes) == 1:
-            return passes[0]
+        mirrored = (False, True) if self.config.mirror else (False,)
+        ways = list(itertools.product(self.config.scales, mirrored))
+        fused = self._pass(image.float(), ways[0], size)
+        if len(ways) == 1:
+            return fused
         if self.config.fusion == "max":
-            return torch.stack(passes).amax(0)
-        return torch.stack([logits.log_softmax(1) for logits in passes]).logsumexp(0) - math.log(len(passes))
+            for way in ways[1:]:
+                torch.maximum(fused, self._pass(image.float(), way, size), out=fused)
+            return fused
+        _by_rows(fused, lambda part: part.log_softmax(1))
+        for way in ways[1:]:
+            logits = self._pass(image.float(), way, size)
+            _by_rows(fused, lambda part, more: torch.logaddexp(part, more.log_softmax(1)), logits)
+            del logits  # before the next is made
+        return fused.sub_(math.log(len(ways)))
 
-    def _scales(self) -> Iterator[tuple[float, bool]]:
-        for scale in self.config.scales:
-            yield scale, False
-            if self.config.mirror:
-                yield scale, True
-
-    def _pass(self, image: Image, how: tuple[float, bool], size: tuple[int, int]) -> Logits:
-        scale, mirrored = how
+    def _pass(self, image: Image, way: tuple[float, bool], size: tuple[int, int]) -> Logits:
+        scale, mirrored = way
         image = rescale_image(image, scale, align_corners=self.model.align_corners)
         if mirrored:
             image = image.flip(3)
-        logits = tiled(self._one, image, self.config.tile, self.config.overlap)
+        logits = tiled(self._one, image, self.config.tile, self.config.overlap, blend=self.config.blend)
         if mirrored:
-            logits = logits.flip(3)
+            logits = _by_rows(logits.contiguous(), lambda part: part.flip(3))
         if logits.shape[2:] != size:
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=self.model.align_corners)
-        return logits
+        return logits.contiguous()
 
     def _one(self, image: Image) -> Logits:
         return self.model.upsample(self.model.scores(image), (image.shape[2], image.shape[3]))
 
 
-def tiled(network: Callable[[Image], Logits], image: Image, tile: int, overlap: int) -> Logits:
+def _by_rows(maps: Logits, change: Callable[..., Tensor], *others: Logits) -> Logits:
+    """``maps <- change(maps, *others)`` in place, a few rows at a time, so that no whole map is made."""
+    for part, *more in zip(*(each.split(_ROWS, 2) for each in (maps, *others)), strict=True):
+        part.copy_(change(part, *more))
+    return maps
+
+
+def tiled(
+    network: Callable[[Image], Logits], image: Image, tile: int, overlap: int, *, blend: bool = False
+) -> Logits:
     """Logits of an image from overlapping tiles, each pixel from the tile where it is farther from the cut.
+
+    Holds one map of the image's size and one tile, however many there are; without gradients.
 
     Args:
         network: from a part of the image to logits of the same size.
         image: of any size; one not larger than a tile is not cut.
         tile: side of a tile, 0 for no tiles. The last tile of a row or column is what is left.
         overlap: of neighbouring tiles, less than ``tile``.
+        blend: over the middle half of the overlap, pass linearly from one tile to the next.
     """
     height, width = image.shape[2:]
     if tile == 0 or (height <= tile and width <= tile):
         return network(image)
-    rows = []
-    for top, bottom, keep_rows in _cuts(height, tile, overlap):
-        row = [
-            network(image[:, :, top:bottom, left:right])[:, :, keep_rows, keep_columns]
-            for left, right, keep_columns in _cuts(width, tile, overlap)
-        ]
-        rows.append(torch.cat(row, 3))
-    return torch.cat(rows, 2)
+    whole: Tensor | None = None
+    for rows in _tiles(height, tile, overlap, blend):
+        for columns in _tiles(width, tile, overlap, blend):
+            logits = network(image[:, :, rows.start : rows.end, columns.start : columns.end])
+            if whole is None:
+                whole = logits.new_zeros(*logits.shape[:2], height, width)
+            part = logits[:, :, rows.inside, columns.inside]
+            if blend:
+                part = part * (rows.share.unsqueeze(1) * columns.share).to(part)
+            whole[:, :, rows.kept, columns.kept] += part
+    assert whole is not None
+    return whole
 
 
-def _cuts(size: int, tile: int, overlap: int) -> Iterator[tuple[int, int, slice]]:
-    """First and last pixel of each tile along an axis, and which of its own pixels are kept."""
-    start = kept = 0
+class _Tile(NamedTuple):
+    """A tile along one axis."""
+
+    start: int  #: its first pixel
+    end: int  #: behind its last
+    kept: slice  #: pixels that it gives something to
+    share: Float[Tensor, " kept"]  #: how much of them; 1 over all tiles
+
+    @property
+    def inside(self) -> slice:
+        """The kept pixels as its own."""
+        return slice(self.kept.start - self.start, self.kept.stop - self.start)
+
+
+def _tiles(size: int, tile: int, overlap: int, blend: bool) -> Iterator[_Tile]:
+    """The tiles along an axis of ``size`` pixels, cut in the middle of their overlaps."""
+    reach = overlap // 4 if blend else 0  # to both sides of a cut
+    start = first = 0  # of the tile, and of the pixels that it keeps
     while True:
         end = min(start + tile, size)
-        until = size if end == size else end - overlap // 2
-        yield start, end, slice(kept - start, until - start)
+        last = size if end == size else end - overlap // 2
+        kept = slice(0 if first == 0 else first - reach, size if last == size else last + reach)
+        place = torch.arange(kept.start, kept.stop) + 0.5
+        share = _rise(place, first, reach) if first else torch.ones(len(place))
+        yield _Tile(start, end, kept, share if last == size else share - _rise(place, last, reach))
         if end == size:
             return
-        kept, start = until, start + tile - overlap
+        first, start = last, start + tile - overlap
+
+
+def _rise(place: Tensor, cut: int, reach: int) -> Tensor:
+    """0 up to ``reach`` before the cut, 1 from ``reach`` behind it on, linear in between."""
+    return (place > cut).float() if reach == 0 else ((place - cut) / (2 * reach) + 0.5).clamp(0, 1)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from crfnet.errors import InputError
 from crfnet.evaluation.protocols import PredictConfig, Protocol, tiled
 from crfnet.segmenter import Segmenter
+from tests.allocations import Held
 from tests.tolerances import assert_close
 
 CLOSE = ("exact", torch.float32)
@@ -96,6 +97,56 @@ def test_tiles_without_overlap_show_their_seams():
     assert difference[56:64].max() > 1e-2
 
 
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap"), [((200, 97), 96, 64), ((129, 66), 128, 96), ((40, 65), 64, 32)]
+)
+def test_blended_tiles_share_each_pixel(size, tile, overlap):
+    """Shares sum to 1 wherever three tiles meet; from one tile to the next without a step."""
+    image, made = torch.rand(1, 1, *size) + 1, []
+
+    def network(part: Tensor) -> Tensor:
+        made.append(part)
+        return torch.cat([part, torch.full_like(part, len(made))], 1)
+
+    logits = tiled(network, image, tile, overlap, blend=True)
+    assert_close(logits[:, :1], image, *CLOSE)
+    steps = [logits[0, 1].diff(dim=axis).abs().max() for axis in (0, 1)]
+    rows = len({part.shape[2] for part in made}) if size[0] > tile else 1
+    assert max(steps) < rows * len(made) / (overlap // 2)
+
+
+@torch.no_grad()
+def test_blended_tiles_change_nothing_where_a_quarter_of_the_overlap_is_enough():
+    """4 pixels around a position and 8 to the next position are less than 64 / 4."""
+    model, image = strided(), photo(200, 161)
+    config = PredictConfig(tile=96, overlap=64, blend=True)
+    assert_close(Protocol(model, config)(image), model(image), *CLOSE)
+    seams = PredictConfig(tile=48, overlap=16, blend=True)  # 4 pixels are not
+    assert (Protocol(model, seams)(image) - model(image)).abs().max() > 1e-3
+
+
+def maps_of(config: PredictConfig, height: int, width: int) -> float:
+    """The most memory that a prediction held at once, in maps of logits at image size."""
+    model = Segmenter(nn.Conv2d(3, 40, 9, 8, padding=4), align_corners=True).eval()
+    image = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
+    with Held(image) as held:
+        Protocol(model, config).unary(image)
+    return held.most / (4 * 40 * height * width)
+
+
+def test_memory_is_that_of_the_map_however_many_tiles():
+    """40 labels: the image in float32, or normalised, is 3 / 40 of a map; a tile of 64 0.1 of one."""
+    few, many = (maps_of(PredictConfig(tile=64, overlap=32), *size) for size in ((200, 200), (296, 328)))
+    assert many < few < 1.6
+    assert many < 1.4
+    assert maps_of(PredictConfig(), 200, 200) > 1.9  # whole: cut to the image's size, a copy for a moment
+
+
+def test_memory_of_many_passes_is_that_of_two():
+    config = PredictConfig(scales=(0.75, 1.0), mirror=True, tile=64, overlap=32)
+    assert maps_of(config, 256, 256) < 2.9
+
+
 def test_every_pixel_comes_from_the_tile_where_it_is_farther_from_the_cut():
     image = torch.arange(100.0).expand(1, 1, 40, 100)
     sizes = []
@@ -130,6 +181,7 @@ def test_tiles_at_every_scale():
         ({"tile": 100, "overlap": 30}, "must be a multiple of 32 > 0"),
         ({"tile": 64, "overlap": 64}, "must be a multiple of 32 > 0"),
         ({"overlap": 32}, "must be a multiple of 32 > 0"),
+        ({"blend": True}, "blend: true with overlap 0"),
     ],
 )
 def test_bad_protocols_are_refused(changes, words):

@@ -11,6 +11,12 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One process a core: threads of several processes on the same cores slow one another many times over.
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
 def pytest_collection_modifyitems(config, items):
     """Slow tests run only where ``-m`` asks for them."""
     if not config.getoption("-m"):

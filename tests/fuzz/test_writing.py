@@ -61,7 +61,8 @@ def test_a_full_disk(world, name, tmp_path):
     limits = {"scores": 300, "search": 20_000, "evaluate": 3000, "predict": 700, "import": 50_000}
     command = told_where(world, name, tmp_path / "written")
     done = subprocess.run(
-        [sys.executable, "-m", "crfnet", *map(str, command)],
+        # -B: Python would cut off the bytecode that it writes, too, and everybody after it would read that.
+        [sys.executable, "-B", "-m", "crfnet", *map(str, command)],
         capture_output=True,
         text=True,
         check=False,

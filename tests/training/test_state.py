@@ -6,6 +6,7 @@ import math
 import os
 import resource
 import subprocess
+import sys
 import time
 
 import pytest
@@ -150,6 +151,7 @@ class Large(TinyNetwork):
 
 def outgrow(folder, limit: int, iterations: int) -> None:
     """Trains until no file may be longer than ``limit`` bytes, or there is no room; a checkpoint a step."""
+    sys.dont_write_bytecode = True  # or Python would cut it off, too, for everybody after it
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     config = tiny_config(iterations=iterations, checkpoint_every=1)
     with pytest.raises(TrainingFailed, match=r"File too large|No space left on device") as caught:

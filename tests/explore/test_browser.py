@@ -1,6 +1,5 @@
 """The page in a browser: it loads, a slider changes the picture, save writes what the commands read."""
 
-import shutil
 import time
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from crfnet.config import load_run
 from crfnet.data import load_dataset
 from crfnet.explore import Session, save_crf
 from crfnet.search import load_crf_config, write_scores
+from tests.browser import chromium
 from tests.explore.test_session import CRF, scene
 
 pytest.importorskip("bokeh")
@@ -47,19 +47,8 @@ TEXT = "const found = Bokeh.documents[0]?.get_model_by_name(arguments[0]); retur
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, as wide as a laptop."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    service = pytest.importorskip("selenium.webdriver.chrome.service")
-    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver is None or program is None:
-        pytest.skip("there is no chromium with chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=service.Service(driver))
-    yield chromium
-    chromium.quit()
+    with chromium("browser") as driver:
+        yield driver
 
 
 def until(browser, holds, told="status"):

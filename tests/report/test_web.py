@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -11,6 +10,7 @@ from PIL import Image
 
 from crfnet.report.document import plain
 from crfnet.report.web import inline
+from tests.browser import chromium
 from tests.report.made import make_arms, write
 
 PHONE = 390  #: pixels, the width of a common phone
@@ -121,22 +121,11 @@ def test_names_cannot_break_the_page(tmp_path):
 @pytest.fixture(scope="module")
 def browser(report):
     """Headless Chromium on the report, as a phone."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    service = pytest.importorskip("selenium.webdriver.chrome.service")
-    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver is None or program is None:
-        pytest.skip("there is no chromium with chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=service.Service(driver))
-    size = {"width": PHONE, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    chromium.get((report[1] / "report.html").as_uri())
-    yield chromium
-    chromium.quit()
+    with chromium("browser", "performance") as driver:
+        size = {"width": PHONE, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        driver.get((report[1] / "report.html").as_uri())
+        yield driver
 
 
 def test_the_page_loads_by_itself(browser):

@@ -46,7 +46,7 @@ class SearchConfig:
         folds: 0 chooses and reports on the same images. k >= 2 reports each of k parts with the parameters
             chosen on the others as well (honest score); best.yaml is chosen on all either way.
         prune: labels below this probability at every pixel of an image are not filtered; 0 filters all.
-        tolerance: pixels that are surer than 1 - tolerance of their label after one iteration keep it, the
+        tolerance: pixels that are surer than 1 - tolerance of their label after two iterations keep it, the
             others go on among themselves; 0 does all iterations everywhere.
         workers: processes on this machine, one thread each; 0 is one per core, 1 is this process alone.
         storage: database that several machines share (postgresql+psycopg://...); empty is study.db, SQLite,

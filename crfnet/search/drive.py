@@ -44,7 +44,7 @@ def drive(
         images: in the order of visit.
         config: of the search.
         device: that computes.
-        bar: shows the work of all processes, in images.
+        bar: shows the work of all processes, in points on an image.
         rank: of this process among those of a machine, from 0, so that not all claim the same first.
         alive: called before every image; raises to stop.
 
@@ -88,12 +88,12 @@ class _Work:
     def finish(self, units: Sequence[Unit]) -> None:
         """Returns when all `units` are done."""
         before, pause = self.bar.n, _PAUSES[0]
-        self.bar.total = (self.bar.total or 0) + sum(unit.stop - unit.start for unit in units)
+        self.bar.total = (self.bar.total or 0) + sum(map(_cases, units))
         while True:
             self.study.refresh()
             left = [unit for unit in units if unit.key not in self.study.finished]
             done = [unit for unit in units if unit.key in self.study.finished]
-            self.bar.n = before + sum(unit.stop - unit.start for unit in done)
+            self.bar.n = before + sum(map(_cases, done))
             self.bar.refresh()
             if not left:
                 return
@@ -124,12 +124,19 @@ class _Work:
             for case in self.images.visit(unit.start, unit.stop):
                 self.alive()
                 logits, image = case.logits.to(self.device), case.image.to(self.device)
-                labels = dict(_predicted(logits, image, unit.points, self.config))
+                labels = {}
+                for point, predicted in _predicted(logits, image, unit.points, self.config):
+                    labels[point] = predicted
+                    self.bar.update()
                 predictions = [labels[point] for point in unit.points]
                 found.append(count(predictions, case.labels, self.images.num_classes, self.config))
-                self.bar.update()
         together = Counted.of_images(found)
         return tuple(together.of_point(i) for i in range(len(unit.points)))
+
+
+def _cases(unit: Unit) -> int:
+    """Points on an image."""
+    return len(unit.points) * (unit.stop - unit.start)
 
 
 def _predicted(

@@ -25,7 +25,7 @@ from crfnet.search.study import Outcome, Unit
 __all__ = ["Ledger", "Row"]
 
 #: A unit of work at most, what a kill may lose. An image is read and its open pixels are found once for it.
-LATTICES, IMAGES = 8, 4
+LATTICES, IMAGES = 32, 1
 
 
 @dataclass
@@ -128,17 +128,14 @@ class Ledger:
             on = view.seen(seen)
             if len(on) < LEAST:
                 continue
-            leader = first_best({point: self.score(point, on) for point in view.points})
-            runners = [point for point in view.points if point in view.rounds[-1] and point != leader]
-            tests = max(1, len(view.rounds[-1]) * (len(self.blocks) - 1))
-            lost = cannot_win(
-                self.rows[leader].counts()[on],
-                [self.rows[point].counts()[on] for point in runners],
+            out = cannot_win(
+                [self.rows[point].counts()[on] for point in view.points],
                 self.criterion.score,
                 images=len(view.images),
-                level=self.config.racing / tests,
+                level=self.config.racing / (len(self.blocks) - 1),
             )
-            view.dropped |= {point for point, out in zip(runners, lost, strict=True) if out}
+            lost = {point for point, worse in zip(view.points, out, strict=True) if worse}
+            view.dropped |= lost.intersection(view.rounds[-1])
             view.points = [point for point in view.points if point not in view.dropped]
 
     def score(self, point: Point, images: Sequence[int]) -> float:

@@ -17,9 +17,12 @@ from crfnet.crf.filters.lattice import Lattice
 from crfnet.crf.filters.separable import SeparableGaussian
 from crfnet.shapes import Grid
 
-__all__ = ["coarse_gaussian", "read_at", "restricted"]
+__all__ = ["coarse_gaussian", "in_half", "read_at", "restricted"]
 
 _Table = Float[Tensor, "_ _"]  #: (pixels, labels)
+_Factors = Float[Tensor, "m 1"]
+_LARGEST_SUM = 2.0**14  # float16 ends at 2^16
+_LARGEST_AT_CORNER = 2.0**9  # six blurs may double it each; the 1e-6 of a sum of a million would be too small
 _COARSE_FROM = 2.0  #: pixels of bandwidth from which a coarser grid pays
 
 
@@ -29,9 +32,9 @@ def read_at(lattice: Lattice, points: Int[Tensor, " m"]) -> Lattice:
     corners = slice.indices.view(len(slice.offsets) - 1, -1)
     read = replace(
         slice,
-        indices=corners[points].flatten(),
+        indices=corners.index_select(0, points).flatten(),
         offsets=slice.offsets[: len(points) + 1],
-        weights=slice.weights.view(corners.shape)[points].flatten(),
+        weights=slice.weights.view(corners.shape).index_select(0, points).flatten(),
     )
     return replace(lattice, slice=read)
 
@@ -44,9 +47,9 @@ def restricted(lattice: Lattice, points: Int[Tensor, " m"]) -> Lattice:
     splat = lattice.splat
     number = splat.indices.new_full((len(lattice.slice.offsets) - 1,), -1)
     number[points] = torch.arange(len(points), dtype=number.dtype, device=number.device)
-    sender = number[splat.indices]
+    sender = number.index_select(0, splat.indices)
     sends = sender >= 0
-    before = F.pad(sends.cumsum(0, dtype=torch.int32), (1, 0))[splat.offsets]
+    before = F.pad(sends.cumsum(0, dtype=torch.int32), (1, 0)).index_select(0, splat.offsets)
     corners = (before[1:] > before[:-1]).nonzero().flatten()
     count = len(corners)
     renumbered = number.new_full((len(before) - 1,), count)
@@ -54,27 +57,50 @@ def restricted(lattice: Lattice, points: Int[Tensor, " m"]) -> Lattice:
     ends = F.pad(before[corners], (0, 2), value=int(before[-1]))
     blurs = []
     for blur in lattice.blurs:
-        nearby = renumbered[blur.indices.view(len(blur.offsets) - 1, -1)[corners]]
-        entries = nearby.shape[1]
-        length = (count + 1) * entries
+        nearby = blur.indices.view(len(blur.offsets) - 1, -1).index_select(0, corners).flatten()
+        entries = len(nearby) // count
         blurs.append(
             replace(
                 blur,
-                indices=F.pad(nearby, (0, 0, 0, 1), value=count).flatten(),
+                indices=F.pad(renumbered.index_select(0, nearby), (0, entries), value=count),
                 offsets=blur.offsets[: count + 2],
-                weights=blur.weights[:length],
+                weights=blur.weights[: (count + 1) * entries],
             )
         )
     slice = read_at(lattice, points).slice
     return Lattice(
         splat=replace(splat, indices=sender[sends], offsets=ends, weights=splat.weights[sends]),
         blurs=tuple(blurs),
-        slice=replace(slice, indices=renumbered[slice.indices]),
+        slice=replace(slice, indices=renumbered.index_select(0, slice.indices)),
     )
 
 
+def in_half(lattice: Lattice) -> Callable[[_Table], _Table]:
+    """The lattice in float16, for values 0..1: half the bytes to be moved, off by about 1e-3 of a sum.
+
+    A power of two brings what a corner gathers to 512 at most; the points get it back. Where their sums,
+    those of a kernel that is not normalised, do not fit into float16, it is the lattice as it is.
+    """
+    splat, slice = lattice.splat, lattice.slice
+    ones = slice.weights.new_ones(len(slice.offsets) - 1, 1)
+    if lattice(ones).amax() > _LARGEST_SUM:
+        return lattice
+    scale = torch.exp2(splat(ones).amax().log2().ceil()) / _LARGEST_AT_CORNER
+    half = Lattice(
+        splat=replace(splat, weights=(splat.weights / scale).half()),
+        blurs=tuple(replace(blur, weights=blur.weights.half()) for blur in lattice.blurs),
+        slice=replace(slice, weights=(slice.weights * scale).half()),
+    )
+    return lambda table: half(table.half()).to(table.dtype)
+
+
 def coarse_gaussian(
-    grid: Grid, theta: float, pixels: Int[Tensor, " m"], like: Lattice
+    grid: Grid,
+    theta: float,
+    pixels: Int[Tensor, " m"],
+    like: Lattice,
+    send: _Factors | None = None,
+    receive: _Factors | None = None,
 ) -> Callable[[_Table], _Table]:
     """``exp(-|p_i - p_j|^2 / (2 theta^2))`` between some pixels of a grid, by way of a coarser grid.
 
@@ -88,6 +114,8 @@ def coarse_gaussian(
         theta: bandwidth in pixels, > 0.
         pixels: numbers of pixels in row-major order; values come and go in their order.
         like: any lattice; says how gather-sums are done.
+        send: what each pixel's values are multiplied by before, all by 1 without.
+        receive: the same after.
     """
     spacing = theta if theta >= _COARSE_FROM else 1.0
     width = theta / spacing
@@ -96,20 +124,22 @@ def coarse_gaussian(
     row, y = _interpolation(torch.div(pixels, grid[1], rounding_mode="floor"), spacing)
     column, x = _interpolation(pixels % grid[1], spacing)
     index = (row.unsqueeze(2) * columns + column.unsqueeze(1)).flatten()
-    weight = (y.unsqueeze(2) * x.unsqueeze(1)).flatten()
+    weight = (y.unsqueeze(2) * x.unsqueeze(1)).view(-1, 4)
+    sent = weight if send is None else weight * send
+    received = weight if receive is None else weight * receive
     ordered, order = torch.sort(index, stable=True)
     counts = torch.bincount(ordered, minlength=rows * columns)
     splat = replace(
         like.splat,
         indices=(order // 4).int(),
         offsets=F.pad(counts.cumsum(0), (1, 0)).int(),
-        weights=weight[order],
+        weights=sent.flatten().index_select(0, order),
     )
     slice = replace(
         like.slice,
         indices=index.int(),
         offsets=torch.arange(0, 4 * len(pixels) + 1, 4, dtype=torch.int32, device=pixels.device),
-        weights=weight * (width / narrower) ** 2,  # the row sums of the kernel itself
+        weights=received.flatten() * (width / narrower) ** 2,  # the row sums of the kernel itself
         entries=4,
     )
     gaussian = SeparableGaussian((rows, columns), torch.tensor(narrower, device=pixels.device))

@@ -1,15 +1,16 @@
-"""Mean field where it still matters: on the pixels that one step leaves in doubt.
+"""Mean field where it still matters: on the pixels that two steps leave in doubt.
 
-After one step nine of ten pixels are all but certain of their label, and they stay so. With ``tolerance`` > 0
-these are settled: they keep the marginals of that step and are sent out once. The further steps go on between
-the open pixels alone, through kernels at the cost of these (`crfnet.search.open_kernels`). Which pixels are
-open is decided once for an image, by the first step of the outermost points of the search's grid, so that all
-points agree. How far that moves a point's mIoU is measured, not bounded: see the package's README.
+After two steps nine of ten pixels are all but certain of their label, and they stay so. With ``tolerance``
+> 0 these are settled: they keep the marginals that they have then. All steps go on between the open pixels
+alone, through kernels at the cost of these (`crfnet.search.open_kernels`). Which pixels are open is decided
+once for an image, by the outermost points of the search's grid, so that all points agree. How far that
+moves a point's mIoU is measured, not bounded: see the package's README.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,14 +23,16 @@ from crfnet.crf.normalization import factors
 from crfnet.crf.pruning import Pruning
 from crfnet.search.config import SearchConfig
 from crfnet.search.grid import Point
-from crfnet.search.open_kernels import coarse_gaussian, read_at, restricted
+from crfnet.search.open_kernels import coarse_gaussian, in_half, read_at, restricted
 from crfnet.shapes import Features, Image, LabelMap, Logits
 
 __all__ = ["OpenPixels"]
 
 _Table = Float[Tensor, "_ _"]  #: (pixels, labels)
-_LARGEST_STACK = 2**20  #: weights x labels x open pixels that are filtered at once
+_Pair = tuple[float, float]  #: w1 and w2
+_LARGEST_STACK = 2**21  #: weights x labels x open pixels that are filtered at once
 _LARGEST_EXPONENT = 80.0
+_STEPS = 2  # of all pixels; after one, more are open for the same error, and a third saves less than it costs
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class OpenPixels:
         table = unary[0, self._labels].T.contiguous()
         table -= table.amax(1, keepdim=True)
         start = table.softmax(1)
-        self._reference, sure = self._first_step(table, start)
+        self._reference, sure = self._first_steps(table, start)
         self.open = (~sure).nonzero().flatten()  #: numbers of the open pixels, increasing
         self._settled = self._labels[self._reference.argmax(1)]
         # Settled pixels are so many that every second one speaks for two, as on a chess board.
@@ -89,14 +92,13 @@ class OpenPixels:
             yield from ((point, self._settled.view(self._grid)) for point in points)
             return
         bilateral, like = self._bilateral(points[0].theta_alpha, points[0].theta_beta)
-        size = max(1, _LARGEST_STACK // self._unary.numel())
         ordered = sorted(points, key=lambda p: (p.theta_gamma, p.w1, p.w2))
         for theta_gamma, part in itertools.groupby(ordered, lambda p: p.theta_gamma):
             same = list(part)
             spatial = self._spatial_messages(theta_gamma, like) if any(p.w2 for p in same) else None
             pairs = list(dict.fromkeys((p.w1, p.w2) for p in same))
-            for i in range(0, len(pairs), size):
-                turn = pairs[i : i + size]
+            turns = -(-len(pairs) * self._unary.numel() // _LARGEST_STACK)
+            for turn in _parts(pairs, turns):
                 asked = [point for point in same if (point.w1, point.w2) in turn]
                 for steps, labels in self._run(turn, bilateral, spatial, {p.iterations for p in asked}):
                     for point in asked:
@@ -105,44 +107,50 @@ class OpenPixels:
 
     def _run(
         self,
-        weights: Sequence[tuple[float, float]],
+        weights: Sequence[_Pair],
         bilateral: _Messages,
         spatial: _Messages | None,
         wanted: set[int],
     ) -> Iterator[tuple[int, Tensor]]:
         """The steps of several pairs of weights side by side; labels (open, weights) of those wanted."""
         number, (pixels, labels) = len(weights), self._unary.shape
-        w1, w2 = torch.tensor(weights).to(self._unary).unsqueeze(2).expand(-1, -1, labels).unbind(1)
-        constant = self._unary.unsqueeze(1) + w1 * bilateral.others.unsqueeze(1)
+        # Of every column: tables lie side by side.
+        w1, w2 = torch.tensor(weights).to(self._unary).T.repeat_interleave(labels, dim=1)
+        side_by_side = (1, number)
+        constant = self._unary.repeat(side_by_side)
+        constant.addcmul_(bilateral.others.repeat(side_by_side), w1)
         if spatial is not None:
-            constant += w2 * spatial.others.unsqueeze(1)
-        q = self._start  # of every weight
+            constant.addcmul_(spatial.others.repeat(side_by_side), w2)
+        q = self._start.repeat(side_by_side)
         for step in range(1, max(wanted) + 1):
-            logits = torch.addcmul(constant, bilateral.among(q).view(pixels, -1, labels), w1)
+            logits = torch.addcmul(constant, bilateral.among(q), w1)
             if spatial is not None:
-                logits.addcmul_(spatial.among(q).view(pixels, -1, labels), w2)
+                logits.addcmul_(spatial.among(q), w2)
             if step in wanted:
-                yield step, logits.max(2).indices
+                yield step, logits.view(pixels, number, labels).max(2).indices
             if step < max(wanted):
-                q = _softmax_(logits.view(-1, labels)).view(pixels, number * labels)
+                q = _softmax_(logits.view(-1, labels)).view(pixels, -1)
 
     def _whole(self, labels: Tensor) -> LabelMap:
         return self._settled.index_copy(0, self.open, self._labels[labels]).view(self._grid)
 
-    def _first_step(self, unary: _Table, start: _Table) -> tuple[_Table, Bool[Tensor, " n"]]:
-        """Marginals after a step, the mean over the outermost points of the grid; where all are sure."""
+    def _first_steps(self, unary: _Table, start: _Table) -> tuple[_Table, Bool[Tensor, " n"]]:
+        """Marginals after these, the mean over the outermost points of the grid; where all are sure."""
         grid = self._config.grid()
         gammas, w1s, w2s = (sorted({a[0], a[-1]}) for a in (grid.theta_gamma, grid.w1, grid.w2))
-        spatial = {gamma: self._smoothed(start, gamma) for gamma in gammas}
         mean, number, label = torch.zeros_like(start), 0, None
         sure = torch.ones_like(start[:, 0], dtype=torch.bool)
         features = bilateral_features(self._image, 1.0, 1.0)
+        ones = torch.ones_like(start[:, :1])
         for end in {(grid.theta_alpha[i], grid.theta_beta[i]) for i in (0, -1)}:
             lattice = build_lattice(_scaled(features, *end))
-            sums = lattice(torch.ones_like(start[:, :1]))
-            messages = self._normalized(lattice, sums, start)
+            bilateral = partial(self._normalized, lattice, lattice(ones))
+            first = bilateral(start)  # the same for all weights
             for gamma, w1, w2 in itertools.product(gammas, w1s, w2s):
-                q = torch.softmax(unary + w1 * messages + w2 * spatial[gamma], 1)
+                q = start
+                for step in range(_STEPS):
+                    logits = torch.add(unary, first if step == 0 else bilateral(q), alpha=w1)
+                    q = _softmax_(logits.add_(self._smoothed(q, gamma), alpha=w2))
                 likeliest, which = q.max(1)
                 label = which if label is None else label
                 sure &= (likeliest > 1 - self._config.tolerance) & (which == label)
@@ -164,18 +172,15 @@ class OpenPixels:
         everything = received[:, :-1] if receive is None else received[:, :-1] * receive
         send, receive = (None if one is None else one.flatten() for one in (send, receive))
         small = restricted(lattice, self._among).scaled(None if send is None else send[self._among], receive)
-        return _Messages.of(everything, small, self._reference[self.open]), small
+        return _Messages.of(everything, in_half(small), self._reference[self.open]), small
 
     def _spatial_messages(self, theta_gamma: float, like: Lattice) -> _Messages:
         """K~_2, the same for all lattices of the image."""
         if theta_gamma not in self._spatial:
             everything = self._smoothed(self._reference, theta_gamma)[self.open]
-            coarse = coarse_gaussian(self._grid, theta_gamma, self.open, like)
             sums = self._gaussian(theta_gamma)(torch.ones_like(self._reference[:, :1]))[self.open]
-
-            def among(table: _Table) -> _Table:
-                return self._normalized(coarse, sums, table)
-
+            send, receive = factors(sums, self._config.normalization)
+            among = coarse_gaussian(self._grid, theta_gamma, self.open, like, send, receive)
             self._spatial[theta_gamma] = _Messages.of(everything, among, self._reference[self.open])
         return self._spatial[theta_gamma]
 
@@ -198,6 +203,17 @@ def _scaled(features: Features, theta_alpha: float, theta_beta: float) -> Featur
     """The features of bandwidths 1, for others; as `bilateral_features` in the order (x, y, colour)."""
     widths = [theta_alpha] * 2 + [theta_beta] * (features.shape[1] - 2)
     return features / torch.tensor(widths).to(features).view(-1, 1)
+
+
+def _parts(pairs: list[_Pair], number: int) -> Iterator[list[_Pair]]:
+    """At most so many parts of nearly the same length, none empty."""
+    size, longer = divmod(len(pairs), number)
+    start = 0
+    for i in range(number):
+        stop = start + size + (i < longer)
+        if stop > start:
+            yield pairs[start:stop]
+        start = stop
 
 
 def _softmax_(logits: _Table) -> _Table:

@@ -29,7 +29,7 @@ from crfnet.search.workers import helpers
 __all__ = ["search"]
 
 #: Of units and of what is kept of them; a database of another one is refused.
-_LAYOUT = 2
+_LAYOUT = 3
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def search(
     with (
         open_study(where, facts, overwrite=overwrite and not own_storage) as study,
         helpers(where, images, config, device),
-        tqdm(desc="search", total=0, unit="image", mininterval=0.5) as bar,
+        tqdm(desc="search", total=0, unit="point", mininterval=0.5) as bar,
     ):
         ledger = drive(study, images, config, device, bar=bar)
         _publish(study, ledger)
@@ -136,10 +136,12 @@ def _outputs_there(folder: Path, own_storage: bool, *, resume: bool, overwrite: 
     there = [folder / name for name in OUTPUTS if (folder / name).exists()]
     if there and not (resume or overwrite):
         raise InputError(
-            f"{folder}: holds {there[0].name} of another search; resume, overwrite, or choose another"
+            f"{folder}: holds {there[0].name} of an earlier search; "
+            "give --resume, --overwrite or another --output"
         )
     if there and resume and own_storage and not (folder / STUDY_FILE).exists():
         raise InputError(
-            f"{folder}: holds {there[0].name} but no {STUDY_FILE} to resume; overwrite, or choose another"
+            f"{folder}: holds {there[0].name} but no {STUDY_FILE} to resume; "
+            "give --overwrite or another --output"
         )
     return there

@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from crfnet.crf.features import bilateral_features
-from crfnet.crf.filters.lattice import build_lattice
+from crfnet.crf.filters.lattice import Lattice, build_lattice
 from crfnet.crf.filters.separable import SeparableGaussian
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.search import SearchConfig, open_pixels
 from crfnet.search.grid import Point
-from crfnet.search.open_kernels import coarse_gaussian, read_at, restricted
+from crfnet.search.open_kernels import coarse_gaussian, in_half, read_at, restricted
 from crfnet.search.open_pixels import OpenPixels
 from crfnet.search.sweep import sweep
 from tests.tolerances import assert_close
@@ -34,6 +34,13 @@ def exact(logits, image, points, config):
     return {point: log_q[0].argmax(0) for point, log_q in sweep(logits, image, points, config)}
 
 
+@pytest.fixture
+def _in_float32(monkeypatch):
+    """Without the float16 of the messages, where ties must not turn."""
+    monkeypatch.setattr(open_pixels, "in_half", lambda lattice: lattice)
+
+
+@pytest.mark.usefixtures("_in_float32")
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_with_all_pixels_open_it_is_the_sweep(normalization):
     logits, image = case()
@@ -77,6 +84,24 @@ def test_few_open_pixels_end_as_the_sweep():
             moved = float((labels != logits[0].argmax(0)).float().mean())
             assert wrong < 0.01
             assert moved > 0.02
+
+
+def test_settled_pixels_keep_the_mean_of_two_steps_at_the_ends_of_the_grid():
+    logits, image = two_halves()
+    config = SearchConfig(
+        tolerance=0.45, w1=(0.5, 1.0, 6.0), theta_alpha=(5.0, 20.0, 30.0), theta_beta=(5.0, 20.0)
+    )
+    pixels = OpenPixels(logits, image, config)
+    ends = [Point(w, *thetas, iterations=2) for w in (0.5, 6.0) for thetas in ((5.0, 5.0), (30.0, 20.0))]
+    marginals = torch.stack(
+        [log_q[0].flatten(1).T.exp() for end in ends for _, log_q in sweep(logits, image, [end], config)]
+    )
+    assert_close(pixels._reference, marginals.mean(0), "layer", torch.float32)
+    sure = (marginals.amax(2) > 1 - config.tolerance).all(0)
+    agree = (marginals.argmax(2) == marginals[0].argmax(1)).all(0)
+    assert (sure & ~agree).any()
+    assert (~sure & agree).any()
+    assert torch.equal(pixels.open, (~(sure & agree)).nonzero().flatten())
 
 
 def test_weights_in_turns_change_nothing(monkeypatch):
@@ -137,3 +162,36 @@ def test_coarse_gaussian(theta, error):
     exactly = SeparableGaussian(grid, theta).product(values.T.unsqueeze(0))[0].T[pixels]
     found = coarse_gaussian(grid, theta, pixels, like)(values[pixels])
     assert float((found - exactly).norm() / exactly.norm()) < error
+
+
+def one_colour(side: int) -> Lattice:
+    """All pixels but a strip gather in the same few corners."""
+    image = torch.full((1, 3, side, side), 7.0)
+    image[..., :3] = 200.0
+    return build_lattice(bilateral_features(image, 1e5, 20.0))
+
+
+def test_the_lattice_in_half():
+    lattice, values = one_colour(100), torch.rand(10_000, 3)
+    expected = lattice(values)
+    error = (in_half(lattice)(values) - expected).abs() / expected
+    assert 0 < error.max() < 5e-3
+
+
+def test_the_lattice_in_half_where_a_corner_gathers_more_than_float16_holds():
+    lattice, values = one_colour(600), torch.rand(360_000, 2)
+    sums = lattice(torch.ones(360_000, 1)).flatten()
+    assert sums.max() > torch.finfo(torch.float16).max
+    assert in_half(lattice) is lattice
+    normalized = lattice.scaled(sums.rsqrt(), sums.rsqrt())
+    error = (in_half(normalized)(values) - normalized(values)).abs()
+    assert 0 < error.max() < 5e-3
+
+
+def test_the_factors_of_the_spatial_kernel():
+    pixels, values = torch.tensor([0, 5, 17, 40, 62]), torch.rand(5, 3)
+    lattice = build_lattice(bilateral_features(case()[1].float(), 5.0, 20.0))
+    send, receive = torch.rand(2, 5, 1)
+    plain = coarse_gaussian((9, 7), 2.5, pixels, lattice)
+    scaled = coarse_gaussian((9, 7), 2.5, pixels, lattice, send, receive)
+    assert_close(scaled(values), receive * plain(send * values), "layer", torch.float32)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from crfnet.backbones.backbone import AnyFeatureMap, Backbone, FeatureMap, NormalizedImage, scaled_channels
 from crfnet.backbones.weights import imagenet_state
 
-__all__ = ["ResNet", "StrideOn", "resnet18", "resnet50", "resnet101"]
+__all__ = ["MultiGrid", "ResNet", "StrideOn", "resnet18", "resnet50", "resnet101"]
 
 StrideOn = Literal["1x1", "3x3"]
 MultiGrid = tuple[int, int, int]

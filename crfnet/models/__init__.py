@@ -1,5 +1,7 @@
 """Segmentation networks: from a normalised image to class scores at the network's stride."""
 
+from collections.abc import Callable
+
 from crfnet.models.config import ModelConfig
 from crfnet.models.deeplab_v1 import DeepLabV1
 from crfnet.models.deeplab_v2 import DeepLabV2
@@ -10,7 +12,7 @@ from crfnet.models.network import Network
 __all__ = ["VARIANTS", "ModelConfig", "Network", "build_network"]
 
 #: A variant is a file, a line here, and in `ModelConfig` its name and what it takes of the fields.
-VARIANTS: dict[str, type[DeepLabV1 | DeepLabV2 | DeepLabV3 | DeepLabV3Plus]] = {
+VARIANTS: dict[str, Callable[[ModelConfig, int], Network]] = {
     "deeplab_v1": DeepLabV1,
     "deeplab_v2": DeepLabV2,
     "deeplab_v3": DeepLabV3,
@@ -18,7 +20,7 @@ VARIANTS: dict[str, type[DeepLabV1 | DeepLabV2 | DeepLabV3 | DeepLabV3Plus]] = {
 }
 
 
-def build_network(config: ModelConfig, num_classes: int) -> DeepLabV1 | DeepLabV2 | DeepLabV3 | DeepLabV3Plus:
+def build_network(config: ModelConfig, num_classes: int) -> Network:
     """The network of a configuration.
 
     Args:
@@ -27,8 +29,7 @@ def build_network(config: ModelConfig, num_classes: int) -> DeepLabV1 | DeepLabV
 
     Returns:
         A network from normalised images ``(b, 3, h, w)`` to logits ``(b, num_classes, h / s, w / s)``, where
-        the stride s is 8 of v1 and v2, the output stride of v3 and 4 of v3+. It has ``parameter_groups()``
-        and a ``backbone`` that knows its normalisation (``mean`` and ``std``).
+        the stride s is 8 of v1 and v2, the output stride of v3 and 4 of v3+.
 
     Raises:
         InputError: the backbone or its weights are not to be had.

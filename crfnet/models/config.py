@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from crfnet.backbones import RESNETS, check_backbone
+from crfnet.backbones import RESNETS, BackboneConfig
 from crfnet.backbones.resnet import StrideOn
 from crfnet.backbones.vgg import Pools
 from crfnet.errors import InputError
 
-__all__ = ["EXTRA_BLOCKS", "FIELDS", "HEADS", "ModelConfig", "OutputStride"]
+__all__ = ["FIELDS", "HEADS", "ModelConfig", "OutputStride"]
 
 OutputStride = Literal[8, 16, 32]
 
@@ -137,16 +137,22 @@ class ModelConfig:
             strides = [self.output_stride, self.eval_output_stride or self.output_stride]
         for stride in strides:
             try:
-                check_backbone(
-                    self.backbone,
-                    width=self.width,
-                    pretrained=self.weights == "imagenet",
-                    output_stride=stride,
-                    multi_grid=self.multi_grid,
-                    extra_blocks=EXTRA_BLOCKS[self.cascade],
-                )
+                self.backbone_at(stride)
             except InputError as error:
                 raise InputError(f"model.{error}") from None
+
+    def backbone_at(self, output_stride: int) -> BackboneConfig:
+        """The backbone for that output stride."""
+        return BackboneConfig(
+            self.backbone,
+            width=self.width,
+            pretrained=self.weights == "imagenet",
+            output_stride=output_stride,
+            multi_grid=self.multi_grid,
+            extra_blocks=EXTRA_BLOCKS[self.cascade],
+            stride_on=self.stride_on,
+            ceil_mode=self.ceil_mode,
+        )
 
     def _check_fields_of_variant(self) -> None:
         """A field that the variant does not take keeps its default, so that nothing is asked for in vain."""

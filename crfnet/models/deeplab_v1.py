@@ -1,5 +1,6 @@
 """DeepLab v1 (Chen et al., ICLR 2015): VGG-16 with fc6 of four sizes, and multi-scale features (MSc)."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
 from crfnet.models.aspp import fc_branch
 from crfnet.models.config import ModelConfig
-from crfnet.models.groups import groups_of
+from crfnet.models.network import Network
 from crfnet.resize import resize_scores
 from crfnet.shapes import Scores
 
@@ -35,7 +36,7 @@ FC6 = {
 }
 
 
-class DeepLabV1(nn.Module):
+class DeepLabV1(Network):
     """VGG-16 at output stride 8, fc6, fc7 and fc8 as convolutions; logits at stride 8.
 
     LargeFOV has an average pool before fc6, as its prototxt. With ImageNet weights fc6 and fc7 start from
@@ -51,6 +52,8 @@ class DeepLabV1(nn.Module):
     Raises:
         InputError: the backbone's weights are not to be had.
     """
+
+    backbone: VGG16
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
@@ -86,13 +89,10 @@ class DeepLabV1(nn.Module):
         height, width = (min(part.shape[axis] for part in scores) for axis in (2, 3))
         return torch.stack([part[..., :height, :width] for part in scores]).sum(0)
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The trainable parameters by learning rate, as `DeepLabV2.parameter_groups`: fc8 is the head.
-
-        Those of the MSc branches count as backbone but for their classifiers.
-        """
+    def head_parameters(self) -> Iterable[nn.Parameter]:
+        """The classifiers, fc8, alone, as in the released prototxts."""
         layers = [self.head.fc8, *(branch.fc8 for branch in self.msc)]
-        return groups_of(self, (weight for layer in layers for weight in layer.parameters()))  # type: ignore[union-attr]
+        return (weight for layer in layers for weight in layer.parameters())  # type: ignore[union-attr]
 
     def _add_branches(self, config: ModelConfig, num_classes: int) -> None:
         self.requires_grad_(False)

@@ -1,15 +1,16 @@
 """DeepLab v2 (Chen et al., TPAMI 2018): LargeFOV (also v1's), ASPP-S and ASPP-L, on one scale or on three."""
 
+from collections.abc import Iterable
+
 from torch import nn
 
-from crfnet.backbones import build_backbone
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
 from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.config import ModelConfig
-from crfnet.models.groups import groups_of
 from crfnet.models.multi_scale import fused_by_max
+from crfnet.models.network import Network
 from crfnet.shapes import ScoreMap, Scores
 
 __all__ = ["RATES", "DeepLabV2"]
@@ -18,7 +19,7 @@ __all__ = ["RATES", "DeepLabV2"]
 RATES = {"large_fov": (12,), "aspp_s": (2, 4, 8, 12), "aspp_l": (6, 12, 18, 24)}
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(Network):
     """A backbone at output stride 8 and summed dilated branches; logits at stride 8.
 
     On VGG-16 the branches are fc6 - fc7 - fc8 of 1024 channels (times ``width``), and LargeFOV has an average
@@ -38,13 +39,7 @@ class DeepLabV2(nn.Module):
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
         pretrained = config.weights == "imagenet"
-        self.backbone = build_backbone(
-            config.backbone,
-            width=config.width,
-            pretrained=pretrained,
-            stride_on=config.stride_on,
-            ceil_mode=config.ceil_mode,
-        )
+        self.backbone = config.backbone_at(8).build()
         channels, rates = self.backbone.out_channels, RATES[config.head]
         self.pool5a: nn.Module = nn.Identity()
         if isinstance(self.backbone, VGG16):
@@ -74,16 +69,9 @@ class DeepLabV2(nn.Module):
     def _one_scale(self, image: NormalizedImage) -> ScoreMap:
         return self.head(self.pool5a(self.backbone(image)))  # type: ignore[no-any-return]
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The trainable parameters, each in one group, for DeepLab's learning-rate multipliers.
-
-        ``backbone_weight`` (1), ``backbone_bias`` (2, no weight decay), ``head_weight`` (10), ``head_bias``
-        (20, no weight decay). The head is the convolutions to the classes alone; fc6 and fc7 count as
-        backbone, as in the released prototxts. The scale of batch normalisation is a weight and its shift a
-        bias; frozen ones are in no group.
-        """
-        classifiers = self.head.classifiers()
-        return groups_of(self, (weight for layer in classifiers for weight in layer.parameters()))
+    def head_parameters(self) -> Iterable[nn.Parameter]:
+        """The convolutions to the classes alone, as in the released prototxts: not fc6 and fc7."""
+        return (weight for layer in self.head.classifiers() for weight in layer.parameters())
 
     def _start_from_classifier(self) -> None:
         state = decimated_fc(imagenet_state("vgg16"))

@@ -4,15 +4,15 @@ from torch import nn
 
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.models.aspp_v3 import ASPP, rates_at
-from crfnet.models.config import EXTRA_BLOCKS, ModelConfig
+from crfnet.models.config import ModelConfig
 from crfnet.models.layers import classifier, convolution
-from crfnet.models.network import Network
+from crfnet.models.strided import StridedNetwork
 from crfnet.shapes import Scores
 
 __all__ = ["DeepLabV3", "encoder_aspp"]
 
 
-class DeepLabV3(Network):
+class DeepLabV3(StridedNetwork):
     """A backbone, ASPP or further blocks, a 1x1 classifier; logits at output stride 8, 16 or 32.
 
     Section 3.3 and Fig. 5 (ASPP), section 3.2 and Fig. 3 (cascade: the classifier is on the last block).
@@ -26,7 +26,7 @@ class DeepLabV3(Network):
     """
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
-        super().__init__(config, num_classes, extra_blocks=EXTRA_BLOCKS[config.cascade])
+        super().__init__(config, num_classes)
         channels = self.backbone.out_channels
         self.aspp: nn.Module = nn.Identity()
         self.extra: nn.Module = nn.Identity()

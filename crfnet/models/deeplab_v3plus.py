@@ -6,7 +6,7 @@ from crfnet.models.config import ModelConfig
 from crfnet.models.decoder import Decoder
 from crfnet.models.deeplab_v3 import encoder_aspp
 from crfnet.models.layers import classifier
-from crfnet.models.network import Network
+from crfnet.models.strided import StridedNetwork
 from crfnet.shapes import Scores
 
 __all__ = ["DeepLabV3Plus"]
@@ -15,7 +15,7 @@ __all__ = ["DeepLabV3Plus"]
 LEVELS = {"conv2": ("conv2",), "conv2_conv3": ("conv3", "conv2")}
 
 
-class DeepLabV3Plus(Network):
+class DeepLabV3Plus(StridedNetwork):
     """A backbone at output stride 8, 16 or 32, ASPP, decoder, a 1x1 classifier; logits at stride 4.
 
     Args:

@@ -1,0 +1,140 @@
+"""What one call of the layer solves: images and logits as they came, and the messages between pixels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crfnet.crf.checks import check_input
+from crfnet.crf.compatibility import Compatibility
+from crfnet.crf.features import Scene
+from crfnet.crf.filters import GaussianFilter
+from crfnet.crf.inference import Inference
+from crfnet.crf.kernels import Kernel
+from crfnet.crf.messages import Term, messages
+from crfnet.crf.normalization import normalized
+from crfnet.crf.pruning import Pruning
+from crfnet.shapes import Values
+
+__all__ = ["Problem", "read"]
+
+
+def read(
+    logits: Tensor,
+    image: Tensor | None,
+    num_classes: int,
+    unary_weight: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    features: Mapping[str, Tensor] | None = None,
+    spacing: Tensor | None = None,
+) -> tuple[Scene, Values]:
+    """What came, checked: the scene, and the unary (b, l, n) in the precision to compute in.
+
+    Arguments and errors as of `DenseCRF`; one channel of logits becomes two.
+    """
+    features = features or {}
+    check_input(logits, image, num_classes, features=features, mask=mask, spacing=spacing)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    unary = logits.to(dtype).flatten(2)
+    if unary_weight != 1:
+        unary = unary * unary_weight
+    if unary.shape[1] < num_classes:
+        unary = torch.cat([torch.zeros_like(unary), unary], dim=1)
+    points = image is None and logits.ndim == 3
+    scene = Scene(
+        image=None if image is None else image.to(dtype),
+        grid=None if points else tuple(logits.shape[2:]),
+        features={name: given.to(dtype).flatten(2) for name, given in features.items()},
+        mask=None if mask is None else mask.flatten(1),
+        spacing=None if spacing is None else spacing.to(logits.device, dtype),
+    )
+    return scene, unary
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A CRF on given images.
+
+    Attributes:
+        scene: what its kernels see of the images.
+        unary: logits; Q has their batch, pixels and precision.
+        kernels: none or more.
+        compatibility: what unequal labels cost.
+        filter: how the bilateral kernel is applied.
+        normalization: of each kernel matrix.
+        memory: see `labels_at_once`.
+    """
+
+    scene: Scene
+    unary: Values
+    kernels: Sequence[Kernel]
+    compatibility: Compatibility
+    filter: GaussianFilter
+    normalization: str
+    memory: int | None = None
+
+    def solve(
+        self, inference: Inference, iterations: int, *, prune: float = 0.0, steps: list[Values] | None = None
+    ) -> Values:
+        """Log marginals after that many steps.
+
+        Args:
+            inference: the scheme.
+            iterations: number of steps.
+            prune: labels of lower probability than this at every pixel are not filtered.
+            steps: a list to which the marginals of every step are appended.
+        """
+        if prune > 0:
+            pruning = Pruning.below(prune, self.unary, self.scene.mask)
+            if len(pruning.dropped) > 0:
+                few: list[Values] | None = None if steps is None else []
+                unary, penalty = pruning.reduce(self.unary), self.penalty(labels=pruning.kept)
+                log_q = inference.run(unary, penalty, iterations, few)
+                if steps is not None and few is not None:
+                    steps.extend(pruning.expand(q.log(), self.unary).exp() for q in few)
+                return pruning.expand(log_q, self.unary)
+        return inference.run(self.unary, self.penalty(), iterations, steps)
+
+    def penalty(self, *, labels: Tensor | None = None, whole: bool = False) -> Callable[[Values], Values]:
+        """``Q -> mu sum_m W_m K~_m Q`` for these images; the operators are built once, here.
+
+        Args:
+            labels: the only ones to filter; Q then holds these and one more, which gets no message.
+            whole: with the constant per pixel that does not matter to the marginals.
+        """
+        terms = [self._term(kernel, labels) for kernel in self.kernels]
+        compatibility = self.compatibility.penalty if whole else self.compatibility
+
+        def penalty(q: Values) -> Values:
+            if not terms:
+                return torch.zeros_like(q)
+            if labels is None:
+                return compatibility(messages(terms, q, self.memory))
+            few = compatibility(messages(terms, q[:, :-1], self.memory))
+            return torch.nn.functional.pad(few, (0, 0, 0, 1))
+
+        return penalty
+
+    def _term(self, kernel: Kernel, labels: Tensor | None) -> Term:
+        """``Q -> W K~ Q`` of one kernel."""
+        operator = kernel.operator(self.scene, self._filter())
+        weight = kernel.weight.of(labels).to(self.unary.dtype)
+        if weight.ndim == 0:
+            return Term(normalized(operator, self.unary, self.normalization, weight))
+        return Term(normalized(operator, self.unary, self.normalization), weight)
+
+    def _filter(self) -> GaussianFilter:
+        """The filter, or the one that it names for features that are learned one by one."""
+        given = {"image": self.scene.image, **self.scene.features}
+        learned = [name for name, x in given.items() if x is not None and x.requires_grad]
+        if not learned or not torch.is_grad_enabled():
+            return self.filter
+        filter = self.filter.for_learned_features()
+        if filter is None:
+            raise ValueError(
+                f"{learned[0]} requires a gradient, which {type(self.filter).__name__} does not have; "
+                f"pass {learned[0]}.detach() or use the filter 'exact'"
+            )
+        return filter

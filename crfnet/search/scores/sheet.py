@@ -1,0 +1,57 @@
+"""What a score folder says about itself, scores.yaml, and which images it has scores of."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from crfnet.errors import InputError
+from crfnet.files import read_yaml
+
+__all__ = ["SHEET", "SUFFIXES", "Kind", "Sheet", "ids_in", "read_sheet"]
+
+Kind = Literal["logits", "probabilities"]
+SHEET = "scores.yaml"
+SUFFIXES = (".npz", ".npy")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The contents of scores.yaml."""
+
+    num_classes: int
+    kind: Kind
+    align_corners: bool
+    source: str
+
+
+def read_sheet(path: Path) -> Sheet:
+    """The sheet at `path`.
+
+    Raises:
+        InputError: it is not there, no YAML, or has a missing or unknown key or a wrong value.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: not there; a score folder says there what it holds")
+    content = read_yaml(path)
+    allowed = [field.name for field in fields(Sheet)]
+    if not isinstance(content, dict) or sorted(map(str, content)) != sorted(allowed):
+        keys = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
+        raise InputError(f"{path}: holds {keys}; expected exactly the keys {', '.join(allowed)}")
+    _check_value(
+        path, content, "num_classes", "an integer >= 2", type(n := content["num_classes"]) is int and n >= 2
+    )
+    _check_value(path, content, "kind", "logits or probabilities", content["kind"] in get_args(Kind))
+    _check_value(path, content, "align_corners", "true or false", isinstance(content["align_corners"], bool))
+    _check_value(path, content, "source", "text", isinstance(content["source"], str))
+    return Sheet(**content)
+
+
+def _check_value(path: Path, content: dict[str, object], key: str, allowed: str, good: bool) -> None:
+    if not good:
+        raise InputError(f"{path}: {key} is {content[key]!r}; expected {allowed}")
+
+
+def ids_in(folder: Path) -> tuple[str, ...]:
+    """The images that have a file of scores in `folder`, sorted."""
+    files = (p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
+    return tuple(sorted({p.stem for p in files}))

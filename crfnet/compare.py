@@ -38,7 +38,7 @@ from crfnet.search import ScoreFolder, SearchConfig, draw_images, load_crf_confi
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, check_batch_size, load_model, train
 
-__all__ = ["ARMS", "compare", "resolve_device", "warm_start"]
+__all__ = ["ARMS", "compare", "resolve_device", "warm_start", "within_memory"]
 
 ARMS = ("unary", "posthoc", "joint", "unary+", "posthoc+")
 
@@ -116,6 +116,11 @@ def warm_start(structure: CRFConfig, searched: CRFConfig) -> CRFConfig:
     return dataclasses.replace(structure, **{name: getattr(searched, name) for name in numbers})
 
 
+def within_memory(crf: CRFConfig | None, run: Run) -> CRFConfig | None:
+    """The CRF with the memory of the run's config unless it has its own, which a checkpoint does not."""
+    return dataclasses.replace(crf, memory=run.crf.memory) if crf is not None and crf.memory is None else crf
+
+
 def resolve_device(name: str) -> torch.device:
     """``auto`` is a GPU where there is one; several processes take one each."""
     if name == "auto":
@@ -150,7 +155,7 @@ class _Job:
         self, checkpoint: Path | None, crf: CRFConfig | None, *, network_only: bool = False
     ) -> Segmenter:
         torch.manual_seed(self.run.seed)
-        model = build_segmenter(self.run.model, len(self.val.classes), crf)
+        model = build_segmenter(self.run.model, len(self.val.classes), within_memory(crf, self.run))
         if checkpoint is not None:
             load_model(model, checkpoint, network_only=network_only)
         return model.to(self.device)

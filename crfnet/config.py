@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import DataConfig
@@ -78,7 +78,10 @@ class Run:
 def parser() -> ArgumentParser:
     """The parser of a `Run`, whose help is the documentation of every key."""
     made = ArgumentParser(
-        prog="crfnet config", exit_on_error=False, description="Every key of a config file."
+        prog="crfnet config",
+        exit_on_error=False,
+        allow_abbrev=False,  # a mistyped key is unknown, on the command line as in a file
+        description="Every key of a config file.",
     )
     made.add_argument("--config", action="config", help="the YAML file")
     made.add_class_arguments(Run, None)
@@ -101,7 +104,11 @@ def load_run(path: Path | None, overrides: Sequence[str] = ()) -> Run:
     try:
         given = _parsed(reader, [*(["--config", str(path)] if path is not None else []), *overrides])
         _refuse_null(given, Run)
-        run = reader.instantiate(given)
+        try:
+            run = reader.instantiate(given)
+        except InputError:
+            _name_section(given)
+            raise
         return Run(**{field.name: getattr(run, field.name) for field in dataclasses.fields(Run)})
     except ArgumentError as error:
         raise InputError(f"{place}: {_one_line(str(error))}") from error
@@ -119,19 +126,36 @@ def _parsed(reader: ArgumentParser, arguments: Sequence[str]) -> Any:
 
 
 def _refuse_null(given: Any, kind: type, prefix: str = "") -> None:
-    """Jsonargparse takes null for every key, whatever its type."""
+    """Jsonargparse takes null for every key, whatever its type, and a number for a section."""
     for name, hint in get_type_hints(kind).items():
         value = given[name]
         if value is None and type(None) not in get_args(hint):
             raise InputError(f"{prefix}{name} is null; leave the key out for its default")
         if value is not None and dataclasses.is_dataclass(hint):
+            if not isinstance(value, Namespace):
+                raise InputError(f"{prefix}{name}: {value!r:.60}; allowed are keys with their values")
             _refuse_null(value, hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _name_section(given: Any) -> None:
+    """Makes each section by itself: what its owner refuses is raised again with the section's name."""
+    for name, hint in get_type_hints(Run).items():
+        if not dataclasses.is_dataclass(hint):
+            continue
+        section = ArgumentParser(exit_on_error=False)
+        section.add_class_arguments(hint, name)
+        try:
+            section.instantiate(Namespace({name: given[name]}))
+        except InputError as error:
+            known = str(error).startswith((f"{name}.", f"{name}:"))
+            raise InputError(str(error) if known else f"{name}.{error}") from error
 
 
 def _one_line(message: str) -> str:
     """Jsonargparse's message on one line, with the known keys where a key is unknown."""
     message = re.sub(r"\S{120,}", lambda long: f"{long[0][:100]}...", " ".join(message.split()))
     message = message.replace("Parser key ", "key ").replace("<class '", "").replace("'>.", ".")
+    message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"allowed are \1.", message)
     unknown = re.search(r"(?:Option '|unrecognized arguments: (?:--)?)([\w.-]+)", message)
     inside = re.search(r"Group '([\w.-]+)' does not accept option '([\w.-]+)'", message)
     if unknown is None and inside is None:

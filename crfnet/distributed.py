@@ -21,6 +21,8 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from crfnet.errors import InputError
+
 __all__ = [
     "alike",
     "apart",
@@ -92,7 +94,15 @@ def is_first() -> bool:
 
 
 def device(name: str) -> torch.device:
-    """The device of this process: of several GPUs of a machine its own, where ``name`` is just ``cuda``."""
+    """The device of this process: of several GPUs of a machine its own, where ``name`` is just ``cuda``.
+
+    Raises:
+        InputError: ``cuda`` where torch finds no GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device: cuda, but torch finds no GPU that it can use here; allowed are auto and cpu"
+        )
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % max(1, torch.cuda.device_count()))
     return torch.device(name)

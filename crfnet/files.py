@@ -2,10 +2,11 @@
 
 import math
 import os
+import stat
 import struct
 import warnings
 import zipfile
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,16 @@ from PIL import Image
 
 from crfnet.errors import InputError
 
-__all__ = ["one_line", "opened_picture", "read_arrays", "read_indices", "read_yaml", "write_atomically"]
+__all__ = [
+    "check_writable",
+    "leftovers",
+    "one_line",
+    "opened_picture",
+    "read_arrays",
+    "read_indices",
+    "read_yaml",
+    "write_atomically",
+]
 
 #: A .npz member that unpacks to more bytes than the one, and to more than the other times its packed size, is
 #: a bomb: deflate reaches 1032 on zeros, scores and counts 1 to 30.
@@ -25,8 +35,49 @@ _MUCH, _RATIO = 2**28, 100
 _NODES = 10_000  #: of a YAML file with every alias written out
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def check_writable(path: Path, *, file: bool = False) -> None:
+    """Refuses a place that cannot be written, before any work; changes nothing, and sees no full disk.
+
+    Args:
+        path: a folder to write into, there already or to be made.
+        file: it is a file, to be written by `write_atomically`.
+
+    Raises:
+        InputError: a file where a folder must be, or a folder where a file must; a link to nothing; a name
+            that no file can have; no permission, or a disk that is read only.
+    """
+    folder = path.absolute()
+    try:
+        if file:
+            if _is_folder(folder):
+                raise InputError(f"{path}: is a folder; the output must be a file")
+            folder = folder.parent
+        while (usable := _is_folder(folder)) is None:
+            folder = folder.parent
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    if not usable:
+        raise InputError(f"{folder}: is a file; the output must be a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be written: no permission to write into {folder}")
+
+
+def _is_folder(path: Path) -> bool | None:
+    """None where nothing is."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise
+        return None
+
+
+def write_atomically(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
     """Write ``data`` to ``path`` through a temporary file in the same folder, which is made when missing.
+
+    Args:
+        path: of the file.
+        data: its content, or what writes it into a stream.
 
     Raises:
         OSError: the disk is full or not writable; it names ``path``, where all is as it was.
@@ -35,7 +86,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            data(stream) if callable(data) else stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -43,6 +94,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What `write_atomically` left half-written, in `folder` and below, where its process was killed."""
+    pids = ((path, path.name.split(".")[-2]) for path in folder.rglob(".*.tmp"))
+    return [path for path, pid in pids if pid.isdecimal() and not Path("/proc", pid).exists()]
 
 
 def one_line(error: BaseException) -> str:

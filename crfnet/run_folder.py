@@ -17,7 +17,7 @@ from crfnet.config import Run, dump_run
 from crfnet.cost import Cost
 from crfnet.distributed import first
 from crfnet.errors import InputError
-from crfnet.files import one_line, write_atomically
+from crfnet.files import check_writable, leftovers, one_line, write_atomically
 
 __all__ = ["check_folder", "open_folder", "open_run", "provenance", "seconds_of", "stage"]
 
@@ -28,11 +28,10 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuses a folder that must not be written; changes nothing.
 
     Raises:
-        InputError: it holds files and neither `resume` nor `overwrite` was asked for; it is a file; or
-            `overwrite` was asked for a folder that crfnet did not make.
+        InputError: it holds files and neither `resume` nor `overwrite` was asked for; it is a file, or cannot
+            be written (`check_writable`); or `overwrite` was asked for a folder that crfnet did not make.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; the output must be a folder")
+    check_writable(folder)
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         if not overwrite:
             raise InputError(f"{folder}: already holds files; give --resume, --overwrite or another --output")
@@ -43,14 +42,21 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def open_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes `folder` ready to be written; `overwrite` empties it first. Errors as of `check_folder`."""
+    """Makes `folder` ready to be written: without what a kill left half-written, with `overwrite` empty.
+
+    Raises:
+        InputError: as of `check_folder`.
+    """
     check_folder(folder, resume=resume, overwrite=overwrite)
     if overwrite and not resume and folder.is_dir():
-        shutil.rmtree(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
+        for path in folder.iterdir():  # not the folder itself, which may be a disk of its own
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    for path in leftovers(folder):
+        path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[str, str]:

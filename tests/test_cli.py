@@ -10,6 +10,8 @@ import yaml
 from PIL import Image
 
 from crfnet.cli import main
+from crfnet.commands import evaluate
+from crfnet.crf import messages
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 
@@ -196,6 +198,50 @@ def test_the_protocol_of_prediction_reaches_every_command(config, tmp_path, caps
     assert "tile, overlap" in refused("evaluate", config, *unary, "--predict.tile", "20")
 
 
+def test_the_memory_of_the_crf_reaches_every_command(config, tmp_path, monkeypatch):
+    """Two labels at a time, for a CRF that was trained and for one of a file, give the same label maps."""
+    given = set()
+    monkeypatch.setattr(messages, "labels_at_once", lambda q, memory: given.add(memory) or memory or 99)
+    monkeypatch.setattr(evaluate, "write_report", lambda folder, *_, **__: folder / "report.md")
+    main(["train", str(config)])
+    unary = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]
+    main(["train", str(config), "--stage", "joint", *unary])
+    main(["scores", str(config), *unary])
+    for name, more in (("best", ""), ("own", ", memory: 3")):
+        (tmp_path / f"{name}.yaml").write_text(f"crf: {{w1: 5, theta_alpha: 20, iterations: 2{more}}}")
+    commands = {
+        "trained": [
+            "predict",
+            "--checkpoint",
+            str(tmp_path / "out/joint/train/checkpoint.pt"),
+            "--split",
+            "val",
+        ],
+        "behind": [
+            "evaluate",
+            "--scores",
+            str(tmp_path / "out/scores"),
+            "--crf",
+            str(tmp_path / "best.yaml"),
+        ],
+    }
+    for name, (command, *more) in commands.items():
+        maps = []
+        for key, expected in (([], None), (["--crf.memory", "2"], 2)):
+            given.clear()
+            main([command, str(config), *more, *key, "--output", str(tmp_path / name / str(expected))])
+            assert given == {expected}
+            maps.append(
+                [path.read_bytes() for path in sorted((tmp_path / name / str(expected)).rglob("val*.png"))]
+            )
+        assert maps[0] == maps[1]
+        assert len(maps[0]) == 10
+    given.clear()
+    behind = [*unary, "--crf", str(tmp_path / "own.yaml"), "--split", "val", "--crf.memory", "2"]
+    main(["predict", str(config), *behind])
+    assert given == {3}
+
+
 def test_import_says_what_a_file_is_and_converts_it(config, tmp_path, capsys, refused):
     main(["train", str(config)])
     unary = tmp_path / "out/unary/train/checkpoint.pt"
@@ -244,6 +290,8 @@ def test_unknown_keys_and_wrong_values_name_the_place(config, tmp_path, refused)
     assert "did you mean model.width?" in refused("compare", config)
     config.write_text("train:\n  lr: fast\n")
     assert "train.lr" in refused("train", config)
+    config.write_text("crf:\n  memory: 0\n")
+    assert "crf.memory is 0, must be >= 1 MiB, or null" in refused("compare", config)
     config.write_text("train:\n  lr: -1\n")
     assert "lr" in refused("train", config)
     config.write_text("train: [1\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crfnet.config import load_run
+from crfnet.errors import InputError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 ROWS = re.findall(
@@ -28,3 +29,28 @@ def test_published_rows_are_configs(file):
     for table, _, _, changes in (row for row in ROWS if row[2] == file):
         changed = load_run(CONFIGS / file, shlex.split(changes))
         assert (changed == plain) == (not changes), (table, changes)  # what is changed was not so before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("--train.iterations -3", "train.iterations: -3; allowed is >= 1"),
+        ("--joint.iterations 0", "joint.iterations: 0; allowed is >= 1"),
+        ("--joint.augment.crop [0,0]", "joint.augment.crop: [0, 0]; "),
+        ("--predict.tile 5", "predict.tile, overlap: 5, 0; "),
+        ("--evaluation.draws 0", "evaluation.draws is 0: "),
+        ("--evaluation.boundary.f_width -1", "evaluation.boundary.f_width is -1.0: "),
+        ("--search.rounds 0", "search.rounds is 0; "),
+        ("--crf.w1 -1", "crf.w1 is -1.0, "),
+        ("--data.toy_size [3,3]", "data.toy_size: [3, 3]; "),
+        ("--search.preset v3", "allowed are 'v2', 'v1', 'v1-runner'. Got value: v3"),
+        ("--train.iteration 3", "unknown key train.iteration; did you mean train.iterations?"),
+    ],
+)
+def test_a_refused_value_is_named_with_its_section(changes, said):
+    with pytest.raises(InputError) as caught:
+        load_run(None, changes.split())
+    message = str(caught.value)
+    assert message.startswith("command line: ")
+    assert said in message
+    assert said.split()[0] == message.removeprefix("command line: ").split()[0] or "key" in message

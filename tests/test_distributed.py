@@ -7,6 +7,7 @@ from torch import nn
 from crfnet.distributed import (
     alike,
     apart,
+    device,
     each,
     first,
     gathered,
@@ -18,6 +19,7 @@ from crfnet.distributed import (
     summed,
     together,
 )
+from crfnet.errors import InputError
 from tests.training.processes import run
 
 
@@ -74,3 +76,14 @@ def test_one_alone(monkeypatch):
         assert share("abc") == "abc"
         with pytest.raises(ValueError, match="said by 0"):
             first(refuse)
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device: cuda, but torch finds no GPU"):
+        device("cuda")
+    assert device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert device("cuda") == torch.device("cuda", 1)

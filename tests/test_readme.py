@@ -1,14 +1,22 @@
 """The README keeps its word: its Python runs, its links exist."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from crfnet.arguments import parsed, split
+from crfnet.config import Run, _known_keys
+from crfnet.crf import CRFConfig, DenseCRF
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
-    str(page.relative_to(ROOT)) for page in [ROOT / "README.md", *ROOT.glob("crfnet/**/README.md")]
+    str(page.relative_to(ROOT))
+    for folder in ("", "crfnet/**/", "configs/", "experiments/**/")
+    for page in ROOT.glob(f"{folder}README.md")
 )
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
@@ -25,8 +33,60 @@ def test_python_blocks_run(block):
     assert size == (96, 128)
 
 
+def test_the_training_loop_of_the_crf_runs_and_learns_theta(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "crfnet/crf/README.md").read_text()
+    (block,) = (each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "optimizer" in each)
+    generator = torch.Generator().manual_seed(0)
+    names = {
+        "torch": torch,
+        "network": torch.nn.Conv2d(3, 4, 3, padding=1),
+        "crf": (crf := DenseCRF(4, CRFConfig(theta_alpha=10.0))),
+        "normalised": lambda image: image / 255 - 0.5,
+        "loader": [
+            (
+                torch.randint(0, 256, (2, 3, 9, 11), generator=generator),
+                torch.randint(0, 4, (2, 9, 11), generator=generator),
+            )
+        ],
+    }
+    exec(block, names)
+    assert crf.parameters_by_name()["theta_alpha"] != 10.0
+    assert "theta_alpha" in capsys.readouterr().out
+    DenseCRF(4).load_state_dict(torch.load(tmp_path / "crf.pt"))
+
+
+COMMANDS = sorted(
+    {
+        line.strip()
+        for page in PAGES
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text().replace("\\\n", " "), re.DOTALL)
+        for line in block.splitlines()
+        if line.strip().startswith("crfnet ")
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_ones_that_the_program_takes(command):
+    words = shlex.split(re.sub(r"\[.*\]", "", command), comments=True)[1:]
+    options, overrides = split(words)
+    parsed(options)
+    names = [each[2:].partition("=")[0] for each in overrides if each.startswith("--")]
+    assert set(names) <= set(_known_keys(Run))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_exist(page):
     folder = (ROOT / page).parent
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
-        assert (folder / target).exists(), target
+    for target in re.findall(r"\]\(([^):]+)\)", (ROOT / page).read_text()):
+        path, _, anchor = target.partition("#")
+        file = folder / path if path else ROOT / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text()), target
+
+
+def anchors(text):
+    """GitHub's names of the headings."""
+    heads = re.findall(r"^#+ (.+)", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}

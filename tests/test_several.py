@@ -1,6 +1,7 @@
 """Several processes at one command: the files of one, one voice, one exit status; killed and begun again."""
 
 import os
+import random
 import shutil
 import signal
 import time
@@ -154,6 +155,54 @@ def test_killed_among_two_goes_on_alone(trained, whole, tmp_path):
     assert not (out / "posthoc/stage.json").exists()
     run(1, tmp_path / "said", evaluation(trained, tmp_path, "--resume"))
     assert files(out) == files(whole / "evaluation")
+
+
+def kill_and_go_on(command: list[object], out: Path, whole: Path, kills: int) -> None:
+    """SIGKILL within the time that the whole command takes, start and end included; then to the end."""
+    place, draw, met = out.parent / "said", random.Random(3), 0
+    started = time.monotonic()
+    run(1, place, command)
+    longest = time.monotonic() - started
+    for _ in range(kills):
+        if files(out) == files(whole):
+            shutil.rmtree(out)  # the next kill meets a new run
+        (process,) = start(1, place, command)
+        time.sleep(draw.uniform(0, longest))
+        process.kill()
+        met += ended([process]) == [-signal.SIGKILL]
+    run(1, place, command)
+    assert files(out) == files(whole)
+    assert not list(out.rglob(".*"))
+    assert met > 0
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_scores_killed_at_any_moment(trained, whole, tmp_path, kills):
+    kill_and_go_on(scores(trained, tmp_path), tmp_path / "scores", whole / "scores", kills)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_evaluate_killed_at_any_moment(trained, whole, tmp_path, kills):
+    command = evaluation(trained, tmp_path, "--resume")
+    kill_and_go_on(command, tmp_path / "evaluation", whole / "evaluation", kills)
+
+
+@pytest.mark.parametrize("name", ["scores.yaml", "val_00001.npz"])
+def test_what_a_kill_left_half_written(trained, whole, tmp_path, name):
+    """In the first file, before the folder has any other; or in a later one."""
+    out = tmp_path / "scores"
+    out.mkdir()
+    if name != "scores.yaml":
+        shutil.copy(whole / "scores/scores.yaml", out)
+    (process,) = start(1, tmp_path / "said", ["config"])
+    assert ended([process]) == [0]
+    (out / f".{name}.{process.pid}.tmp").write_text("half")
+    (out / f".{name}.{os.getpid()}.tmp").write_text("of a process that lives")
+    if name == "scores.yaml":
+        (out / f".{name}.{os.getpid()}.tmp").unlink()
+    run(1, tmp_path / "said", scores(trained, tmp_path))
+    assert files(out) == files(whole / "scores")
+    assert len(list(out.glob(".*"))) == (name != "scores.yaml")
 
 
 def test_terminated_alone_goes_on_among_two(trained, whole, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from crfnet.compare import resolve_device
+from crfnet.compare import resolve_device, within_memory
 from crfnet.config import Run, load_run
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import SegmentationDataset
@@ -34,7 +34,7 @@ def segmenter_of(
 ) -> Segmenter:
     """The run's model; weights from `checkpoint`, those of its CRF only on request."""
     torch.manual_seed(run.seed)
-    model = build_segmenter(run.model, len(dataset.classes), crf)
+    model = build_segmenter(run.model, len(dataset.classes), within_memory(crf, run))
     if checkpoint is not None:
         load_model(model, checkpoint, network_only=not with_crf)
     return model.to(resolve_device(run.device))

@@ -10,6 +10,7 @@ from crfnet.data import load_dataset
 from crfnet.data.survey import check_report
 from crfnet.data.voc_aug import build_trainaug
 from crfnet.errors import InputError
+from crfnet.files import check_writable
 
 __all__ = ["data_command"]
 
@@ -31,6 +32,8 @@ def data_command(options: Namespace, overrides: Sequence[str], command: str) -> 
             f"trainaug: {made.ids} ids, {made.path}\nmasks: {made.from_voc} of VOC (val's among them), "
             f"{made.from_sbd} of SBD; {made.written} written now"
         )
+    if options.output is not None:
+        check_writable(options.output, file=True)
     config = load_run(options.config, overrides).data
     train, val = load_dataset(config, "train"), load_dataset(config, "val")
     text, problem = check_report(

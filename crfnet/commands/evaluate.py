@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from crfnet.commands.common import load, read_ids, require, segmenter_of
 from crfnet.commands.folders import evaluate_folders_command
-from crfnet.compare import resolve_device
+from crfnet.compare import resolve_device, within_memory
 from crfnet.config import Run
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, load_dataset
@@ -107,7 +107,7 @@ def _scored(
 def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: Namespace) -> _Arms:
     """What is evaluated: label maps as they are, or a network, and the same with the CRF behind it."""
     classes, device = len(dataset.classes), resolve_device(run.device)
-    crf = None if options.crf is None else load_crf_config(options.crf)
+    crf = None if options.crf is None else within_memory(load_crf_config(options.crf), run)
     if options.predictions is not None:
         if crf is not None:
             raise InputError("evaluate --crf needs the network's scores: give --scores or --checkpoint")

@@ -15,6 +15,7 @@ from crfnet.evaluation.folders import evaluate_folders
 from crfnet.evaluation.measures import interval
 from crfnet.evaluation.predict import VOC_PALETTE
 from crfnet.evaluation.tables import write_tables
+from crfnet.files import write_atomically
 from crfnet.report import ArmResult, console_table, write_report
 from crfnet.run_folder import check_folder, open_folder, provenance
 
@@ -48,7 +49,7 @@ def _told(evaluation: Evaluation, names: Sequence[str], run: Run, options: Names
         return "\n".join(lines)
     open_folder(folder, resume=False, overwrite=options.overwrite)
     facts = provenance(command)
-    (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_atomically(folder / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
     facts["data"] = f"{len(evaluation)} images: {options.predictions} against {options.labels}"
     evaluation.save(folder / "evaluation.npz")
     write_tables(folder, evaluation, names, config.absent)

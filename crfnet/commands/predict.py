@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.predict import overlay, predict_labels, write_label_png, write_picture
 from crfnet.evaluation.protocols import Protocol
 from crfnet.explore import open_session
+from crfnet.files import check_writable
 from crfnet.run_folder import open_folder
 from crfnet.search import load_crf_config
 from crfnet.training import checkpoint_crf
@@ -59,6 +61,8 @@ def import_command(options: Namespace, overrides: Sequence[str], command: str) -
     del command
     if overrides and options.config is None:
         raise InputError(f"import: {overrides[0]} changes a config, but no --config is given")
+    if options.out is not None:
+        _check_out(options.out, overwrite=options.overwrite)
     torch.manual_seed(0)
     converted = convert_file(options.file, num_classes=options.classes, output_stride=options.output_stride)
     if options.config is not None:
@@ -70,11 +74,16 @@ def import_command(options: Namespace, overrides: Sequence[str], command: str) -
     if converted.config is not None:
         lines += ["", model_yaml(converted.config).rstrip()]
     if options.out is not None:
-        taken = [path for path in (options.out, options.out.with_suffix(".yaml")) if path.exists()]
-        if taken and not options.overwrite:
-            raise InputError(f"{taken[0]}: exists already; give --overwrite or another --out")
         lines += ["", *(f"written: {path}" for path in write_converted(converted, options.out))]
     return "\n".join(lines)
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """The place of the checkpoint, and of the config beside it."""
+    for path in (out, out.with_suffix(".yaml")):
+        check_writable(path, file=True)
+        if path.exists() and not overwrite:
+            raise InputError(f"{path}: exists already; give --overwrite or another --out")
 
 
 def explore_command(options: Namespace, overrides: Sequence[str], command: str) -> str:

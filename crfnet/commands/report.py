@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -11,8 +10,9 @@ from pathlib import Path
 from crfnet.config import load_run
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
+from crfnet.files import check_writable, write_atomically
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
-from crfnet.run_folder import check_folder, open_folder, provenance
+from crfnet.run_folder import open_folder, provenance
 from crfnet.scoring import strip_samples
 
 __all__ = ["report_command"]
@@ -30,12 +30,16 @@ def report_command(options: Namespace, overrides: Sequence[str], command: str) -
     output: Path = folders[0] if options.output is None else options.output
     if options.output is None and len(folders) > 1:
         raise InputError("report: one of several runs is written into a folder of its own: give --output DIR")
+    check_writable(output)
     inputs = combine(folders)
     if options.output is not None:
         inputs = replace(inputs, facts={**inputs.facts, "this report": command})
         _open(output, folders, overwrite=options.overwrite, command=command)
     given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    report = write_report(output, **given, strip_samples=_stored_pictures(output, inputs.arms))
+    try:
+        report = write_report(output, **given, strip_samples=_stored_pictures(output, inputs.arms))
+    except InputError as error:  # of files that are whole each, and do not fit one another
+        raise InputError(f"{', '.join(map(str, folders))}: {error}") from error
     return f"\n{console_table(inputs.arms, inputs.config)}\n\nreport: {report}, report.html"
 
 
@@ -44,11 +48,10 @@ def _open(output: Path, folders: Sequence[Path], *, overwrite: bool, command: st
     for folder in folders:
         if folder.resolve().is_relative_to(output.resolve()):
             raise InputError(f"report --output: {output} holds the run {folder}; give another folder")
-    check_folder(output, resume=False, overwrite=overwrite)
     open_folder(output, resume=False, overwrite=overwrite)
-    (output / "run.json").write_text(json.dumps(provenance(command), indent=1) + "\n")
+    write_atomically(output / "run.json", (json.dumps(provenance(command), indent=1) + "\n").encode())
     if (folders[0] / _CONFIG).is_file():
-        shutil.copyfile(folders[0] / _CONFIG, output / _CONFIG)
+        write_atomically(output / _CONFIG, (folders[0] / _CONFIG).read_bytes())
 
 
 def _stored_pictures(folder: Path, arms: Sequence[ArmResult]) -> list[StripSample]:

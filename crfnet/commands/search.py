@@ -8,6 +8,7 @@ from crfnet.commands.common import load, segmenter_of
 from crfnet.compare import resolve_device
 from crfnet.data import load_dataset
 from crfnet.distributed import first
+from crfnet.files import check_writable
 from crfnet.scoring import cache_scores
 from crfnet.search import ScoreFolder, search
 from crfnet.search.convert import ConvertOptions, convert_scores
@@ -18,10 +19,11 @@ __all__ = ["convert_scores_command", "scores_command", "search_command"]
 def scores_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """``crfnet scores``: a network's scores of a split, cached."""
     run = load(options, overrides)
+    folder = run.output / "scores"
+    first(lambda: check_writable(folder))
     dataset = load_dataset(run.data, options.split)
     model = segmenter_of(run, dataset, options.checkpoint, None).eval()
     first(dataset.check)
-    folder = run.output / "scores"
     source = f"{options.checkpoint}, split {options.split}"
     scores = cache_scores(
         model,
@@ -38,8 +40,9 @@ def scores_command(options: Namespace, overrides: Sequence[str], command: str) -
 def search_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """``crfnet search``: the CRF's parameters on cached scores."""
     run = load(options, overrides)
-    dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     folder = run.output / "search"
+    check_writable(folder)
+    dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     search(
         dataset,
         dataset.ids,
@@ -57,6 +60,7 @@ def search_command(options: Namespace, overrides: Sequence[str], command: str) -
 def convert_scores_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """``crfnet convert-scores``: scores of other frameworks as a score folder."""
     del overrides, command
+    check_writable(options.to)
     given = {field.name: getattr(options, field.name) for field in fields(ConvertOptions)}
     scores = convert_scores(options.source, options.to, ConvertOptions(**given), overwrite=options.overwrite)
     return f"scores of {len(scores.ids)} images, {scores.num_classes} classes: {options.to}"

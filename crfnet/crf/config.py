@@ -3,12 +3,12 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from crfnet.crf.compatibility import COMPATIBILITIES
 from crfnet.crf.filters import FILTERS, GaussianFilter
 from crfnet.crf.inference import INFERENCES, Inference
-from crfnet.crf.kernels import WEIGHTS
+from crfnet.crf.kernels import WEIGHTS, BilateralKernel, Kernel, SpatialKernel
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
 
@@ -46,6 +46,9 @@ class CRFConfig:
         tolerance: without gradients, stop once no marginal changes by more; 0 does all steps.
         prune: without gradients, labels whose probability is below this at every pixel are not filtered;
             0 filters all. Needs potts and weights that are not full. See `DenseCRF.forward` for the bound.
+        memory: MiB, >= 1, for what is made while labels are filtered, without gradients; beyond, some labels
+            are filtered after others, one at a time at least, which takes longer and gives the same up to
+            rounding. null for 1024, on a GPU for an eighth of what it has. Weights full need all labels.
         recompute: in training, keep one array per step and compute the rest again in the backward pass.
         filter: a name of `FILTERS`, how the bilateral kernel is applied; the spatial one is always two 1-D
             convolutions.
@@ -80,6 +83,7 @@ class CRFConfig:
     lam: float = 1.0
     tolerance: float = 0.0
     prune: float = 0.0
+    memory: int | None = None
     recompute: bool = False
     filter: str = "permutohedral"
     rows: int = 1024
@@ -104,6 +108,7 @@ class CRFConfig:
         for name, allowed in _CHOICES.items():
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         self._require("prune", 0 <= self.prune < 1, "in [0, 1)")
+        self._require("memory", self.memory is None or self.memory >= 1, ">= 1 MiB, or null")
         label_by_label = self.compatibility == "potts" and self.weights != "full"
         self._require(
             "prune", self.prune == 0 or label_by_label, "0 unless compatibility is potts and weights not full"
@@ -117,6 +122,21 @@ class CRFConfig:
             except ValueError as error:
                 # "MeanField: damping is 2, must be .." in the words of this section
                 raise InputError("crf." + str(error).split(": ", 1)[-1]) from error
+
+    def build_kernels(self, num_classes: int) -> dict[str, Kernel]:
+        """The kernels whose weight is not 0, by name."""
+        shared: dict[str, Any] = {
+            "num_classes": num_classes,
+            "weights": self.weights,
+            "learn_weight": self.learn_weights,
+            "learn_theta": self.learn_theta,
+        }
+        kernels: dict[str, Kernel] = {}
+        if self.w1 != 0:
+            kernels["bilateral"] = BilateralKernel(self.w1, self.theta_alpha, self.theta_beta, **shared)
+        if self.w2 != 0:
+            kernels["spatial"] = SpatialKernel(self.w2, self.theta_gamma, **shared)
+        return kernels
 
     def build_inference(self) -> Inference:
         """The scheme that these fields name."""

@@ -1,7 +1,7 @@
 """The dense CRF as a layer: logits and image in, log marginals out; one choice on each axis, composed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -9,24 +9,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crfnet.crf.checks import check_input
 from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility, PottsCompatibility
 from crfnet.crf.config import PRESETS, CRFConfig
 from crfnet.crf.energy import Trace, energy, free_energy, trace_of
-from crfnet.crf.features import Scene
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.heap import kept_pages
 from crfnet.crf.inference import Inference
-from crfnet.crf.kernels import BilateralKernel, Kernel, SpatialKernel
-from crfnet.crf.messages import Term, messages
-from crfnet.crf.normalization import normalized
-from crfnet.crf.pruning import Pruning
+from crfnet.crf.kernels import Kernel
+from crfnet.crf.problem import Problem, read
 from crfnet.errors import InputError
 from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Spacing, Values
 
 __all__ = ["PRESETS", "CRFConfig", "DenseCRF"]
 
-_Linear = Callable[[Values], Values]
 _FIELDS = {field.name for field in dataclasses.fields(CRFConfig)}
 
 
@@ -46,9 +41,7 @@ class DenseCRF(nn.Module):
         compatibility: instead of the configuration's, a module.
         inference: instead of the configuration's.
         filter: instead of the configuration's.
-        memory: MiB for what is made while labels are filtered, without gradients; beyond, some labels are
-            filtered after others, one at a time at least, which takes longer and gives the same up to
-            rounding. None for 1024, on a GPU for an eighth of its memory. Weights ``full`` need all labels.
+        memory: instead of the configuration's, in MiB.
 
     Raises:
         InputError: fewer than 2 classes, pruning with full weights or another compatibility than potts, or
@@ -72,9 +65,9 @@ class DenseCRF(nn.Module):
         if memory is not None and memory < 1:
             raise InputError(f"DenseCRF: memory is {memory}, must be >= 1 MiB")
         self.num_classes = num_classes
-        self.memory = memory
+        self.memory = config.memory if memory is None else memory
         self.config = config
-        self.kernels = nn.ModuleDict(_kernels(num_classes, config) if kernels is None else kernels)
+        self.kernels = nn.ModuleDict(config.build_kernels(num_classes) if kernels is None else kernels)
         self.compatibility = compatibility or COMPATIBILITIES[config.compatibility](
             num_classes, learnable=config.learn_compatibility
         )
@@ -89,6 +82,9 @@ class DenseCRF(nn.Module):
         """The CRF of `PRESETS` under this name, with fields of `CRFConfig` changed by keyword."""
         if name not in PRESETS:
             raise InputError(f"DenseCRF.preset: name is {name!r}, must be one of {', '.join(PRESETS)}")
+        unknown = set(changes) - {field.name for field in dataclasses.fields(CRFConfig)}
+        if unknown:
+            raise InputError(f"DenseCRF.preset: CRFConfig has no field {min(unknown)!r}")
         return cls(num_classes, dataclasses.replace(PRESETS[name], **changes))
 
     def forward(
@@ -131,7 +127,7 @@ class DenseCRF(nn.Module):
         solve = self._solve
         if torch.compiler.is_compiling():  # one graph break instead of one at every sort and search
             solve = torch.compiler.disable(solve)
-        return solve(logits, image, mask, features, spacing, trace)
+        return solve(logits, image, trace, mask=mask, features=features, spacing=spacing)
 
     def marginals(
         self, logits: GridLogits, image: GridImage | None = None, **options: Any
@@ -160,10 +156,10 @@ class DenseCRF(nn.Module):
         """How the inference goes: free energy and largest change of every step. Arguments as of `forward`."""
         steps: list[Tensor] = []
         self(logits, image, trace=steps, **options)
-        scene, unary = self._read(logits, image, **options)
+        problem = self._problem(logits, image, **options)
         q = [step.flatten(2) for step in steps]
-        penalty = self._penalty(scene, unary, whole=True)
-        return trace_of(q, unary, penalty, scene.mask, keep_marginals=keep_marginals)
+        penalty = problem.penalty(whole=True)
+        return trace_of(q, problem.unary, penalty, problem.scene.mask, keep_marginals=keep_marginals)
 
     def free_energy(
         self,
@@ -176,95 +172,54 @@ class DenseCRF(nn.Module):
 
         See `crfnet.crf.energy.free_energy`. Other arguments and errors as of `forward`.
         """
-        scene, unary = self._read(logits, image, **options)
-        q = marginals.flatten(2).to(unary)
+        problem = self._problem(logits, image, **options)
+        q = marginals.flatten(2).to(problem.unary)
         if self._binary(logits):
             q = torch.cat([1 - q, q], dim=1)
-        return free_energy(q, unary, self._penalty(scene, unary, whole=True), scene.mask)
+        return free_energy(q, problem.unary, problem.penalty(whole=True), problem.scene.mask)
 
     def energy(
         self, labels: GridLabels, logits: GridLogits, image: GridImage | None = None, **options: Any
     ) -> Float[Tensor, " b"]:
         """Gibbs energy E(x) of a labelling, in nats; see `crfnet.crf.energy.energy`."""
-        scene, unary = self._read(logits, image, **options)
-        penalty = self._penalty(scene, unary, whole=True)
-        return energy(labels.flatten(1), unary, penalty, scene.mask)
+        problem = self._problem(logits, image, **options)
+        return energy(labels.flatten(1), problem.unary, problem.penalty(whole=True), problem.scene.mask)
 
     def _solve(
         self,
         logits: Tensor,
         image: Tensor | None,
-        mask: Tensor | None,
-        features: Mapping[str, Tensor] | None,
-        spacing: Tensor | None,
         trace: list[Tensor] | None,
+        *,
+        mask: Tensor | None,
+        **options: Any,
     ) -> Tensor:
         keep = nullcontext() if torch.is_grad_enabled() else kept_pages(logits.device)
+        iterations = self.inference.train_iterations if self.training else self.inference.iterations
+        prune = 0.0 if self.training or torch.is_grad_enabled() else self.config.prune
+        steps: list[Values] | None = None if trace is None else []
         with torch.autocast(logits.device.type, enabled=False), keep:
-            scene, unary = self._read(logits, image, mask=mask, features=features, spacing=spacing)
-            steps: list[Values] | None = None if trace is None else []
-            log_q = self._infer(scene, unary, steps)
+            problem = self._problem(logits, image, mask=mask, **options)
+            log_q = problem.solve(self.inference, iterations, prune=prune, steps=steps)
         if mask is not None:
-            log_q = torch.where(mask.flatten(1).unsqueeze(1), log_q, unary.log_softmax(1))
+            log_q = torch.where(mask.flatten(1).unsqueeze(1), log_q, problem.unary.log_softmax(1))
         if trace is not None and steps is not None:
             trace.extend(q.reshape(len(q), -1, *logits.shape[2:]) for q in steps)
         if self._binary(logits):
             log_q = log_q[:, 1:] - log_q[:, :1]
         return log_q.reshape(logits.shape)
 
-    def _infer(self, scene: Scene, unary: Values, steps: list[Values] | None) -> Values:
-        iterations = self.inference.train_iterations if self.training else self.inference.iterations
-        if self.config.prune > 0 and not self.training and not torch.is_grad_enabled():
-            pruning = Pruning.below(self.config.prune, unary, scene.mask)
-            if len(pruning.dropped) > 0:
-                penalty = self._penalty(scene, unary, labels=pruning.kept)
-                few: list[Values] | None = None if steps is None else []
-                log_q = self.inference.run(pruning.reduce(unary), penalty, iterations, few)
-                if steps is not None and few is not None:
-                    steps.extend(pruning.expand(q.log(), unary).exp() for q in few)
-                return pruning.expand(log_q, unary)
-        return self.inference.run(unary, self._penalty(scene, unary), iterations, steps)
-
-    def _read(
-        self,
-        logits: Tensor,
-        image: Tensor | None,
-        mask: Tensor | None = None,
-        features: Mapping[str, Tensor] | None = None,
-        spacing: Tensor | None = None,
-    ) -> tuple[Scene, Values]:
-        """What came, checked: the scene, and the unary (b, l, n) in the precision to compute in."""
-        features = features or {}
-        check_input(logits, image, self.num_classes, features=features, mask=mask, spacing=spacing)
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        unary = logits.to(dtype).flatten(2)
-        if self.config.unary_weight != 1:
-            unary = unary * self.config.unary_weight
-        if self._binary(logits):
-            unary = torch.cat([torch.zeros_like(unary), unary], dim=1)
-        points = image is None and logits.ndim == 3
-        scene = Scene(
-            image=None if image is None else image.to(dtype),
-            grid=None if points else tuple(logits.shape[2:]),
-            features={name: given.to(dtype).flatten(2) for name, given in features.items()},
-            mask=None if mask is None else mask.flatten(1),
-            spacing=None if spacing is None else spacing.to(logits.device, dtype),
+    def _problem(self, logits: Tensor, image: Tensor | None, **options: Any) -> Problem:
+        scene, unary = read(logits, image, self.num_classes, self.config.unary_weight, **options)
+        return Problem(
+            scene,
+            unary,
+            kernels=list(self._kernels().values()),
+            compatibility=self.compatibility,
+            filter=self.filter,
+            normalization=self.config.normalization,
+            memory=self.memory,
         )
-        return scene, unary
-
-    def _filter_of(self, scene: Scene) -> GaussianFilter:
-        """The filter, or the one that it names for features that are learned one by one."""
-        given = {"image": scene.image, **scene.features}
-        learned = [name for name, x in given.items() if x is not None and x.requires_grad]
-        if not learned or not torch.is_grad_enabled():
-            return self.filter
-        filter = self.filter.for_learned_features()
-        if filter is None:
-            raise ValueError(
-                f"{learned[0]} requires a gradient, which {type(self.filter).__name__} does not have; "
-                f"pass {learned[0]}.detach() or use the filter 'exact'"
-            )
-        return filter
 
     def _binary(self, logits: Tensor) -> bool:
         return self.num_classes == 2 and logits.shape[1] == 1
@@ -300,62 +255,6 @@ class DenseCRF(nn.Module):
 
     def _kernels(self) -> dict[str, Kernel]:
         return dict(self.kernels.items())  # type: ignore[arg-type]
-
-    def _penalty(
-        self, scene: Scene, unary: Values, *, labels: Tensor | None = None, whole: bool = False
-    ) -> _Linear:
-        """``Q -> mu sum_m W_m K~_m Q`` for these images; the operators are built once, here.
-
-        Args:
-            scene: the images.
-            unary: whose batch, pixels and precision Q will have.
-            labels: the only ones to filter; Q then holds these and one more, which gets no message.
-            whole: with the constant per pixel that does not matter to the marginals.
-        """
-        terms = [self._term(kernel, scene, unary, labels) for kernel in self._kernels().values()]
-        compatibility = self.compatibility.penalty if whole else self.compatibility
-
-        def penalty(q: Values) -> Values:
-            if not terms:
-                return torch.zeros_like(q)
-            if labels is None:
-                return compatibility(messages(terms, q, self.memory))
-            few = compatibility(messages(terms, q[:, :-1], self.memory))
-            return torch.nn.functional.pad(few, (0, 0, 0, 1))
-
-        return penalty
-
-    def _term(self, kernel: Kernel, scene: Scene, unary: Values, labels: Tensor | None) -> Term:
-        """``Q -> W K~ Q`` of one kernel."""
-        operator = kernel.operator(scene, self._filter_of(scene))
-        weight = kernel.weight.of(labels).to(unary.dtype)
-        if weight.ndim == 0:
-            return Term(normalized(operator, unary, self.config.normalization, weight))
-        return Term(normalized(operator, unary, self.config.normalization), weight)
-
-
-def _kernels(num_classes: int, config: CRFConfig) -> dict[str, Kernel]:
-    kernels: dict[str, Kernel] = {}
-    if config.w1 != 0:
-        kernels["bilateral"] = BilateralKernel(
-            config.w1,
-            config.theta_alpha,
-            config.theta_beta,
-            num_classes=num_classes,
-            weights=config.weights,
-            learn_weight=config.learn_weights,
-            learn_theta=config.learn_theta,
-        )
-    if config.w2 != 0:
-        kernels["spatial"] = SpatialKernel(
-            config.w2,
-            config.theta_gamma,
-            num_classes=num_classes,
-            weights=config.weights,
-            learn_weight=config.learn_weights,
-            learn_theta=config.learn_theta,
-        )
-    return kernels
 
 
 def _one_number(value: float | Tensor) -> float:

@@ -15,7 +15,7 @@ def existing_root(name: str, root: Path | None, *folders: str, argument: str = "
         InputError: No root was given, or it or one of its folders does not exist.
     """
     listed = " and ".join(filter(None, (", ".join(folders[:-1]), folders[-1])))
-    wanted = f"the folder of {name} that holds {listed}"
+    wanted = f"the folder of data set {name} that holds {listed}"
     if root is None:
         raise InputError(f"{argument}: not given; allowed is {wanted}")
     for folder in (root, *(root / each for each in folders)):

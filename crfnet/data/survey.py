@@ -1,6 +1,7 @@
 """Reading a data set once, in parallel: counts, sizes, labels, void, and every file that cannot be used."""
 
 import json
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -93,9 +94,13 @@ def _same(facts: Any) -> Any:
 def survey(dataset: SegmentationDataset, split: str, *, workers: int = 4) -> Survey:
     """Reads every sample of `dataset` once, in `workers` processes (0: in this one), with a progress bar.
 
-    Nothing is raised for files that cannot be used: they are what the `Survey` tells.
+    There are never more processes than cores: torch warns of more, and they read no faster. Nothing is
+    raised for files that cannot be used: they are what the `Survey` tells.
     """
-    loader = DataLoader(_Measured(dataset), batch_size=None, num_workers=workers, collate_fn=_same)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    loader = DataLoader(
+        _Measured(dataset), batch_size=None, num_workers=min(workers, cores), collate_fn=_same
+    )
     progress = tqdm(loader, desc=f"check {dataset.name} {split}", unit="image", mininterval=0.5)
     found = Survey(split, len(dataset), dataset.classes)
     sizes: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from crfnet.data.lists import existing_root, read_ids
 from crfnet.data.on_disk import read_indices, read_mat
 from crfnet.data.voc import AUG_MASKS, IMAGES, LISTS, MASKS, VOC_CLASSES
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
+from crfnet.files import check_writable, write_atomically
 
 __all__ = ["TRAINAUG", "TrainAug", "build_trainaug"]
 
@@ -76,6 +76,9 @@ def build_trainaug(
     listed = path.is_file() and _listed(path) == set(trainaug)
     if path.is_file() and not listed and not overwrite:
         raise InputError(f"{path}: there is another list; allowed is none, the same ids, or --overwrite")
+
+    if not listed or any(not (root / AUG_MASKS / f"{id_}.png").is_file() for id_ in ids):
+        check_writable(root / AUG_MASKS)
 
     def place(id_: str) -> str:
         return _place_mask(root, sbd, id_, overwrite=overwrite)

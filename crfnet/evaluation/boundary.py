@@ -46,11 +46,11 @@ _PIXELS = 1 << 18  #: likewise, which bounds the memory
 class BoundaryConfig:
     """How near is near a border.
 
-    Below 1 a width is a fraction of the image diagonal, from 1 on it is in pixels (as DAVIS writes them).
+    Below 1 a width is a fraction of the image diagonal, from 1 on it is in pixels.
 
     Attributes:
-        iou_width: d of the Boundary IoU; rounded to pixels, at least 1. The paper's: 0.02.
-        f_width: theta of the boundary F-score. Csurka et al. and MATLAB's bfscore: 0.0075, DAVIS: 0.008.
+        iou_width: d of the Boundary IoU; rounded to pixels, at least 1. Cheng et al. 2021: 0.02.
+        f_width: theta of the boundary F-score; not rounded. Csurka et al. 2013: 0.0075.
     """
 
     iou_width: float = 0.02
@@ -60,8 +60,8 @@ class BoundaryConfig:
         for name in ("iou_width", "f_width"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(
-                    f"{name} is {getattr(self, name)}: allowed are numbers > 0, below 1 as a fraction of the "
-                    "image diagonal, else pixels"
+                    f"boundary.{name} is {getattr(self, name)}: allowed are numbers > 0, below 1 as a "
+                    "fraction of the image diagonal, else pixels"
                 )
 
     def iou_pixels(self, height: int, width: int) -> int:

@@ -206,7 +206,7 @@ class Evaluation:
         total, images = boundary_f(self.contour_matches).sum(0).tolist()
         return total / images if images else float("nan")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write everything to one compressed .npz file, atomically."""
         settings = {
             "num_classes": self.num_classes,
@@ -215,16 +215,16 @@ class Evaluation:
             "iou_width": self.boundary.iou_width,
             "f_width": self.boundary.f_width,
         }
-        write_records(path, settings, self._images)
+        write_records(Path(path), settings, self._images)
 
     @classmethod
-    def load(cls, path: Path) -> "Evaluation":
+    def load(cls, path: Path | str) -> "Evaluation":
         """Read what `save` wrote.
 
         Raises:
             InputError: the file is missing, damaged, of an older version, or not one that `save` wrote.
         """
-        settings, images = read_records(path)
+        settings, images = read_records(Path(path))
         boundary = BoundaryConfig(settings["iou_width"], settings["f_width"])
         evaluation = cls(settings["num_classes"], settings["max_width"], settings["element"], boundary)
         evaluation._images = images

@@ -6,8 +6,8 @@ or w-1 (`crfnet.evaluation.dilation`); the papers' is the square, Chebyshev radi
 ``void``
     The void region dilated with radius w, minus void. With the square (side 2w+1) it is the released
     evaluation of DeepLab's authors (EvalCRF_Boundary.m): w = 1 is the pixels that touch void, corners
-    included. The void ribbon of VOC is about 5 px wide and not scored, so w = 1 already lies 2 to 3 px from
-    the true border; void blobs that are no border grow a band as well.
+    included. The void ribbon itself is not scored, so w = 1 already lies half its width from the true
+    border; void blobs that are no border grow a band as well.
 ``change``
     For labels without a void ribbon: pixels within w of a change between two non-void labels, on either side.
     The pixels that touch the change (another class among the neighbours that the element has at radius 1)

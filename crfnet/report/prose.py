@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from crfnet.evaluation.dilation import Element
 from crfnet.evaluation.evaluator import EvaluationConfig, GalleryMetric
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import DESCRIPTIONS, ArmResult
@@ -30,10 +31,17 @@ NORMALIZATIONS = {
     "none": "the raw kernel sum K",
 }
 
+#: What a band of width w is grown with, and the distance that it stands for.
+ELEMENT_NAMES: dict[Element, tuple[str, str]] = {
+    "square": ("a square of side 2w+1", "Chebyshev"),
+    "disc": ("a disc of radius w", "Euclidean"),
+    "cross": ("the 3 x 3 cross w times", "city-block"),
+}
+
 BANDS_WITH_PIXELS = {
-    "void": "**void**: the void region dilated by a square of side 2w+1, minus void itself (the evaluation "
-    "of DeepLab's authors). w = 1 touches the void ribbon, which is itself not scored.",
-    "change": "**change**: pixels within Chebyshev distance w of a change between two non-void classes, on "
+    "void": "**void**: the void region dilated by {grown}, minus void itself{authors}. "
+    "w = 1 touches the void ribbon, which is itself not scored.",
+    "change": "**change**: pixels within {distance} distance w of a change between two non-void classes, on "
     "either side. The pixel that touches the change has distance 1; the image border is no boundary.",
 }
 
@@ -129,9 +137,13 @@ def about_trimaps(arms: Sequence[ArmResult]) -> str:
     )
 
 
-def about_band(band: Band, has_pixels: bool) -> str:
-    """Definition of a band, or why it has no curve."""
-    return (BANDS_WITH_PIXELS if has_pixels else BANDS_WITHOUT_PIXELS)[band]
+def about_band(band: Band, has_pixels: bool, element: Element) -> str:
+    """Definition of a band as grown with ``element``, or why it has no curve."""
+    if not has_pixels:
+        return BANDS_WITHOUT_PIXELS[band]
+    grown, distance = ELEMENT_NAMES[element]
+    authors = " (the evaluation of DeepLab's authors)" if element == "square" else ""
+    return BANDS_WITH_PIXELS[band].format(grown=grown, distance=distance, authors=authors)
 
 
 def about_crf(arms: Sequence[ArmResult]) -> str:

@@ -157,7 +157,7 @@ def _trimaps(arms: Sequence[ArmResult], scores: Scores) -> list[Block]:
     evaluation, names = arms[0].evaluation, [arm.name for arm in arms]
     bands = bands_with_pixels(evaluation)
     for band in BANDS:
-        blocks.append(Text(about_band(band, band in bands)))
+        blocks.append(Text(about_band(band, band in bands, evaluation.element)))
         if band in bands:
             figure = trimap_figure(scores, names, band, evaluation.max_width)
             alt = f"Curves of the scores of {', '.join(names)} against the width of the {band} trimap"

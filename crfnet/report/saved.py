@@ -65,7 +65,11 @@ def load_inputs(folder: Path) -> Inputs:
     """
     path = folder / INPUTS_FILE
     if not path.is_file():
-        raise InputError(f"{path}: no such file; compare and evaluate leave it in the folder of their report")
+        below = sorted(each.parent for each in folder.glob(f"*/{INPUTS_FILE}"))
+        meant = f"; did you mean {below[0]}?" if below else ""
+        raise InputError(
+            f"{path}: no such file; compare and evaluate leave it in the folder of their report{meant}"
+        )
     try:
         saved: dict[str, Any] = json.loads(path.read_text())
         check_form(saved, INPUTS)

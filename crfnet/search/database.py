@@ -1,5 +1,6 @@
 """Opens the database of a search; whatever is wrong with it is one line."""
 
+import errno
 import json
 import logging
 import time
@@ -41,6 +42,7 @@ def open_study(
     Raises:
         InputError: an unknown kind of database, one that cannot be reached or read, or one in which the
             search was begun under other settings (names the first key that differs).
+        OSError: its disk is full, or it failed afterwards; what is finished is kept.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -52,15 +54,15 @@ def open_study(
             storage = _storage(where.url)
             found = [_study(storage, name, overwrite) for name in (where.name, f"{where.name} work")]
         except troubles as error:
+            if _disk_failed(error):
+                raise _failure(place, error) from error
             raise InputError(f"{place}: {_reason(error)}") from error
         try:
             if settings is not None:
                 _agree(found[0], json.loads(json.dumps(settings)), place)  # as it will read back
             yield Study(storage, found[0], found[1])
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            raise InputError(
-                f"{place}: the database failed ({_line(error)}); the same command with --resume goes on"
-            ) from error
+            raise _failure(place, error) from error
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -131,6 +133,19 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OperationalError):
         return f"cannot be opened ({_line(error)})"
     return f"not an Optuna study ({_line(error)}); choose another folder, or overwrite"
+
+
+def _failure(place: str, error: Exception) -> Exception:
+    """An `OSError` where disk or server failed; bad input where SQLite's file is damaged."""
+    said = f"the database failed ({_line(error)}); the same command with --resume goes on"
+    if "sqlite" in f"{error} {error.__cause__}" and not _disk_failed(error):
+        return InputError(f"{place}: {said}")
+    return OSError(errno.EIO, said, place)
+
+
+def _disk_failed(error: Exception) -> bool:
+    said = f"{error} {error.__cause__}"
+    return "disk is full" in said or "disk I/O error" in said or "is locked" in said
 
 
 def _line(error: BaseException) -> str:

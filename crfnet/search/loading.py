@@ -37,6 +37,10 @@ def load_crf_config(path: Path) -> CRFConfig:
 
 def _typed(value: object, wanted: Any, place: str) -> object:
     """`value`, if it is what the annotation `wanted` allows; an integer serves as a float."""
+    if type(None) in get_args(wanted):
+        if value is None:
+            return None
+        wanted = get_args(wanted)[0]
     if get_origin(wanted) is Literal:
         good, allowed = value in get_args(wanted), "one of " + ", ".join(get_args(wanted))
     elif wanted is float:

@@ -93,5 +93,5 @@ def _help(where: Where, images: Images, config: SearchConfig, device: torch.devi
             drive(study, images, config, device, bar=bar, rank=rank, alive=alive)
     except (_OrphanedError, KeyboardInterrupt):
         return
-    except InputError as error:
+    except (InputError, OSError) as error:
         raise SystemExit(f"crfnet: {error}") from None

@@ -1,11 +1,10 @@
 """Checkpoints: files that are whole or not there, and that are read without running code from them."""
 
-import os
 import random
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch.optim import Optimizer
 
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
+from crfnet.files import one_line, write_atomically
 from crfnet.segmenter import Segmenter
 
 __all__ = [
@@ -42,28 +42,27 @@ class Checkpoint(_Always, total=False):
 
     scaler: dict[str, Any]  #: of float16, empty otherwise
     best: float  #: highest mean IoU of a validation so far
+    owed: dict[
+        str, float
+    ]  #: numbers of this step's line in the log, where its validation is still to be made
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes to a temporary file beside ``path``, forces it to the disk and renames it over ``path``.
+    """Writes ``path`` whole or not at all, see `write_atomically`.
 
     Raises:
         OSError: the disk is full or not writable; what was at ``path`` is untouched.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
+
+    def write(stream: IO[bytes]) -> None:
+        try:
             torch.save(dict(checkpoint), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch hides the first behind one about its own archive
-        reason = error.__context__ if isinstance(error, RuntimeError) else error
-        if not isinstance(reason, OSError):
+        except RuntimeError as error:  # torch hides the disk's error behind one about its own archive
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
             raise
-        raise OSError(reason.errno, reason.strerror or str(reason), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    write_atomically(path, write)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -79,7 +78,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything at all
-        raise InputError(f"{path}: damaged, or no checkpoint ({_one_line(error)})") from error
+        raise InputError(f"{path}: damaged, or no checkpoint ({one_line(error)})") from error
     if not isinstance(checkpoint, dict) or not Checkpoint.__required_keys__ <= checkpoint.keys():
         raise InputError(f"{path}: no checkpoint of a training run; it must be one that crfnet wrote")
     for part in ("settings", "model", "optimizer", "random"):
@@ -100,7 +99,7 @@ def restore(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: Opt
     try:
         optimizer.load_state_dict(checkpoint["optimizer"])
     except Exception as error:  # ValueError, or whatever a damaged state leads to
-        raise InputError(f"{path}: another set of parameters was trained ({_one_line(error)})") from error
+        raise InputError(f"{path}: another set of parameters was trained ({one_line(error)})") from error
 
 
 def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> None:
@@ -120,6 +119,20 @@ def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> N
         state = {name: value for name, value in state.items() if not name.startswith("crf.")}
         state |= {name: value for name, value in model.state_dict().items() if name.startswith("crf.")}
     _load(path, state, model)
+
+
+def checkpoint_crf(path: Path) -> CRFConfig | None:
+    """The configuration of the CRF that was trained into a checkpoint; None where there was no CRF.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    settings = read_checkpoint(path)["settings"]
+    fields = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
+    try:
+        return CRFConfig(**fields) if fields else None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its CRF cannot be built ({one_line(error)})") from error
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -175,22 +188,3 @@ def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
 def _is_array(value: Any) -> bool:
     plain = isinstance(value, Tensor) and value.layout == torch.strided
     return plain and not value.is_meta and not value.is_complex()
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
-
-
-def checkpoint_crf(path: Path) -> CRFConfig | None:
-    """The configuration of the CRF that was trained into a checkpoint; None where there was no CRF.
-
-    Raises:
-        InputError: missing or damaged.
-    """
-    settings = read_checkpoint(path)["settings"]
-    fields = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
-    try:
-        return CRFConfig(**fields) if fields else None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: its CRF cannot be built ({_one_line(error)})") from error

@@ -31,12 +31,13 @@ class Journal:
         step: updates done so far.
         steps: updates when it is finished.
         every: how often TensorBoard gets the numbers and the log whole matrices, in steps.
+        again: whether the line of ``step`` itself is still to be written.
 
     Attributes:
         silent: whether this process writes nothing.
     """
 
-    def __init__(self, folder: Path, step: int, steps: int, every: int) -> None:
+    def __init__(self, folder: Path, step: int, steps: int, every: int, *, again: bool = False) -> None:
         self._every, self.silent = every, not is_first()
         if self.silent:
             return
@@ -45,7 +46,7 @@ class Journal:
 
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "log.jsonl"
-        _cut(log, step)
+        _cut(log, step - again)
         self._log = log.open("a", buffering=1)  # a line at a time: a kill loses none
         self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self._bar = tqdm(desc="training", initial=step, total=steps, unit="step", mininterval=0.5)
@@ -93,7 +94,7 @@ class Journal:
             else:
                 self._board.add_scalar(f"crf/{name}", value, step)
         self._bar.set_postfix(loss=f"{numbers['loss']:.4f}", refresh=False)
-        self._bar.update()
+        self._bar.update(step - self._bar.n)
 
     def picture(
         self,

@@ -3,6 +3,7 @@
 import logging
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,34 +104,59 @@ def train(
     with (
         recorded(folder, begin) as state,
         stop_requests() as stop,
-        Journal(folder, begin, config.iterations, config.log_every) as journal,
+        Journal(folder, begin, config.iterations, config.log_every, again=bool(saves.owed)) as journal,
     ):
         started = time.perf_counter() - seconds
+        tell = _teller(model, validation, config, saves, journal, started)
+        if saves.owed:
+            tell(begin - 1, saves.owed)
+            saves.owed = {}
         for step, batch in enumerate(batches, start=begin):
             numbers, signal = update(step, batch, stop)
             # Steps are counted from 1 in all that is written: as many updates are in the weights.
             state.step = step + 1
-            miou = None
-            if validation is not None and _due(step, config.validate_every) and not signal:
-                miou = validate(model, validation, config.validate_images)
-                saves.judge(step + 1, time.perf_counter() - started, miou)
-            journal.write(step + 1, numbers, _crf_parameters(model), miou)
+            stops = signal and step + 1 < config.iterations
+            if stops and _due(step, config.validate_every):
+                saves.owed = numbers  # there may be no time for it now: the run that goes on begins with it
+            else:
+                tell(step, numbers)
             if _due(step, config.picture_every) and not journal.silent:
                 prediction = _predict(model, batch.image[:1].to(device))
                 journal.picture(step + 1, batch.image[0], batch.labels[0], prediction, dataset)
-            if (_due(step, config.checkpoint_every) or signal) and step + 1 < config.iterations:
+            if stops or (_due(step, config.checkpoint_every) and step + 1 < config.iterations):
                 journal.keep()
                 saves.save(step + 1, time.perf_counter() - started)
                 state.write("running")
-            if signal and step + 1 < config.iterations:
+            if stops:
                 raise TrainingInterrupted(signal, step + 1, config.iterations)
         seconds = time.perf_counter() - started
         saves.save(config.iterations, seconds)
     alike(model.buffers())
     model.eval()
     log.info("trained for %.0f s, %.0f s of them waiting for images", seconds, batches.seconds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return TrainResult(saves.path, seconds, batches.seconds, peak)
+    return TrainResult(
+        saves.path, seconds, batches.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )
+
+
+def _teller(
+    model: Segmenter,
+    validation: SegmentationDataset | None,
+    config: TrainConfig,
+    saves: Saves,
+    journal: Journal,
+    started: float,
+) -> Callable[[int, dict[str, float]], None]:
+    """Of a step: its validation, where one is due, and its line in the log."""
+
+    def tell(step: int, numbers: dict[str, float]) -> None:
+        miou = None
+        if validation is not None and _due(step, config.validate_every):
+            miou = validate(model, validation, config.validate_images)
+            saves.judge(step + 1, time.perf_counter() - started, miou)
+        journal.write(step + 1, numbers, _crf_parameters(model), miou)
+
+    return tell
 
 
 def _due(step: int, every: int) -> bool:

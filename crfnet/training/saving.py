@@ -38,6 +38,7 @@ _FREE = (
     "validate_every",
     "validate_images",
     "workers",
+    "crf.memory",
 )
 
 
@@ -52,6 +53,7 @@ class Saves:
         optimizer: by which.
         scaler: of float16; disabled otherwise.
         best: highest mean IoU so far.
+        owed: numbers of the last step where training stopped before its validation; empty otherwise.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Saves:
     optimizer: SGD
     scaler: GradScaler
     best: float = -math.inf
+    owed: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -92,6 +95,7 @@ class Saves:
         if checkpoint.get("scaler"):
             self.scaler.load_state_dict(checkpoint["scaler"])
         self.best = checkpoint.get("best", -math.inf)
+        self.owed = checkpoint.get("owed", {})
         set_random_state(checkpoint["random"][str(rank())], self.device)
         return checkpoint["step"], checkpoint["seconds"]
 
@@ -147,6 +151,7 @@ class Saves:
                     random=random,
                     scaler=self.scaler.state_dict(),
                     best=self.best,
+                    owed=self.owed,
                 ),
             )
 
@@ -158,11 +163,15 @@ def settings_of(
 ) -> dict[str, Any]:
     """What decides the weights, as flat plain values; a run is only resumed where all of it is the same."""
     crf = dataclasses.asdict(model.crf.config) if isinstance(model.crf, DenseCRF) else {}
-    plain = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
+    plain = dataclasses.asdict(config)
     plain |= {f"augment.{name}": value for name, value in plain.pop("augment").items()}
     plain |= {f"crf.{name}": value for name, value in crf.items()}
     plain |= {"seed": seed, "dataset": dataset.name, "images": len(dataset), "processes": ranks()}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in plain.items()
+        if name not in _FREE
+    }
 
 
 def seed_all(seed: int) -> None:

@@ -78,8 +78,17 @@ def test_as_many_labels_as_fit():
     assert labels_at_once(q.double(), 6 * 8 * 5) == 2
     assert labels_at_once(q, 1) == 1
     assert labels_at_once(q) == 1024 // 48
-    with pytest.raises(InputError, match="memory is 0, must be >= 1 MiB"):
+
+
+def test_memory_of_the_configuration_and_of_the_layer():
+    assert DenseCRF(3).memory is None
+    assert DenseCRF(3, CRFConfig(memory=7)).memory == 7
+    assert DenseCRF(3, CRFConfig(memory=7), memory=5).memory == 5
+    with pytest.raises(InputError, match=r"^DenseCRF: memory is 0, must be >= 1 MiB$"):
         DenseCRF(3, memory=0)
+    for memory in (0, -3):
+        with pytest.raises(InputError, match=rf"^crf\.memory is {memory}, must be >= 1 MiB, or null$"):
+            CRFConfig(memory=memory)
 
 
 @pytest.mark.parametrize("prune", [0.0, 1e-4])
@@ -87,16 +96,17 @@ def test_three_arrays_the_lattice_and_what_is_allowed(prune):
     """Unary, marginals and penalty, beside the logits; the lattice with its scaled weights."""
     labels, height, width = 30, 180, 160
     logits, image = scene(1, labels, height, width, torch.float32)
-    crf = DenseCRF(labels, dataclasses.replace(CONFIG, prune=prune), memory=1).eval()
+    crf = DenseCRF(labels, dataclasses.replace(CONFIG, prune=prune, memory=1)).eval()
     pixels, array = height * width, 4 * labels * height * width
     with torch.inference_mode():
         with Held() as lattice:
             kept = build_lattice(bilateral_features(image, 8.0, 20.0))
         with Held(logits, image) as held:
-            crf(logits, image)
+            parts = crf.map(logits, image)
         crf.memory = None
         with Held(logits, image) as free:
-            crf(logits, image)
+            whole = crf.map(logits, image)
+    assert torch.equal(parts, whole)
     assert kept.corners < pixels
     scaled = 2 * 6 * 4 * pixels
     bound = 3.5 * array + lattice.now + scaled  # half an array: one label at a time, and some numbers a pixel

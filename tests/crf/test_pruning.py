@@ -1,5 +1,7 @@
 """Labels that cannot matter: the bound of what pruning changes, and that nothing else does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,21 +37,19 @@ def test_messages_change_by_at_most_the_bound(normalization, filter, weights):
     eps = 1e-2
     options = {"normalization": normalization, "filter": filter, "weights": weights, "iterations": 1}
     logits, image = scores(1, 4)
-    whole, pruned = crf(**options), crf(**options, prune=eps)
-    scene, unary = whole._read(logits, image)
-    q = unary.softmax(1)
-    kept = Pruning.below(eps, unary, None).kept
+    whole = crf(**options)
+    problem = whole._problem(logits, image)
+    q = problem.unary.softmax(1)
+    kept = Pruning.below(eps, problem.unary, None).kept
     dropped = [label for label in range(LABELS) if label not in kept]
     assert dropped == [1, 4]
     bound = 0
-    for name, kernel in whole.kernels.items():
-        alone = DenseCRF(LABELS, whole.config, kernels={name: kernel})._penalty(scene, unary)
+    for kernel in whole.kernels.values():
+        alone = replace(problem, kernels=[kernel]).penalty()
         row_sums = -alone(torch.ones_like(q))  # w r
         bound = bound + row_sums.max() * eps
-    full = whole._penalty(scene, unary)(q)
-    few = pruned._penalty(scene, unary, labels=kept)(
-        torch.cat([q[:, kept], q[:, dropped].sum(1, keepdim=True)], 1)
-    )
+    full = problem.penalty()(q)
+    few = problem.penalty(labels=kept)(torch.cat([q[:, kept], q[:, dropped].sum(1, keepdim=True)], 1))
     assert_close(few[:, :-1], full[:, kept], "layer", F64)
     assert (few[:, -1] == 0).all()
     assert full[:, dropped].abs().max() <= bound

@@ -46,6 +46,10 @@ def test_processes_find_the_same(voc):
     assert read(voc, workers=2) == read(voc)
 
 
+def test_no_more_processes_than_cores(voc):
+    assert read(voc, workers=10_000) == read(voc)  # torch warns of more, and warnings are errors here
+
+
 def test_unusable_images_are_named_and_not_counted(voc):
     voc.mask_path("b").unlink()
     voc.image_path("c").write_bytes(b"no image")

@@ -86,7 +86,7 @@ def test_other_list_by_name(voc_writer):
 
 
 def test_no_root():
-    with pytest.raises(InputError, match=r"data.root: not given; allowed is the folder of voc"):
+    with pytest.raises(InputError, match=r"data.root: not given; allowed is the folder of data set voc"):
         load_dataset(DataConfig(name="voc"), "train")
 
 

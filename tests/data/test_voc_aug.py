@@ -131,6 +131,15 @@ def test_another_list_is_kept(voc, sbd):
     assert path.read_text() == "s1\ns2\ns3\nv1\nv2\n"
 
 
+def test_a_folder_that_cannot_be_written_is_refused_unless_all_is_there(voc, sbd, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    refused(voc, sbd, "SegmentationClassAug: cannot be written", str(voc.root))
+    monkeypatch.undo()
+    build(voc, sbd)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert build(voc, sbd).written == 0
+
+
 def test_the_number_of_ids_is_checked_before_anything_is_written(voc, sbd):
     with pytest.raises(
         InputError, match="5 ids from 6 of SBD, 2 of VOC train and 2 of VOC val; allowed are 10582"

@@ -93,8 +93,8 @@ def test_empty():
 def test_save_and_load(evaluation, tmp_path):
     path = tmp_path / "new" / "arm.npz"
     evaluation.element, evaluation.boundary = "disc", BoundaryConfig(2.0, 0.01)
-    evaluation.save(path)
-    again = Evaluation.load(path)
+    evaluation.save(str(path))
+    again = Evaluation.load(str(path))  # as the README's example gives it
     assert (again.element, again.boundary) == ("disc", BoundaryConfig(2.0, 0.01))
     assert torch.equal(again.boundary_tallies, evaluation.boundary_tallies)
     assert torch.equal(again.contour_matches, evaluation.contour_matches)

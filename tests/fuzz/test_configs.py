@@ -45,6 +45,8 @@ TEXTS = {
     "nul": b"title: a\0b\n",
     "tabs": b"train:\n\tlr: 1\n",
     "sections": b"train: 3\nmodel: [1]\ndata: x\n",
+    "number as section": b"evaluation: true\n",
+    "number as inner section": b"train:\n  augment: 3\n",
 }
 
 

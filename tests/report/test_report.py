@@ -16,6 +16,7 @@ from crfnet.evaluation.significance import bootstrap, paired_bootstrap
 from crfnet.report import console_table, largest_changes, load_inputs, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.gallery import gallery_pair
+from crfnet.report.prose import about_band
 from tests.report.made import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
 
@@ -32,6 +33,37 @@ def test_links_lead_to_pictures(report):
             with Image.open(folder / link) as picture:
                 picture.load()
                 assert min(picture.size) > (20 if link.startswith("search") else 300)
+
+
+@pytest.mark.parametrize(
+    ("element", "void", "change"),
+    [
+        ("square", "dilated by a square of side 2w+1, minus void itself (the evaluation of", "Chebyshev"),
+        ("disc", "dilated by a disc of radius w, minus void itself. ", "Euclidean"),
+        ("cross", "dilated by the 3 x 3 cross w times, minus void itself. ", "city-block"),
+    ],
+)
+def test_bands_are_described_as_they_were_grown(element, void, change):
+    assert void in about_band("void", True, element)
+    assert f"within {change} distance w" in about_band("change", True, element)
+
+
+def test_a_report_names_the_element_of_its_evaluation(tmp_path):
+    evaluation = Evaluation(3, CONFIG.max_width, "disc")
+    _, truth, predictions = scene(0)
+    evaluation.add("im0", predictions["unary"], truth)
+    arm = dataclasses.replace(make_arms(images=1, names=("unary",))[0], evaluation=evaluation)
+    config = dataclasses.replace(CONFIG, element="disc")
+    text = write(tmp_path, [arm], samples=(), config=config).read_text()
+    assert "a disc of radius w" in text
+    assert "square of side" not in text
+
+
+def test_a_report_that_lies_below_is_named(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation/report.json").write_text("{}")
+    with pytest.raises(InputError, match=r"did you mean .*evaluation\?$"):
+        load_inputs(tmp_path)
 
 
 def test_sections_are_of_what_is_there(report, tmp_path):

@@ -91,6 +91,17 @@ def test_npz_with_a_key_and_axes(tmp_path):
         convert_scores(source, tmp_path / "no", ConvertOptions(key="logits"))
 
 
+def test_probabilities_are_not_taken_for_logits(tmp_path):
+    source = tmp_path / "s"
+    source.mkdir()
+    for id_ in SIZES:
+        np.save(source / f"{id_}.npy", torch.from_numpy(logits(id_)).softmax(0).numpy())
+    with pytest.raises(InputError, match=r"2007_000001\.npy: .* are no logits; give --kind probabilities"):
+        convert_scores(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert len(convert_scores(source, tmp_path / "out", ConvertOptions(kind="probabilities")).ids) == 2
+
+
 def test_npy_with_a_batch_axis_and_names(tmp_path):
     source = tmp_path / "s"
     source.mkdir()

@@ -193,7 +193,7 @@ def test_folder_in_use(tmp_path, pictures, scores, config, whole):
     shutil.copytree(whole, out)
     (out / "notes.txt").write_text("mine")
     other = dataclasses.replace(config, rounds=1, w1=(2.0,), theta_alpha=(4.0,))
-    with pytest.raises(InputError, match=r"holds study\.db of another search"):
+    with pytest.raises(InputError, match=r"holds study\.db of an earlier search; give --resume, --overwrite"):
         search(pictures, pictures.ids, scores, config, out)
     with pytest.raises(InputError, match=r"made with w1 = \[1\.0, 3\.0\], now it is \[2\.0\]"):
         search(pictures, pictures.ids, scores, other, out, resume=True)

@@ -24,7 +24,7 @@ def test_best_yaml_fills_the_config(tmp_path):
 
 
 def test_defaults_and_integers(tmp_path):
-    (tmp_path / "c.yaml").write_text("crf: {w1: 3, learn_theta: false, compatibility: matrix}")
+    (tmp_path / "c.yaml").write_text("crf: {w1: 3, learn_theta: false, compatibility: matrix, memory: null}")
     expected = CRFConfig(w1=3.0, learn_theta=False, compatibility="matrix")
     assert load_crf_config(tmp_path / "c.yaml") == expected
     assert type(load_crf_config(tmp_path / "c.yaml").w1) is float
@@ -42,6 +42,7 @@ def test_defaults_and_integers(tmp_path):
         ("crf: {normalization: both}", "crf.normalization is 'both'; expected one of after, symmetric"),
         ("crf: {normalization: [after]}", "crf.normalization is"),
         ("crf: {theta_beta: -1}", "theta_beta"),
+        ("crf: {memory: 0.5}", "crf.memory is 0.5; expected an integer"),
         ("crf: {1: 2}", "unknown key crf.1"),
         ("crf: 3", "expected the one key crf"),
         ("w1: 3", "holds w1; expected the one key crf"),

@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there, and what does not fit is told in one line."""
 
+import os
 import random
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_failed_write_keeps_the_old_file(path, monkeypatch):
 
 def test_file_is_on_disk_before_it_gets_its_name(path, monkeypatch):
     seen = []
-    monkeypatch.setattr(module.os, "fsync", lambda _: seen.append(read_checkpoint(path)["step"]))
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(read_checkpoint(path)["step"]))
     save_checkpoint(path, a_checkpoint(tiny_segmenter(crf=True), step=8))
     assert seen == [7]
     assert read_checkpoint(path)["step"] == 8

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.segmenter import Segmenter
-from crfnet.training import load_model, train
+from crfnet.training import TrainingInterrupted, load_model, train
 from crfnet.training.checkpoint import read_checkpoint
 from crfnet.training.validation import validate
 from tests.training.conftest import (
@@ -104,6 +106,66 @@ def test_the_best_of_before_a_kill_counts(tmp_path):
     run(tmp_path, seen=3, resume=True)
     assert read_checkpoint(tmp_path / "best.pt")["step"] == 3
     assert read_checkpoint(tmp_path / "checkpoint.pt")["best"] == best
+
+
+@pytest.mark.parametrize("asked", [7, 11, 19])
+def test_stopped_where_a_validation_is_due(tmp_path, asked):
+    """It is made by the run that goes on; in the last step, which is not stopped, at once."""
+
+    class Asks(TinyDataset):
+        """SIGTERM comes while this image is read, the second one of its step."""
+
+        def __getitem__(self, index):
+            if self.asked == asked:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__getitem__(index)
+
+    def run(folder, images, **options):
+        model = tiny_segmenter(crf=True)
+        config = tiny_config(lr=0.05, validate_every=2, picture_every=2, loss="image")
+        train(model, images, config, folder, seed=3, validation=TinyDataset(), **options)
+
+    run(tmp_path / "whole", TinyDataset())
+    parts = tmp_path / "parts"
+    if asked == 19:
+        run(parts, Asks())
+    else:
+        with pytest.raises(TrainingInterrupted):
+            run(parts, Asks())
+        step = (asked + 1) // 2
+        assert [line["step"] for line in log_of(parts)][-1] == step - 1
+        with pytest.raises(KeyboardInterrupt):  # before another checkpoint: it is owed a second time
+            run(parts, TinyDataset(dies_at=0), resume=True)
+        assert log_of(parts) == log_of(tmp_path / "whole")[:step]
+        run(parts, TinyDataset(), resume=True)
+    assert log_of(parts) == log_of(tmp_path / "whole")
+    for name in ("best.pt", "checkpoint.pt"):
+        found, expected = (read_checkpoint(folder / name) for folder in (parts, tmp_path / "whole"))
+        assert {**found, "seconds": 0, "model": 0, "optimizer": 0, "random": 0} == {
+            **expected, "seconds": 0, "model": 0, "optimizer": 0, "random": 0,
+        }  # fmt: skip
+        assert_same(found["model"], expected["model"])
+
+
+def test_a_validation_that_is_owed_may_no_longer_be_wanted(tmp_path):
+    class Asks(TinyDataset):
+        def __getitem__(self, index):
+            if self.asked == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__getitem__(index)
+
+    with pytest.raises(TrainingInterrupted):
+        train(
+            tiny_segmenter(),
+            Asks(),
+            tiny_config(validate_every=4),
+            tmp_path,
+            seed=0,
+            validation=TinyDataset(),
+        )
+    train(tiny_segmenter(), TinyDataset(), tiny_config(), tmp_path, seed=0, resume=True)
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(1, 11))
+    assert not any("miou" in line for line in log_of(tmp_path))
 
 
 def test_a_set_without_a_valid_pixel_is_no_best(tmp_path, dataset):

@@ -63,7 +63,7 @@ def convert_scores(
 
     Raises:
         InputError: no such files, one that cannot be read, arrays of a wrong shape, scores without an image
-            or smaller than it.
+            or smaller than it, logits whose first file holds probabilities.
     """
     options = options or ConvertOptions()
     format_ = _format(source, options)
@@ -75,6 +75,12 @@ def convert_scores(
     strip = format_.strip if options.strip is None else options.strip
     images = format_.files(paths, strip)
     first = _read(next(iter(images.values())), format_, options)
+    kind = options.kind or format_.kind
+    if kind == "logits" and _are_probabilities(first):
+        raise InputError(
+            f"{next(iter(images.values()))[0]}: numbers of 0..1 that sum to 1 at every pixel are no logits; "
+            "give --kind probabilities"
+        )
     left = list(images) if overwrite else missing_scores(folder, images)
     sizes = {id_: None if options.images is None else _picture(options.images, id_) for id_ in left}
 
@@ -89,7 +95,7 @@ def convert_scores(
         len(first),
         options.align_corners,
         f"converted from {source}",
-        kind=options.kind or format_.kind,
+        kind=kind,
         overwrite=overwrite,
     )
 
@@ -124,6 +130,11 @@ def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> ND
     ordered = array.transpose([axes.index(axis) for axis in "lhw"])
     with np.errstate(over="ignore"):  # infinity is refused where it would be written
         return np.ascontiguousarray(ordered, dtype=np.float32)
+
+
+def _are_probabilities(scores: NDArray[Any]) -> bool:
+    """Whether the labels of every pixel are in 0..1 and sum to 1, which no network's logits are."""
+    return bool(scores.min() >= 0 and (np.abs(scores.sum(0) - 1) < 1e-2).all())
 
 
 def _picture(folder: Path, id_: str) -> tuple[int, int]:

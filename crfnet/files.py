@@ -97,7 +97,12 @@ def write_atomically(path: Path, data: bytes | Callable[[IO[bytes]], object]) ->
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What `write_atomically` left half-written, in `folder` and below, where its process was killed."""
+    """What `write_atomically` left half-written, in `folder` and below, where its process was killed.
+
+    None where no /proc says which processes live.
+    """
+    if not Path("/proc/self").exists():
+        return []
     pids = ((path, path.name.split(".")[-2]) for path in folder.rglob(".*.tmp"))
     return [path for path, pid in pids if pid.isdecimal() and not Path("/proc", pid).exists()]
 

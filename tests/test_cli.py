@@ -91,7 +91,7 @@ def voc_folder(root: Path, *, size=(24, 32), mask_size=None, label=1) -> Path:
     return root
 
 
-def test_step_by_step_equals_what_each_command_promises(config, tmp_path, capsys):
+def test_step_by_step_equals_what_each_command_promises(config, tmp_path, capsys, refused):
     out = tmp_path / "out"
     main(["train", str(config)])
     unary = out / "unary/train/checkpoint.pt"
@@ -144,6 +144,9 @@ def test_step_by_step_equals_what_each_command_promises(config, tmp_path, capsys
     # The same predictions, written as PNG by one command and scored by another, give the same confusions.
     joint = out / "joint/train/checkpoint.pt"
     main(["predict", str(config), "--checkpoint", str(joint), "--split", "val"])
+    again = ("predict", config, "--checkpoint", joint, "--split", "val")
+    assert "exists already; give --overwrite or another --output" in refused(*again)
+    main([*map(str, again), "--overwrite"])
     main(["evaluate", str(config), "--predictions", str(out / "predictions"), "--overwrite"])
     with np.load(out / "evaluation/predictions/evaluation.npz") as a:
         written = a["confusion"]

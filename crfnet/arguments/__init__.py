@@ -23,7 +23,8 @@ or step by step:
   crfnet search CONFIG --scores OUTPUT/scores    the CRF's parameters           -> OUTPUT/search/best.yaml
   crfnet train CONFIG --stage joint --checkpoint CKPT --crf best.yaml           -> OUTPUT/joint/train
   crfnet evaluate CONFIG --scores OUTPUT/scores --crf best.yaml --exclude OUTPUT/search/images.txt
-  crfnet report OUTPUT                           the report again, of a finished compare or evaluate
+  crfnet report OUTPUT                           the report again, of a finished compare
+  crfnet report OUTPUT/evaluation                the same of an evaluate
   crfnet report RUN1 RUN2 RUN3 --output DIR      one report of runs that differ in their seed
   crfnet predict CONFIG --checkpoint CKPT --crf best.yaml photo.jpg
   crfnet import FILE --out CKPT                  a public checkpoint of DeepLab, as one of ours
@@ -32,6 +33,9 @@ torchrun --nproc-per-node=N -m crfnet COMMAND ...   train, scores, evaluate and 
 
 Every key of a config can be changed on the command line: --search.images 50 --model.width 0.5
 `crfnet config --help` explains every key, `crfnet config CONFIG` prints what a file comes to.
+
+exit status: 0 done; 2 bad input, or a place that cannot be written, told before the work; 1 a failure in its middle
+such as a full disk, what was finished is kept; 130 and 143 interrupted, terminated
 """
 
 #: Keys of a config that stand in no section.

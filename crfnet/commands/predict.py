@@ -31,6 +31,9 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
     run = load(options, overrides)
     if bool(options.images) == (options.split is not None):
         raise InputError("predict: give image files, or --split train|val; one of the two")
+    missing = [path for path in options.images if not path.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: no such image file")
     dataset = load_dataset(run.data, options.split or "val")
     crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
     with_crf = options.crf is None and crf is not None
@@ -38,22 +41,22 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
         segmenter_of(run, dataset, options.checkpoint, crf, with_crf=with_crf), run.predict
     ).eval()
     folder = run.output / "predictions"
-    missing = [path for path in options.images if not path.is_file()]
-    if missing:
-        raise InputError(f"{missing[0]}: no such image file")
     names = [path.stem for path in options.images] or list(dataset.ids)
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise InputError(
             f"predict: two images are named {min(twice)!r}; their label maps would replace each other"
         )
-    open_folder(folder, resume=True, overwrite=False)
+    there = [name for name in names if (folder / f"{name}.png").exists()]
+    if there and not options.overwrite:
+        raise InputError(f"{folder / there[0]}.png: exists already; give --overwrite or another --output")
+    open_folder(folder, resume=True, overwrite=False)  # other images' stay
     for i, name in enumerate(tqdm(names, "predict", unit="image", mininterval=0.5)):
         image = read_image(options.images[i]) if options.images else dataset[i].image
         labels = predict_labels(model, image.to(next(model.parameters()).device)).cpu()
         write_label_png(folder / f"{name}.png", labels, dataset.palette)
         write_picture(folder / f"{name}_overlay.png", overlay(image, labels, dataset.palette))
-    return f"label maps and overlays of {len(names)} images: {folder}"
+    return f"label maps and overlays of {len(names)} image{'s' * (len(names) > 1)}: {folder}"
 
 
 def import_command(options: Namespace, overrides: Sequence[str], command: str) -> str:

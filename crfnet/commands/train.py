@@ -46,5 +46,4 @@ def train_command(options: Namespace, overrides: Sequence[str], command: str) ->
         validation=validation,
         resume=options.resume,
     )
-    share = 100 * result.data_seconds / max(result.seconds, 1e-9)
-    return f"checkpoint: {result.path} ({result.seconds:.0f} s, {share:.0f} % of them waiting for images)"
+    return f"checkpoint: {result.path}"

@@ -75,6 +75,14 @@ class KernelWeight(nn.Module):
         """`weigh` with the current weight."""
         return self.weigh(messages, self.value.to(messages.dtype))
 
+    def extra_repr(self) -> str:
+        """What `print` shows: the weight, or of several their shape."""
+        return (
+            f"{float(self.value):.4g}"
+            if self.value.ndim == 0
+            else f"{self.weights}, {len(self.value)} labels"
+        )
+
 
 class Kernel(nn.Module, ABC):
     """One term ``w k(f_i, f_j)`` of the pairwise energy: features with bandwidths, and a weight.
@@ -103,6 +111,11 @@ class Kernel(nn.Module, ABC):
     @abstractmethod
     def parameters_by_name(self) -> dict[str, Tensor]:
         """Current weight and bandwidths under the names and in the units of the configuration."""
+
+    def extra_repr(self) -> str:
+        """What `print` shows: the bandwidths."""
+        thetas = (item for item in self.parameters_by_name().items() if item[0].startswith("theta"))
+        return ", ".join(f"{name}={float(theta):.4g}" for name, theta in thetas)
 
 
 class BilateralKernel(Kernel):

@@ -102,7 +102,7 @@ def _agree(study: "optuna.Study", settings: Mapping[str, Any], place: str) -> No
         if there.get(key) != settings.get(key):
             raise InputError(
                 f"{place}: was made with {key} = {_short(there.get(key))}, "
-                f"now it is {_short(settings.get(key))}; keep it, overwrite, or choose another folder"
+                f"now it is {_short(settings.get(key))}; keep it, or give another --output or --overwrite"
             )
 
 
@@ -132,7 +132,7 @@ def _reason(error: Exception) -> str:
         )
     if isinstance(error, OperationalError):
         return f"cannot be opened ({_line(error)})"
-    return f"not an Optuna study ({_line(error)}); choose another folder, or overwrite"
+    return f"not an Optuna study ({_line(error)}); give another --output or --overwrite"
 
 
 def _failure(place: str, error: Exception) -> Exception:

@@ -106,7 +106,7 @@ class Study:
                 except (ValueError, KeyError, TypeError) as error:
                     raise InputError(
                         f"search {self._points.study_name!r}: what is kept of trial {trial.number} cannot be "
-                        f"read ({one_line(error)}); overwrite the search, or choose another folder"
+                        f"read ({one_line(error)}); give another --output or --overwrite"
                     ) from error
                 # Two processes may have done the same where one was thought dead: the first counts.
                 self.finished.setdefault(unit, outcome)

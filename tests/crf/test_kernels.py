@@ -153,3 +153,11 @@ def test_bad_theta_is_refused(theta):
 def test_bad_weight_is_refused(weights, value):
     with pytest.raises(ValueError, match="weight is"):
         _weight(weights, value)
+
+
+def test_print_shows_weights_and_widths():
+    text = str(BilateralKernel(4.0, 67.0, 3.0, num_classes=2))
+    assert "theta_alpha=67, theta_beta=3" in text
+    assert "KernelWeight(4)" in text
+    assert "theta_gamma=3" in str(SpatialKernel(1.0, 3.0, num_classes=2))
+    assert "per_class, 5 labels" in str(SpatialKernel(1.0, 3.0, num_classes=5, weights="per_class"))

@@ -47,8 +47,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything at all
-        cause = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path}: damaged, or no file of weights ({cause})") from error
+        raise InputError(f"{path}: damaged, or no file of weights ({type(error).__name__})") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, must hold a state dict")
     weights = _state_dict(content)

@@ -94,7 +94,7 @@ def _refuse_other_source(path: Path, sheet: Sheet) -> None:
         if getattr(there, key) != wanted:
             raise InputError(
                 f"{path}: {key} is {getattr(there, key)!r}, these scores have {wanted!r}; "
-                "choose another folder, or overwrite"
+                "give another folder or --overwrite"
             )
 
 

@@ -34,8 +34,8 @@ torchrun --nproc-per-node=N -m crfnet COMMAND ...   train, scores, evaluate and 
 Every key of a config can be changed on the command line: --search.images 50 --model.width 0.5
 `crfnet config --help` explains every key, `crfnet config CONFIG` prints what a file comes to.
 
-exit status: 0 done; 2 bad input, or a place that cannot be written, told before the work; 1 a failure in its middle
-such as a full disk, what was finished is kept; 130 and 143 interrupted, terminated
+exit status: 0 done; 2 bad input, or a place that cannot be written, told before the work; 1 a failure in its
+middle such as a full disk, what was finished is kept; 130 and 143 interrupted, terminated
 """
 
 #: Keys of a config that stand in no section.

@@ -77,11 +77,8 @@ class KernelWeight(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` shows: the weight, or of several their shape."""
-        return (
-            f"{float(self.value):.4g}"
-            if self.value.ndim == 0
-            else f"{self.weights}, {len(self.value)} labels"
-        )
+        value = self.value
+        return f"{value.item():.4g}" if value.ndim == 0 else f"{self.weights}, {len(value)} labels"
 
 
 class Kernel(nn.Module, ABC):
@@ -115,7 +112,7 @@ class Kernel(nn.Module, ABC):
     def extra_repr(self) -> str:
         """What `print` shows: the bandwidths."""
         thetas = (item for item in self.parameters_by_name().items() if item[0].startswith("theta"))
-        return ", ".join(f"{name}={float(theta):.4g}" for name, theta in thetas)
+        return ", ".join(f"{name}={theta.item():.4g}" for name, theta in thetas)
 
 
 class BilateralKernel(Kernel):

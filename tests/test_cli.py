@@ -340,6 +340,19 @@ def test_checkpoint_of_another_model_truncated_or_missing(config, tmp_path, refu
     assert not (tmp_path / "out/predictions").exists()
 
 
+def test_photos_are_predicted_without_the_data_set(config, tmp_path, capsys):
+    main(["train", str(config)])
+    weights = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (40, 32), (90, 120, 30)).save(photo)
+    names = "[ground, disc, bar, triangle, ring, star]"
+    gone = ["--data.name", "folders", "--data.root", str(tmp_path / "gone"), "--data.classes", names]
+    main(["predict", str(config), *weights, *gone, str(photo)])
+    assert "overlays of 1 image:" in capsys.readouterr().out
+    with Image.open(tmp_path / "out/predictions/photo.png") as written:
+        assert written.size == (40, 32)
+
+
 def test_an_output_folder_in_use_is_left_alone(config, tmp_path, refused):
     (tmp_path / "out/unary/train").mkdir(parents=True)
     precious = tmp_path / "out/unary/train/thesis.txt"

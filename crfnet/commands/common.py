@@ -26,7 +26,7 @@ def load(options: Namespace, overrides: Sequence[str]) -> Run:
 
 def segmenter_of(
     run: Run,
-    dataset: SegmentationDataset,
+    num_classes: int,
     checkpoint: Path | None,
     crf: CRFConfig | None,
     *,
@@ -34,7 +34,7 @@ def segmenter_of(
 ) -> Segmenter:
     """The run's model; weights from `checkpoint`, those of its CRF only on request."""
     torch.manual_seed(run.seed)
-    model = build_segmenter(run.model, len(dataset.classes), within_memory(crf, run))
+    model = build_segmenter(run.model, num_classes, within_memory(crf, run))
     if checkpoint is not None:
         load_model(model, checkpoint, network_only=not with_crf)
     return model.to(resolve_device(run.device))

@@ -126,11 +126,11 @@ def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: N
             arms["posthoc"] = (from_scores(scores, layer, device), layer, unary_of_scores(scores, device))
         return arms
     trained = None if options.checkpoint is None else checkpoint_crf(options.checkpoint)
-    models = {"unary": segmenter_of(run, dataset, options.checkpoint, None)}
+    models = {"unary": segmenter_of(run, dataset.num_classes, options.checkpoint, None)}
     if trained is not None:
-        models["joint"] = segmenter_of(run, dataset, options.checkpoint, trained, with_crf=True)
+        models["joint"] = segmenter_of(run, dataset.num_classes, options.checkpoint, trained, with_crf=True)
     if crf is not None:
-        models["posthoc"] = segmenter_of(run, dataset, options.checkpoint, crf)
+        models["posthoc"] = segmenter_of(run, dataset.num_classes, options.checkpoint, crf)
     return {
         name: (
             from_model(model, run.predict),

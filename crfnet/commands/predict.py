@@ -1,16 +1,16 @@
 """``predict``, ``import`` and ``explore``."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from crfnet.commands.common import load, segmenter_of
-from crfnet.config import load_run
+from crfnet.config import Run, load_run
 from crfnet.crf.layer import CRFConfig
-from crfnet.data import load_dataset
+from crfnet.data import classes_of, load_dataset
 from crfnet.data.on_disk import read_image
 from crfnet.errors import InputError
 from crfnet.evaluation.predict import overlay, predict_labels, write_label_png, write_picture
@@ -19,6 +19,7 @@ from crfnet.explore import open_session
 from crfnet.files import check_writable
 from crfnet.run_folder import open_folder
 from crfnet.search import load_crf_config
+from crfnet.shapes import ImageBytes
 from crfnet.training import checkpoint_crf
 from crfnet.training.convert import convert_file, fitted, model_yaml, write_converted
 
@@ -31,32 +32,41 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
     run = load(options, overrides)
     if bool(options.images) == (options.split is not None):
         raise InputError("predict: give image files, or --split train|val; one of the two")
+    names, images = _images(options, run)
+    folder = run.output / "predictions"
+    there = [name for name in names if (folder / f"{name}.png").exists()]
+    if there and not options.overwrite:
+        raise InputError(f"{folder / there[0]}.png: exists already; give --overwrite or another --output")
+    classes, colours = classes_of(run.data)
+    crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
+    with_crf = options.crf is None and crf is not None
+    network = segmenter_of(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
+    model = Protocol(network, run.predict).eval()
+    device = next(model.parameters()).device
+    open_folder(folder, resume=True, overwrite=False)  # other images' label maps stay
+    pairs = zip(names, images, strict=True)
+    for name, image in tqdm(pairs, "predict", len(names), unit="image", mininterval=0.5):
+        labels = predict_labels(model, image.to(device)).cpu()
+        write_label_png(folder / f"{name}.png", labels, colours)
+        write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colours))
+    return f"label maps and overlays of {len(names)} image{'s' * (len(names) > 1)}: {folder}"
+
+
+def _images(options: Namespace, run: Run) -> tuple[list[str], Iterator[ImageBytes]]:
+    """What is predicted: names, all different, and the images; the data set is needed for a split alone."""
+    if options.split is not None:
+        dataset = load_dataset(run.data, options.split)
+        return list(dataset.ids), (dataset[i].image for i in range(len(dataset)))
     missing = [path for path in options.images if not path.is_file()]
     if missing:
         raise InputError(f"{missing[0]}: no such image file")
-    dataset = load_dataset(run.data, options.split or "val")
-    crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
-    with_crf = options.crf is None and crf is not None
-    model = Protocol(
-        segmenter_of(run, dataset, options.checkpoint, crf, with_crf=with_crf), run.predict
-    ).eval()
-    folder = run.output / "predictions"
-    names = [path.stem for path in options.images] or list(dataset.ids)
+    names = [path.stem for path in options.images]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise InputError(
             f"predict: two images are named {min(twice)!r}; their label maps would replace each other"
         )
-    there = [name for name in names if (folder / f"{name}.png").exists()]
-    if there and not options.overwrite:
-        raise InputError(f"{folder / there[0]}.png: exists already; give --overwrite or another --output")
-    open_folder(folder, resume=True, overwrite=False)  # other images' stay
-    for i, name in enumerate(tqdm(names, "predict", unit="image", mininterval=0.5)):
-        image = read_image(options.images[i]) if options.images else dataset[i].image
-        labels = predict_labels(model, image.to(next(model.parameters()).device)).cpu()
-        write_label_png(folder / f"{name}.png", labels, dataset.palette)
-        write_picture(folder / f"{name}_overlay.png", overlay(image, labels, dataset.palette))
-    return f"label maps and overlays of {len(names)} image{'s' * (len(names) > 1)}: {folder}"
+    return names, map(read_image, options.images)
 
 
 def import_command(options: Namespace, overrides: Sequence[str], command: str) -> str:

@@ -22,7 +22,7 @@ def scores_command(options: Namespace, overrides: Sequence[str], command: str) -
     folder = run.output / "scores"
     first(lambda: check_writable(folder))
     dataset = load_dataset(run.data, options.split)
-    model = segmenter_of(run, dataset, options.checkpoint, None).eval()
+    model = segmenter_of(run, dataset.num_classes, options.checkpoint, None).eval()
     first(dataset.check)
     source = f"{options.checkpoint}, split {options.split}"
     scores = cache_scores(

@@ -31,7 +31,7 @@ def train_command(options: Namespace, overrides: Sequence[str], command: str) ->
     crf = run.crf if joint else None
     if crf is not None and options.crf is not None:
         crf = warm_start(crf, load_crf_config(options.crf))
-    model = segmenter_of(run, dataset, options.checkpoint, crf)
+    model = segmenter_of(run, dataset.num_classes, options.checkpoint, crf)
     for images in (dataset, validation):
         if images is not None:
             first(images.check)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from crfnet.data.augment import MEAN_COLOUR, AugmentConfig, TrainingStream, augment
 from crfnet.data.camvid import camvid
 from crfnet.data.cityscapes import cityscapes
+from crfnet.data.classes import classes_of
 from crfnet.data.context import context, context59
 from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, palette
 from crfnet.data.folders import folders
@@ -24,6 +25,7 @@ __all__ = [
     "Split",
     "TrainingStream",
     "augment",
+    "classes_of",
     "load_dataset",
     "palette",
 ]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, palette
 
-__all__ = ["ShapesToy", "toy"]
+__all__ = ["TOY_CLASSES", "ShapesToy", "toy"]
 
 Grid: TypeAlias = np.ndarray  #: float32 (h, w): a coordinate in pixels, or a texture in about -1..1
 Mask: TypeAlias = np.ndarray  #: bool (h, w)
@@ -44,7 +44,7 @@ class ShapesToy(SegmentationDataset):
             seed: Another seed is another set; >= 0.
         """
         self.name = "toy"
-        self.classes = ("ground", *(shape.name for shape in SHAPES))
+        self.classes = TOY_CLASSES
         self.palette = palette(len(self.classes))
         self.ids = tuple(f"{split}_{index:05d}" for index in range(count))
         self._size, self._seed, self._stream = size, seed, ("train", "val").index(split)
@@ -228,3 +228,4 @@ SHAPES = (
     _Shape("ring", 0.6, (14, 21), _ring),
     _Shape("star", 0.8, (17, 25), _star),
 )
+TOY_CLASSES = ("ground", *(shape.name for shape in SHAPES))

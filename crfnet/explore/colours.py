@@ -1,38 +1,18 @@
 """Names and colours of classes: those of a known data set, of a file, or ones that can be told apart."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from PIL import Image as PillowImage
 
-from crfnet.data.camvid import CAMVID
-from crfnet.data.cityscapes import CITYSCAPES
-from crfnet.data.context import CONTEXT
+from crfnet.data.classes import KNOWN, Classes
 from crfnet.data.dataset import Colour, palette
-from crfnet.data.person_part import PERSON_PARTS
-from crfnet.data.voc import VOC_CLASSES
 from crfnet.errors import InputError
 
-__all__ = ["KNOWN", "Classes", "distinct_colours", "known_classes", "palette_of_png", "read_palette"]
-
-Classes = tuple[tuple[str, ...], tuple[Colour, ...]]  #: names and colours of class 0, 1, ...
+__all__ = ["distinct_colours", "known_classes", "palette_of_png", "read_palette"]
 
 _VOC = 21  # VOC's colours of so many classes are far apart; later ones come ever closer to earlier ones
 _LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)  # of red, green and blue, for all further classes
-
-#: Data sets whose names and colours are known.
-KNOWN: dict[str, Callable[[], Classes]] = {
-    "voc": lambda: (VOC_CLASSES, palette(len(VOC_CLASSES))),
-    "camvid": lambda: (tuple(CAMVID), tuple(CAMVID.values())),
-    "cityscapes": lambda: (
-        tuple(each.name for each in CITYSCAPES),
-        tuple(each.color for each in CITYSCAPES),
-    ),
-    "context": lambda: (("background", *CONTEXT), palette(1 + len(CONTEXT))),
-    "context59": lambda: (tuple(CONTEXT), palette(1 + len(CONTEXT))[1:]),
-    "person_part": lambda: (tuple(PERSON_PARTS), palette(len(PERSON_PARTS))),
-}
 
 
 def known_classes(name: str, num_classes: int) -> Classes:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from crfnet.data import DataConfig, SegmentationDataset, load_dataset
+from crfnet.data import DataConfig, SegmentationDataset, classes_of, load_dataset
 from crfnet.data.context import CONTEXT
 from crfnet.data.person_part import PERSON_PARTS
 from crfnet.errors import InputError
@@ -38,7 +38,10 @@ def write(path: Path, text: str) -> None:
 
 
 def load(name: str, root: Path, split="val", **keys) -> SegmentationDataset:
-    return load_dataset(DataConfig(name=name, root=root, **keys), split)
+    config = DataConfig(name=name, root=root, **keys)
+    dataset = load_dataset(config, split)
+    assert classes_of(config) == (dataset.classes, dataset.palette)
+    return dataset
 
 
 def refused(*parts: str, **keys) -> None:

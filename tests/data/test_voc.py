@@ -9,13 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.data import DATASETS, DataConfig, SegmentationDataset, load_dataset, palette
+from crfnet.data import DATASETS, DataConfig, SegmentationDataset, classes_of, load_dataset, palette
 from crfnet.data.camvid import CAMVID
 from crfnet.errors import InputError
 
 
 def load(root: Path, name: str = "voc") -> SegmentationDataset:
-    return load_dataset(DataConfig(name=name, root=root), "val")
+    config = DataConfig(name=name, root=root)
+    dataset = load_dataset(config, "val")
+    assert classes_of(config) == (dataset.classes, dataset.palette)
+    return dataset
 
 
 def load_and_check(root: Path, name: str) -> None:

@@ -34,6 +34,7 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
         raise InputError("predict: give image files, or --split train|val; one of the two")
     names, images = _images(options, run)
     folder = run.output / "predictions"
+    check_writable(folder)
     there = [name for name in names if (folder / f"{name}.png").exists()]
     if there and not options.overwrite:
         raise InputError(f"{folder / there[0]}.png: exists already; give --overwrite or another --output")

@@ -47,8 +47,8 @@ WHOLE = 128 * 100
 ARMS = {
     "plain": {},
     "pruned": {"prune": 1e-4},
-    "open": {"prune": 1e-4, "tolerance": 0.005},
-    "racing": {"prune": 1e-4, "tolerance": 0.005, "racing": 0.05},
+    "open": {"prune": 1e-4, "tolerance": 0.01},
+    "racing": {"prune": 1e-4, "tolerance": 0.01, "racing": 0.05},
 }
 
 

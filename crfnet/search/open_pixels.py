@@ -97,8 +97,9 @@ class OpenPixels:
             same = list(part)
             spatial = self._spatial_messages(theta_gamma, like) if any(p.w2 for p in same) else None
             pairs = list(dict.fromkeys((p.w1, p.w2) for p in same))
-            turns = -(-len(pairs) * self._unary.numel() // _LARGEST_STACK)
-            for turn in _parts(pairs, turns):
+            most = max(1, _LARGEST_STACK // self._unary.numel())
+            size = -(-len(pairs) // -(-len(pairs) // most))  # turns of nearly the same length
+            for turn in (pairs[i : i + size] for i in range(0, len(pairs), size)):
                 asked = [point for point in same if (point.w1, point.w2) in turn]
                 for steps, labels in self._run(turn, bilateral, spatial, {p.iterations for p in asked}):
                     for point in asked:
@@ -203,17 +204,6 @@ def _scaled(features: Features, theta_alpha: float, theta_beta: float) -> Featur
     """The features of bandwidths 1, for others; as `bilateral_features` in the order (x, y, colour)."""
     widths = [theta_alpha] * 2 + [theta_beta] * (features.shape[1] - 2)
     return features / torch.tensor(widths).to(features).view(-1, 1)
-
-
-def _parts(pairs: list[_Pair], number: int) -> Iterator[list[_Pair]]:
-    """At most so many parts of nearly the same length, none empty."""
-    size, longer = divmod(len(pairs), number)
-    start = 0
-    for i in range(number):
-        stop = start + size + (i < longer)
-        if stop > start:
-            yield pairs[start:stop]
-        start = stop
 
 
 def _softmax_(logits: _Table) -> _Table:

@@ -1,12 +1,13 @@
 """Files: written whole or not at all, and read without trust, whatever lies there."""
 
+import json
 import math
 import os
 import stat
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,7 @@ __all__ = [
     "read_indices",
     "read_yaml",
     "write_atomically",
+    "write_json",
 ]
 
 #: A .npz member that unpacks to more bytes than the one, and to more than the other times its packed size, is
@@ -94,6 +96,11 @@ def write_atomically(path: Path, data: bytes | Callable[[IO[bytes]], object]) ->
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """`write_atomically` of readable JSON; raises as that."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from crfnet.config import Run, dump_run
 from crfnet.cost import Cost
 from crfnet.distributed import first
 from crfnet.errors import InputError
-from crfnet.files import check_writable, leftovers, one_line, write_atomically
+from crfnet.files import check_writable, leftovers, one_line, write_atomically, write_json
 
 __all__ = ["check_folder", "open_folder", "open_run", "provenance", "seconds_of", "stage"]
 
@@ -79,7 +79,7 @@ def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[s
                 f"{config}: the run was begun with another configuration: {_changed(began, now)}"
             )
     write_atomically(config, dump_run(run).encode())
-    write_atomically(mark, (json.dumps(facts, indent=1) + "\n").encode())
+    write_json(mark, facts)
     return facts
 
 
@@ -110,7 +110,7 @@ def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, fl
     outcome = {"seconds": cost.seconds, "peak_mb": cost.peak_mb, **outcome}
 
     def write() -> dict[str, float]:
-        write_atomically(record, (json.dumps(outcome, indent=1) + "\n").encode())
+        write_json(record, outcome)
         return outcome
 
     return first(write)

@@ -1,6 +1,5 @@
 """``evaluate`` of two folders of PNGs, without a config."""
 
-import json
 import math
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from crfnet.evaluation.folders import evaluate_folders
 from crfnet.evaluation.measures import interval
 from crfnet.evaluation.predict import VOC_PALETTE
 from crfnet.evaluation.tables import write_tables
-from crfnet.files import write_atomically
+from crfnet.files import write_json
 from crfnet.report import ArmResult, console_table, write_report
 from crfnet.run_folder import check_folder, open_folder, provenance
 
@@ -49,7 +48,7 @@ def _told(evaluation: Evaluation, names: Sequence[str], run: Run, options: Names
         return "\n".join(lines)
     open_folder(folder, resume=False, overwrite=options.overwrite)
     facts = provenance(command)
-    write_atomically(folder / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
+    write_json(folder / "run.json", facts)
     facts["data"] = f"{len(evaluation)} images: {options.predictions} against {options.labels}"
     evaluation.save(folder / "evaluation.npz")
     write_tables(folder, evaluation, names, config.absent)

@@ -1,6 +1,5 @@
 """``report``: that of a finished run again, or one of several runs with different seeds."""
 
-import json
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from crfnet.config import load_run
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
-from crfnet.files import check_writable, write_atomically
+from crfnet.files import check_writable, write_atomically, write_json
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
 from crfnet.run_folder import open_folder, provenance
 from crfnet.scoring import strip_samples
@@ -49,7 +48,7 @@ def _open(output: Path, folders: Sequence[Path], *, overwrite: bool, command: st
         if folder.resolve().is_relative_to(output.resolve()):
             raise InputError(f"report --output: {output} holds the run {folder}; give another folder")
     open_folder(output, resume=False, overwrite=overwrite)
-    write_atomically(output / "run.json", (json.dumps(provenance(command), indent=1) + "\n").encode())
+    write_json(output / "run.json", provenance(command))
     if (folders[0] / _CONFIG).is_file():
         write_atomically(output / _CONFIG, (folders[0] / _CONFIG).read_bytes())
 

@@ -1,6 +1,5 @@
 """Reading a data set once, in parallel: counts, sizes, labels, void, and every file that cannot be used."""
 
-import json
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from crfnet.data.dataset import VOID, SegmentationDataset
 from crfnet.data.on_disk import MissingMaskError
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
+from crfnet.files import write_json
 
 __all__ = ["Survey", "check_report", "survey", "survey_table"]
 
@@ -149,7 +148,7 @@ def check_report(
         text = f"{text}\n{len(both)} ids are in train and in val: {', '.join(both[:_SHOWN])}"
     if output is not None:
         found = {each.split: each.as_dict() for each in surveys} | {"in_both": both}
-        write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
+        write_json(output, found)
     first = next((each.first_problem for each in surveys if each.first_problem), None)
     pairs = [(each.images - each.usable, each.images) for each in surveys]
     wrong, images = (sum(numbers) for numbers in zip(*pairs, strict=True))

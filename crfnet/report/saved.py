@@ -12,7 +12,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import BoundaryConfig
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.predict import Palette
-from crfnet.files import one_line, write_atomically
+from crfnet.files import one_line, write_json
 from crfnet.report.arms import ArmResult
 from crfnet.report.form import ARM, INPUTS, check_form
 
@@ -54,7 +54,7 @@ def save_inputs(
         "config": dataclasses.asdict(config),
         "arms": [_plain_arm(arm, folder) for arm in arms],
     }
-    write_atomically(folder / INPUTS_FILE, (json.dumps(saved, indent=1) + "\n").encode())
+    write_json(folder / INPUTS_FILE, saved)
 
 
 def load_inputs(folder: Path) -> Inputs:

@@ -1,6 +1,5 @@
 """How a run stands: ``state.json``, from its first step to its end, whatever that end was."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crfnet.distributed import first, is_first
-from crfnet.files import write_atomically
+from crfnet.files import write_json
 from crfnet.training.stopping import TrainingInterrupted
 
 __all__ = ["RunState", "TrainingDiverged", "TrainingFailed", "recorded"]
@@ -48,7 +47,7 @@ class RunState:
             "time": time.time(),
             "pid": os.getpid(),
         }
-        write_atomically(self._path, (json.dumps(told, indent=1) + "\n").encode())
+        write_json(self._path, told)
 
     def end(self, state: str, message: str = "") -> None:
         """The same for the last time; where it cannot be written, the reason for the end matters more."""

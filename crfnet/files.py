@@ -137,7 +137,7 @@ def opened_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def read_indices(path: Path) -> NDArray[np.uint8]:
-    """The stored numbers of a palette or 8-bit grey image, never through its colours.
+    """The stored numbers of a palette or 8-bit gray image, never through its colors.
 
     Returns:
         (h, w).
@@ -146,13 +146,13 @@ def read_indices(path: Path) -> NDArray[np.uint8]:
         InputError: The file is broken or of another kind.
     """
     with opened_picture(path) as file:
-        # Grey of 1, 2 or 4 bits would be stretched to 0..255 by the reader; its raw mode says so.
+        # Gray of 1, 2 or 4 bits would be stretched to 0..255 by the reader; its raw mode says so.
         tiles = getattr(file, "tile", None)
         mode, raw = file.mode, tiles[0][3] if tiles else file.mode
         values: NDArray[np.uint8] = np.array(file)
     if mode != "P" and (mode, raw) != ("L", "L"):
         kind = raw if isinstance(raw, str) else mode
-        raise InputError(f"{path}: mask of mode {kind}; allowed are palette images (P) and 8-bit grey (L)")
+        raise InputError(f"{path}: mask of mode {kind}; allowed are palette images (P) and 8-bit gray (L)")
     return values
 
 

@@ -27,7 +27,7 @@ class Segmenter(nn.Module):
     as it came, on the scale 0..255.
 
     Args:
-        network: takes a normalised image ``(b, 3, h, w)``, returns scores ``(b, l, hs, ws)`` of any stride,
+        network: takes a normalized image ``(b, 3, h, w)``, returns scores ``(b, l, hs, ws)`` of any stride,
             or an object that holds them: as ``["out"]`` (torchvision's segmentation networks), as
             ``["logits"]`` or as ``.logits`` (transformers').
         crf: a `DenseCRF` of as many classes, or any module that is called as ``crf(logits, image)``.
@@ -70,13 +70,13 @@ class Segmenter(nn.Module):
         """The network's own logits at its stride, in its own precision.
 
         Args:
-            image: RGB in 0..255, uint8 or float, not normalised.
+            image: RGB in 0..255, uint8 or float, not normalized.
 
         Raises:
             ValueError: not three channels, empty, not finite, or clearly not 0..255.
             TypeError: the network returned neither a tensor nor an object that holds one as above.
         """
-        return _scores_of(self.network(self.normalised(image)))
+        return _scores_of(self.network(self.normalized(image)))
 
     def all_scores(self, image: Image) -> list[ScoreMap]:
         """What a training loss is taken of: `scores` first, then the further maps that a network compares.
@@ -86,9 +86,9 @@ class Segmenter(nn.Module):
         """
         if not hasattr(self.network, "all_scores"):
             return [self.scores(image)]
-        return list(self.network.all_scores(self.normalised(image)))  # type: ignore[operator]
+        return list(self.network.all_scores(self.normalized(image)))  # type: ignore[operator]
 
-    def normalised(self, image: Image) -> Image:
+    def normalized(self, image: Image) -> Image:
         """What the network sees: the channels in its order, minus ``mean``, divided by ``std``."""
         check_image(image)
         channels = image.flip(1) if self.bgr else image

@@ -20,7 +20,7 @@ def start(
     Args:
         ranks: number of processes; 1 is one that knows nothing of others.
         place: what rank i says lies here, in ``i.out`` and ``i.err``.
-        commands: arguments of `crfnet.cli.main`.
+        commands: arguments of `crfnet.cli.main.main`.
         patch: called first in every process.
     """
     place.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def _main(
         os.dup2(os.open(place / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     import torch
 
-    from crfnet.cli import main
+    from crfnet.cli.main import main
 
     torch.set_num_threads(1)
     if patch is not None:

@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from crfnet.commands import evaluate
 from crfnet.crf import messages
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crfnet.config import load_run
 from crfnet.errors import InputError
+from crfnet.pipeline.run_config import load_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 ROWS = re.findall(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crfnet.cli import main as crfnet
+from crfnet.cli.main import main as crfnet
 from tests.test_cli import CONFIG
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
@@ -48,7 +48,7 @@ def test_posthoc_vs_joint_compares_all_arms(config, tmp_path):
 
 def test_posthoc_vs_joint_reports_on_all_seeds(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr("crfnet.cli.main", calls.append)
+    monkeypatch.setattr("crfnet.cli.main.main", calls.append)
     script("posthoc_vs_joint")(["--output", str(tmp_path), "--seeds", "0", "3", "--train.iterations", "9"])
     runs = [str(tmp_path / f"seed{seed}") for seed in (0, 3)]
     for call, seed, run in zip(calls, "03", runs, strict=False):

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from crfnet.arguments import parsed, split
-from crfnet.config import Run, _known_keys
 from crfnet.crf import CRFConfig, DenseCRF
+from crfnet.pipeline.run_config import Run, _known_keys
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -42,7 +42,7 @@ def test_the_training_loop_of_the_crf_runs_and_learns_theta(tmp_path, monkeypatc
         "torch": torch,
         "network": torch.nn.Conv2d(3, 4, 3, padding=1),
         "crf": (crf := DenseCRF(4, CRFConfig(theta_alpha=10.0))),
-        "normalised": lambda image: image / 255 - 0.5,
+        "normalized": lambda image: image / 255 - 0.5,
         "loader": [
             (
                 torch.randint(0, 256, (2, 3, 9, 11), generator=generator),

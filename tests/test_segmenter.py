@@ -61,7 +61,7 @@ def test_byte_and_float_images_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (torch.rand(1, 3, 8, 8), r"image: values from .*0\.\.255, not normalised"),
+        (torch.rand(1, 3, 8, 8), r"image: values from .*0\.\.255, not normalized"),
         (torch.randn(1, 3, 8, 8) * 2, r"image: values from -"),
         (torch.full((1, 3, 8, 8), 300.0), r"image: values from 300"),
         (torch.full((1, 3, 8, 8), float("nan")), r"image: contains NaN"),
@@ -136,8 +136,8 @@ def test_dense_crf_trains_with_the_network() -> None:
 def test_torchvision_networks_can_be_wrapped(make: Callable[..., nn.Module]) -> None:
     network = make(weights=None, weights_backbone=None, num_classes=5).eval()
     segmenter, image = Segmenter(network), photo(1, 3, 33, 41)
-    normalised = (image - segmenter.mean) / segmenter.std
-    assert torch.equal(segmenter(image), network(normalised)["out"])
+    normalized = (image - segmenter.mean) / segmenter.std
+    assert torch.equal(segmenter(image), network(normalized)["out"])
 
 
 @torch.no_grad()

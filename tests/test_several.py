@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from tests.several import ended, run, said, start
 from tests.test_cli import CONFIG, label_folders
 
@@ -126,15 +126,15 @@ def test_a_process_that_fails_alone_tells_the_other(trained, tmp_path):
 
 def slow() -> None:
     """A fifth of a second between two label maps."""
-    import crfnet.scoring
+    import crfnet.pipeline.scoring
 
-    write = crfnet.scoring.write_label_png
+    write = crfnet.pipeline.scoring.write_label_png
 
     def slowly(*arguments: object) -> None:
         time.sleep(0.2)
         write(*arguments)  # type: ignore[arg-type]
 
-    crfnet.scoring.write_label_png = slowly
+    crfnet.pipeline.scoring.write_label_png = slowly
 
 
 def wait_for(folder: Path, pattern: str) -> None:

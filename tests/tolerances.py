@@ -13,7 +13,7 @@ RELATIVE_L2 = {
     # The same lattice in two batchings or as an explicit matrix: rounding only.
     ("lattice", torch.float64): 1e-12,
     ("lattice", torch.float32): 1e-5,
-    # The lattice is an approximation of the Gaussian: after row normalisation, against brute force.
+    # The lattice is an approximation of the Gaussian: after row normalization, against brute force.
     ("lattice-vs-gaussian", torch.float32): 0.08,
     ("layer", torch.float64): 1e-10,
     ("layer", torch.float32): 1e-4,

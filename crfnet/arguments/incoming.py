@@ -42,7 +42,7 @@ examples:
   crfnet convert-scores softmax --to scores --kind probabilities --axes hwl
       .npy or .npz files <id>.npy of (h, w, l) probabilities, at image size or at any stride
   crfnet convert-scores pngs --to scores
-      grey pictures <id>_<class>.png, 8 or 16 bit, one per image and class, white = 1
+      gray pictures <id>_<class>.png, 8 or 16 bit, one per image and class, white = 1
 then:
   crfnet search CONFIG --scores scores
 """
@@ -68,7 +68,7 @@ def add_convert_scores(commands: Any) -> None:
     made.add_argument("--strip", help="end of the names that is no part of the id; default: of mat _blob_0")
     made.add_argument("--images", metavar="DIR", type=Path, help="crop padded scores to these images' sizes")
     made.add_argument(
-        "--align-corners", action="store_true", help="scores at a stride lie on the corner pixels' centres"
+        "--align-corners", action="store_true", help="scores at a stride lie on the corner pixels' centers"
     )
     made.add_argument("--overwrite", action="store_true", help="replace the scores that DIR holds")
 

@@ -92,7 +92,7 @@ def add_explore(commands: Any) -> None:
     made.add_argument(
         "--palette",
         metavar="NAME",
-        help="colours (and names) of voc, camvid, cityscapes, context, context59, person_part, or a file of "
+        help="colors (and names) of voc, camvid, cityscapes, context, context59, person_part, or a file of "
         "'red green blue' lines; default: those of --labels",
     )
     made.add_argument("--port", metavar="N", type=int, default=5006, help="of 127.0.0.1; default: 5006")

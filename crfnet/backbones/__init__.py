@@ -1,4 +1,4 @@
-"""Networks from a normalised image to features at output stride 8, 16 or 32."""
+"""Networks from a normalized image to features at output stride 8, 16 or 32."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

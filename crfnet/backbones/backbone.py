@@ -1,4 +1,4 @@
-"""What every backbone is: from a normalised image to feature maps, the last at its output stride."""
+"""What every backbone is: from a normalized image to feature maps, the last at its output stride."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ IMAGENET_STD: RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
 class FreezableBatchNorm(nn.Module):
-    """A module whose batch normalisation, wherever it is inside, can be fixed."""
+    """A module whose batch normalization, wherever it is inside, can be fixed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._batch_norm_frozen = False
 
     def freeze_batch_norm(self) -> None:
-        """Batch normalisation becomes a fixed scale and shift: statistics and affine parameters stay.
+        """Batch normalization becomes a fixed scale and shift: statistics and affine parameters stay.
 
         As DeepLab v2 trained its ResNet-101, where the statistics come from ImageNet, and as the second stage
         of v3, where they come from the first. A network that was never trained has no statistics worth
@@ -49,7 +49,7 @@ class FreezableBatchNorm(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "FreezableBatchNorm":
-        """`nn.Module.train`, except that frozen batch normalisation stays in evaluation mode."""
+        """`nn.Module.train`, except that frozen batch normalization stays in evaluation mode."""
         super().train(mode)
         if self._batch_norm_frozen:
             for layer in self._batch_norms():
@@ -77,7 +77,7 @@ class Backbone(FreezableBatchNorm, ABC):
 
     @abstractmethod
     def forward(self, image: NormalizedImage) -> FeatureMap:
-        """Features of a batch of normalised images."""
+        """Features of a batch of normalized images."""
 
     def levels(self, image: NormalizedImage) -> dict[str, AnyFeatureMap]:
         """All feature maps of interest.

@@ -16,7 +16,7 @@ class AlignedXception(Backbone):
 
     He differs from the TensorFlow release (`timm:xception65`) in the exit flow, whose last strided
     convolution is not dilated, in ReLUs between the blocks of the entry flow, and in that a block that begins
-    with ReLU adds the rectified input, not the input, to its result. Normalisation is ImageNet's.
+    with ReLU adds the rectified input, not the input, to its result. Normalization is ImageNet's.
 
     Args:
         width: multiplier of the channels, for small runs.
@@ -115,7 +115,7 @@ class _Block(nn.Module):
 
 
 class _Separable(nn.Module):
-    """Depthwise 3x3 convolution, batch normalisation, 1x1 convolution."""
+    """Depthwise 3x3 convolution, batch normalization, 1x1 convolution."""
 
     def __init__(self, channels: int, out: int, *, stride: int = 1, rate: int = 1) -> None:
         super().__init__()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from crfnet.compare import resolve_device, within_memory
-from crfnet.config import Run, load_run
+from crfnet.checkpoints.checkpoint import load_model
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError
+from crfnet.pipeline.compare import resolve_device, within_memory
+from crfnet.pipeline.run_config import Run, load_run
 from crfnet.segmenter import Segmenter, build_segmenter
-from crfnet.training import load_model
 
 __all__ = ["load", "read_ids", "require", "segmenter_of"]
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from importlib.resources import as_file, files
 
 from crfnet.commands.common import load
-from crfnet.compare import compare
+from crfnet.pipeline.compare import compare
 
 __all__ = ["compare_command", "demo_command"]
 
 
 def demo_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """``crfnet demo``: the comparison on the built-in toy set."""
-    with as_file(files("crfnet") / "demo.yaml") as path:
+    with as_file(files("crfnet.pipeline") / "demo.yaml") as path:
         options.config = path
         return compare_command(options, overrides, command)
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from crfnet.config import load_run
 from crfnet.data import load_dataset
 from crfnet.data.survey import check_report
 from crfnet.data.voc_aug import build_trainaug
 from crfnet.errors import InputError
 from crfnet.files import check_writable
+from crfnet.pipeline.run_config import load_run
 
 __all__ = ["data_command"]
 

@@ -5,17 +5,18 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 
+from crfnet.checkpoints.checkpoint import checkpoint_crf
 from crfnet.commands.common import load, read_ids, require, segmenter_of
 from crfnet.commands.folders import evaluate_folders_command
-from crfnet.compare import resolve_device, within_memory
-from crfnet.config import Run
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, load_dataset
 from crfnet.distributed import first
 from crfnet.errors import InputError
-from crfnet.report import ArmResult, console_table, shown_images, write_report
-from crfnet.run_folder import open_run
-from crfnet.scoring import (
+from crfnet.pipeline.compare import resolve_device, within_memory
+from crfnet.pipeline.run_config import Run
+from crfnet.pipeline.run_folder import open_run
+from crfnet.pipeline.scoring import (
     Predictor,
     Unary,
     from_model,
@@ -27,8 +28,8 @@ from crfnet.scoring import (
     unary_of_model,
     unary_of_scores,
 )
-from crfnet.search import ScoreFolder, load_crf_config
-from crfnet.training import checkpoint_crf
+from crfnet.report import ArmResult, console_table, shown_images, write_report
+from crfnet.score_cache import ScoreFolder
 
 __all__ = ["evaluate_command"]
 

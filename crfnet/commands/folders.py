@@ -4,19 +4,19 @@ import math
 from argparse import Namespace
 from collections.abc import Sequence
 
-from crfnet.compare import resolve_device
-from crfnet.config import Run, load_run
 from crfnet.distributed import first
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import VOID
+from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.folders import evaluate_folders
+from crfnet.evaluation.label_folders import evaluate_folders
 from crfnet.evaluation.measures import interval
-from crfnet.evaluation.predict import VOC_PALETTE
-from crfnet.evaluation.tables import write_tables
+from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.files import write_json
+from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.run_config import Run, load_run
+from crfnet.pipeline.run_folder import check_folder, open_folder, provenance
 from crfnet.report import ArmResult, console_table, write_report
-from crfnet.run_folder import check_folder, open_folder, provenance
 
 __all__ = ["evaluate_folders_command"]
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from crfnet.checkpoints.checkpoint import checkpoint_crf
+from crfnet.checkpoints.convert import convert_file, fitted, model_yaml, write_converted
 from crfnet.commands.common import load, segmenter_of
-from crfnet.config import Run, load_run
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import classes_of, load_dataset
 from crfnet.data.on_disk import read_image
 from crfnet.errors import InputError
-from crfnet.evaluation.predict import overlay, predict_labels, write_label_png, write_picture
-from crfnet.evaluation.protocols import Protocol
+from crfnet.evaluation.inference import Protocol
+from crfnet.evaluation.prediction import overlay, predict_labels, write_label_png, write_picture
 from crfnet.explore import open_session
 from crfnet.files import check_writable
-from crfnet.run_folder import open_folder
-from crfnet.search import load_crf_config
+from crfnet.pipeline.run_config import Run, load_run
+from crfnet.pipeline.run_folder import open_folder
 from crfnet.shapes import ImageBytes
-from crfnet.training import checkpoint_crf
-from crfnet.training.convert import convert_file, fitted, model_yaml, write_converted
 
 __all__ = ["explore_command", "import_command", "predict_command"]
 
@@ -38,7 +38,7 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
     there = [name for name in names if (folder / f"{name}.png").exists()]
     if there and not options.overwrite:
         raise InputError(f"{folder / there[0]}.png: exists already; give --overwrite or another --output")
-    classes, colours = classes_of(run.data)
+    classes, colors = classes_of(run.data)
     crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
     with_crf = options.crf is None and crf is not None
     network = segmenter_of(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
@@ -48,8 +48,8 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
     pairs = zip(names, images, strict=True)
     for name, image in tqdm(pairs, "predict", len(names), unit="image", mininterval=0.5):
         labels = predict_labels(model, image.to(device)).cpu()
-        write_label_png(folder / f"{name}.png", labels, colours)
-        write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colours))
+        write_label_png(folder / f"{name}.png", labels, colors)
+        write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colors))
     return f"label maps and overlays of {len(names)} image{'s' * (len(names) > 1)}: {folder}"
 
 

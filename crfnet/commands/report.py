@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from crfnet.config import load_run
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.files import check_writable, write_atomically, write_json
+from crfnet.pipeline.run_config import load_run
+from crfnet.pipeline.run_folder import open_folder, provenance
+from crfnet.pipeline.scoring import strip_samples
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
-from crfnet.run_folder import open_folder, provenance
-from crfnet.scoring import strip_samples
 
 __all__ = ["report_command"]
 

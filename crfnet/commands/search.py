@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from crfnet.commands.common import load, segmenter_of
-from crfnet.compare import resolve_device
 from crfnet.data import load_dataset
 from crfnet.distributed import first
 from crfnet.files import check_writable
-from crfnet.scoring import cache_scores
-from crfnet.search import ScoreFolder, search
-from crfnet.search.convert import ConvertOptions, convert_scores
+from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.scoring import cache_scores
+from crfnet.score_cache import ScoreFolder
+from crfnet.score_cache.converters import ConvertOptions, convert_scores
+from crfnet.search import search
 
 __all__ = ["convert_scores_command", "scores_command", "search_command"]
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from crfnet.commands.common import load, segmenter_of
-from crfnet.compare import warm_start
+from crfnet.crf.config_file import load_crf_config
 from crfnet.data import load_dataset
 from crfnet.distributed import first
 from crfnet.errors import InputError
-from crfnet.run_folder import open_run
-from crfnet.search import load_crf_config
+from crfnet.pipeline.compare import warm_start
+from crfnet.pipeline.run_folder import open_run
 from crfnet.training import check_batch_size, train
 
 __all__ = ["train_command"]

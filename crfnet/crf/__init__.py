@@ -2,9 +2,9 @@
 
 from crfnet.crf.crfasrnn import from_crfasrnn, to_crfasrnn
 from crfnet.crf.inference import FrankWolfe, MeanField
-from crfnet.crf.kernels import BilateralKernel, FeatureKernel, SpatialKernel
 from crfnet.crf.layer import PRESETS, CRFConfig, DenseCRF
 from crfnet.crf.loss import DenseCRFLoss
+from crfnet.crf.potentials import BilateralKernel, FeatureKernel, SpatialKernel
 
 __all__ = [
     "PRESETS",

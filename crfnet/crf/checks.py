@@ -56,7 +56,7 @@ def check_input(
 
 
 def check_image_range(image: Tensor) -> None:
-    """Refuse an image that is clearly not on the scale 0..255: of 0..1, normalised, or not finite.
+    """Refuse an image that is clearly not on the scale 0..255: of 0..1, normalized, or not finite.
 
     Raises:
         ValueError: names the values that came and what is allowed.
@@ -138,7 +138,7 @@ def _image_range(image: Tensor) -> list[_Test]:
         unit_range = image.is_floating_point() and -1 <= low <= high <= 1 and (low, high) != (0, 0)
         if unit_range or low < -1 or high > 256:
             raise ValueError(
-                f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalised "
+                f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalized "
                 "(multiply a 0..1 image by 255)"
             )
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar
 from crfnet.crf.compatibility import COMPATIBILITIES
 from crfnet.crf.filters import FILTERS, GaussianFilter
 from crfnet.crf.inference import INFERENCES, Inference
-from crfnet.crf.kernels import WEIGHTS, BilateralKernel, Kernel, SpatialKernel
 from crfnet.crf.normalization import NORMALIZATIONS
+from crfnet.crf.potentials import WEIGHTS, BilateralKernel, Kernel, SpatialKernel
 from crfnet.errors import InputError
 
 __all__ = ["PRESETS", "CRFConfig"]
@@ -21,13 +21,13 @@ _T = TypeVar("_T")
 class CRFConfig:
     """Everything that a dense CRF is built from; the section ``crf:`` of a configuration file.
 
-    The defaults are the preset ``deeplab``. Values do not carry over from one normalisation to another.
+    The defaults are the preset ``deeplab``. Values do not carry over from one normalization to another.
 
     Attributes:
         w1: weight of the bilateral kernel; 0 leaves the kernel out.
         theta_alpha: its width over positions, in pixels (the DeepLab papers' sigma_alpha); infinity (.inf in
             YAML) leaves positions out.
-        theta_beta: its width over colours, on the scale 0..255 (sigma_beta).
+        theta_beta: its width over colors, on the scale 0..255 (sigma_beta).
         w2: weight of the spatial kernel; 0 leaves the kernel out.
         theta_gamma: its width over positions, in pixels (sigma_gamma).
         normalization: of each kernel matrix; see the README of this package for who uses which.
@@ -167,7 +167,7 @@ _CHOICES = {
 
 
 PRESETS: dict[str, CRFConfig] = {
-    # Chen et al., DeepLab v1 and v2: per-pixel normalisation of their 2011 code, Potts, w2 = theta_gamma = 3,
+    # Chen et al., DeepLab v1 and v2: per-pixel normalization of their 2011 code, Potts, w2 = theta_gamma = 3,
     # 10 iterations. w1, theta_alpha, theta_beta are those of the public run script of DeepLab-LargeFOV.
     "deeplab": CRFConfig(),
     # Zheng et al. 2015 with the released model's widths and weights (torrvision/crfasrnn): matrices 5 I and
@@ -182,7 +182,7 @@ PRESETS: dict[str, CRFConfig] = {
         weights="full",
         learn_theta=False,
     ),
-    # lucasb-eyer/pydensecrf: its default normalisation; widths, weights and steps are those of the
+    # lucasb-eyer/pydensecrf: its default normalization; widths, weights and steps are those of the
     # demonstration program of Krahenbuhl & Koltun's 2013 code.
     "pydensecrf": CRFConfig(
         w1=10.0,
@@ -193,8 +193,8 @@ PRESETS: dict[str, CRFConfig] = {
         normalization="symmetric",
         iterations=5,
     ),
-    # Teichmann & Cipolla 2018, the defaults of their released code: window 11 on cells of 4 x 4, colour
-    # without position, raw kernels. Its update (1 - w) U + w (10 K_colour + 3 K_position) Q with w = 0.2 is
+    # Teichmann & Cipolla 2018, the defaults of their released code: window 11 on cells of 4 x 4, color
+    # without position, raw kernels. Its update (1 - w) U + w (10 K_color + 3 K_position) Q with w = 0.2 is
     # written out here. Not copied: log-probabilities in the first step, zero padding at the borders; the
     # positional kernel is not pooled, and Q^0 is of 0.8 U.
     "convcrf": CRFConfig(

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from crfnet.crf.compatibility import MatrixCompatibility
-from crfnet.crf.kernels import BilateralKernel, SpatialKernel
 from crfnet.crf.layer import PRESETS, CRFConfig, DenseCRF
+from crfnet.crf.potentials import BilateralKernel, SpatialKernel
 from crfnet.errors import InputError
 
 __all__ = ["NAMES", "Convention", "from_crfasrnn", "to_crfasrnn"]
@@ -51,7 +51,7 @@ def from_crfasrnn(
             (``crfrnn.``, ``crfrnn/``) or a Keras ``:0`` behind a name is accepted. Tensors or arrays of
             shape (l, l), with any number of axes of 1 in front; of Caffe's, ``dict(zip(NAMES, blobs))``.
         convention: whose layer it was, which decides the sign.
-        config: everything else; full weights, a matrix compatibility, normalisation ``after``, two kernels.
+        config: everything else; full weights, a matrix compatibility, normalization ``after``, two kernels.
 
     Returns:
         In training mode, as any new module.
@@ -90,7 +90,7 @@ def to_crfasrnn(crf: DenseCRF, convention: Convention = "pytorch") -> dict[str, 
 
     Raises:
         InputError: the convention is unknown, or the CRF is not one bilateral and one spatial kernel with
-            full weights, a matrix compatibility and normalisation ``after``.
+            full weights, a matrix compatibility and normalization ``after``.
     """
     sign = _sign(convention, "to_crfasrnn")
     spatial, bilateral, mu = (p.detach().cpu().clone() for p in _parameters(crf, "to_crfasrnn"))

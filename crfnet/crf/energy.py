@@ -1,4 +1,4 @@
-"""What inference minimises, as numbers: the free energy of marginals, the energy of a labelling, a trace.
+"""What inference minimizes, as numbers: the free energy of marginals, the energy of a labeling, a trace.
 
 All in nats, and up to log Z, which nobody can compute. ``penalty`` is here the whole map
 ``Q -> mu sum_m W_m K~_m Q``, with the constant per pixel that `Compatibility.forward` may leave out: use
@@ -25,7 +25,7 @@ def free_energy(
 
     ``KL(Q | P) = F(Q) + log Z`` (Krahenbuhl & Koltun 2011, section 3), with the pair of a pixel with itself
     counted like the others, half, as in the update: it is that F that mean field descends where the penalty
-    is symmetric (normalisation ``symmetric`` or ``none``, scalar weights, a symmetric mu). The 2011 and 2013
+    is symmetric (normalization ``symmetric`` or ``none``, scalar weights, a symmetric mu). The 2011 and 2013
     codes (and pydensecrf's ``klDivergence``) leave the 1/2 out. F may well be negative.
 
     Args:
@@ -46,11 +46,11 @@ def energy(
     penalty: Callable[[Values], Values],
     mask: Mask | None = None,
 ) -> Float[Tensor, " b"]:
-    """Gibbs energy ``E(x) = -sum_i U_i(x_i) + 1/2 sum_ij mu(x_i, x_j) k_ij`` of one labelling per image.
+    """Gibbs energy ``E(x) = -sum_i U_i(x_i) + 1/2 sum_ij mu(x_i, x_j) k_ij`` of one labeling per image.
 
     Every pair of pixels counts once. The pair of a pixel with itself counts half, which is 0 where mu has
     a zero diagonal (Potts); with another diagonal it adds ``1/2 sum_i mu(x_i, x_i) k_ii``. It is the free
-    energy of marginals that are 0 and 1: subtract two of them to compare labellings of one image.
+    energy of marginals that are 0 and 1: subtract two of them to compare labelings of one image.
 
     Args:
         labels: a class index per pixel; those outside the mask may be anything, 255 say.

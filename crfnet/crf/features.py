@@ -21,7 +21,7 @@ class Scene:
         grid: axes of the pixels, slowest first; None for a set of points.
         features: further ones by name, in units of one bandwidth or of a kernel's precision matrix.
         mask: the pixels that count; None for all.
-        spacing: distance between neighbours along each axis of ``grid``; None for 1.
+        spacing: distance between neighbors along each axis of ``grid``; None for 1.
     """
 
     image: GridImage | None = None
@@ -40,7 +40,7 @@ def positions(
         grid: sizes of 1 to 3 axes, slowest first.
         dtype: of the result.
         device: of the result.
-        spacing: distance between neighbours along each axis, in the order of ``grid``, for all images or
+        spacing: distance between neighbors along each axis, in the order of ``grid``, for all images or
             for each; None for 1, so that positions are in pixels.
     """
     axes = torch.meshgrid([torch.arange(size, dtype=dtype, device=device) for size in grid], indexing="ij")
@@ -56,7 +56,7 @@ def bilateral_features(
     theta_beta: float | Tensor,
     spacing: Spacing | None = None,
 ) -> Features:
-    """``f = (x / theta_alpha, y / theta_alpha, colour / theta_beta)`` for every pixel, row-major.
+    """``f = (x / theta_alpha, y / theta_alpha, color / theta_beta)`` for every pixel, row-major.
 
     Krahenbuhl & Koltun 2011, eq. 3 (first kernel); the order of the features is that of pydensecrf's
     `DenseCRF2D`.
@@ -74,8 +74,8 @@ def bilateral_features(
     dtype = torch.float64 if image.dtype == torch.float64 else torch.float32
     grid = tuple(image.shape[2:])
     place = positions(grid, dtype=dtype, device=image.device, spacing=spacing) / theta_alpha
-    colour = image.to(dtype).flatten(2) / theta_beta
-    return torch.cat([place.expand(len(image), -1, -1), colour], dim=1)
+    color = image.to(dtype).flatten(2) / theta_beta
+    return torch.cat([place.expand(len(image), -1, -1), color], dim=1)
 
 
 def spatial_features(

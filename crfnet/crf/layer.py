@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crfnet.crf.allocator import kept_pages
 from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility, PottsCompatibility
 from crfnet.crf.config import PRESETS, CRFConfig
 from crfnet.crf.energy import Trace, energy, free_energy, trace_of
 from crfnet.crf.filters import GaussianFilter
-from crfnet.crf.heap import kept_pages
 from crfnet.crf.inference import Inference
-from crfnet.crf.kernels import Kernel
+from crfnet.crf.potentials import Kernel
 from crfnet.crf.problem import Problem, read
 from crfnet.errors import InputError
 from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Spacing, Values
@@ -102,22 +102,22 @@ class DenseCRF(nn.Module):
         With ``prune=eps`` in the configuration, gradients off and evaluation mode, labels whose probability
         softmax(logits) is below eps at every pixel of the batch are not filtered. Messages attract, so such
         a label stays below eps, and the messages that it is not given are at most ``w eps r`` for each
-        kernel, r the largest row sum of the normalised kernel: 1 for ``after``.
+        kernel, r the largest row sum of the normalized kernel: 1 for ``after``.
 
         Args:
             logits: the network's scores at image size, finite; a per-pixel constant changes nothing. (b, l,
                 h, w), or 1 or 3 axes instead of h, w; (b, l, n) without an image is a set of points.
-            image: 0..255, not normalised, of the same axes as the logits; uint8 or float, any number of
+            image: 0..255, not normalized, of the same axes as the logits; uint8 or float, any number of
                 channels. None where no kernel looks at it.
             mask: False for pixels that neither send nor receive messages (padding); they keep their unary,
                 and what image and features hold there does not matter as long as it is finite.
             features: (b, d, n) or (b, d, h, w) for each `FeatureKernel` that names them.
-            spacing: distance between neighbours along each axis, slowest axis first, of all images (axes,)
+            spacing: distance between neighbors along each axis, slowest axis first, of all images (axes,)
                 or of each (b, axes); bandwidths over positions are then in these units. None for pixels.
             trace: a list to which the marginals of every step are appended, Q^0 = softmax(logits) first.
 
         Returns:
-            Normalised log probabilities in nats, float32 (float64 for float64 logits): good for argmax and
+            Normalized log probabilities in nats, float32 (float64 for float64 logits): good for argmax and
             for any loss that takes logits. For one-channel logits the logit of label 1, log Q(1) - log Q(0).
 
         Raises:
@@ -181,7 +181,7 @@ class DenseCRF(nn.Module):
     def energy(
         self, labels: GridLabels, logits: GridLogits, image: GridImage | None = None, **options: Any
     ) -> Float[Tensor, " b"]:
-        """Gibbs energy E(x) of a labelling, in nats; see `crfnet.crf.energy.energy`."""
+        """Gibbs energy E(x) of a labeling, in nats; see `crfnet.crf.energy.energy`."""
         problem = self._problem(logits, image, **options)
         return energy(labels.flatten(1), problem.unary, problem.penalty(whole=True), problem.scene.mask)
 

@@ -19,8 +19,8 @@ __all__ = ["DenseCRFLoss"]
 class DenseCRFLoss(nn.Module):
     """Potts energy of soft segmentations S under a bilateral kernel: ``-weight / b sum_l S_l . (K S_l)``.
 
-    ``K_ij = exp(-|p_i - p_j|^2 / 2 sigma_xy^2 - |I_i - I_j|^2 / 2 sigma_rgb^2)``, not normalised, pairs
-    i = j included. Neighbours of like colour that disagree cost; use it beside a loss on the pixels that
+    ``K_ij = exp(-|p_i - p_j|^2 / 2 sigma_xy^2 - |I_i - I_j|^2 / 2 sigma_rgb^2)``, not normalized, pairs
+    i = j included. Neighbors of like color that disagree cost; use it beside a loss on the pixels that
     have labels. Tang et al. 2018, "On Regularized Losses for Weakly-supervised CNN Segmentation"; value,
     resizing and defaults are those of their public code (rloss).
 
@@ -33,7 +33,7 @@ class DenseCRFLoss(nn.Module):
 
     Args:
         weight: factor in front, >= 0. Sums over all pairs of pixels are large, hence the small default.
-        sigma_rgb: width over colours, on the scale 0..255, > 0.
+        sigma_rgb: width over colors, on the scale 0..255, > 0.
         sigma_xy: width over positions, in pixels of the image as given, > 0.
         scale: everything is resized by this factor first (the image and the mask to the nearest pixel, the
             probabilities bilinearly), in (0, 1]; sigma_xy shrinks with it.
@@ -74,7 +74,7 @@ class DenseCRFLoss(nn.Module):
 
         Args:
             probabilities: of a softmax over labels, in 0..1, of the image's size.
-            image: RGB in 0..255, not normalised; uint8 or float.
+            image: RGB in 0..255, not normalized; uint8 or float.
             mask: the pixels that count, as senders and as receivers; None for all. An image without any
                 adds 0.
 

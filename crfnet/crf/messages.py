@@ -7,7 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from crfnet.crf.kernels import KernelWeight
+from crfnet.crf.potentials import KernelWeight
 from crfnet.shapes import Values
 
 __all__ = ["Term", "labels_at_once", "messages"]

@@ -21,13 +21,13 @@ def normalized(
     ``after`` is what DeepLab's binary and CRF-as-RNN do; ``symmetric`` is pydensecrf's default.
 
     Args:
-        kernel: The unnormalised operator K.
+        kernel: The unnormalized operator K.
         like: Values whose batch, pixels, dtype and device the calls will have; its content is not read.
         normalization: One of `NORMALIZATIONS`.
         weight: A number () that multiplies the result.
 
     Returns:
-        The normalised operator, differentiable in whatever ``kernel`` and ``weight`` are differentiable in.
+        The normalized operator, differentiable in whatever ``kernel`` and ``weight`` are differentiable in.
 
     Raises:
         ValueError: ``normalization`` is none of the four.

@@ -11,9 +11,9 @@ from crfnet.crf.compatibility import Compatibility
 from crfnet.crf.features import Scene
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference
-from crfnet.crf.kernels import Kernel
 from crfnet.crf.messages import Term, messages
 from crfnet.crf.normalization import normalized
+from crfnet.crf.potentials import Kernel
 from crfnet.crf.pruning import Pruning
 from crfnet.shapes import Values
 

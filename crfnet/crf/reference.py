@@ -66,7 +66,7 @@ def mean_field(
 
     Args:
         unary_logits: U, minus the unary energy.
-        kernels: Normalised kernel matrices; the sum over j includes j = i, as in both released codes.
+        kernels: Normalized kernel matrices; the sum over j includes j = i, as in both released codes.
         weights: W_m of each kernel: () one number, (l,) one per label, (l, l) a matrix over labels.
         compatibility: mu, the penalty of label l (row) beside label l' (column); Potts is 1 - I.
         iterations: T, the number of parallel updates.
@@ -152,7 +152,7 @@ def local_matrix(features: Features, grid: Sequence[int], window: int, pool: int
     Args:
         features: of the pixels.
         grid: sizes of the axes of the pixel grid, slowest first; their product is n.
-        window: cells along each axis, odd: those up to ``window // 2`` away in every axis are neighbours.
+        window: cells along each axis, odd: those up to ``window // 2`` away in every axis are neighbors.
         pool: pixels along each axis of a cell; the last cell of an axis may have fewer.
     """
     down = up = features.new_ones(1, 1)
@@ -192,11 +192,11 @@ def permutohedral_matrix(features: Float[Tensor, "d n"]) -> Float[Tensor, "n n"]
         blur = torch.eye(len(corners), dtype=features.dtype)
         for corner, row in corners.items():
             for sign in (-1, 1):
-                neighbour = tuple(
+                neighbor = tuple(
                     c + sign * (1 - (dimensions + 1) * (i == axis)) for i, c in enumerate(corner)
                 )
-                if neighbour in corners:
-                    blur[row, corners[neighbour]] = 0.5
+                if neighbor in corners:
+                    blur[row, corners[neighbor]] = 0.5
         blurred = blur @ blurred
     return matrix.T @ blurred / (1 + 2.0**-dimensions)
 

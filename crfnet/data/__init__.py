@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from crfnet.data.augment import MEAN_COLOUR, AugmentConfig, TrainingStream, augment
+from crfnet.data.augment import MEAN_COLOR, AugmentConfig, TrainingStream, augment
 from crfnet.data.camvid import camvid
 from crfnet.data.cityscapes import cityscapes
 from crfnet.data.classes import classes_of
@@ -16,7 +16,7 @@ from crfnet.errors import InputError
 
 __all__ = [
     "DATASETS",
-    "MEAN_COLOUR",
+    "MEAN_COLOR",
     "VOID",
     "AugmentConfig",
     "DataConfig",

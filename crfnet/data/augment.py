@@ -8,12 +8,12 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from crfnet.data.dataset import VOID, Colour, Sample, SegmentationDataset
+from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
 from crfnet.errors import InputError
 
-__all__ = ["MEAN_COLOUR", "AugmentConfig", "TrainingStream", "augment"]
+__all__ = ["MEAN_COLOR", "AugmentConfig", "TrainingStream", "augment"]
 
-MEAN_COLOUR: Colour = (124, 116, 104)  #: mean of ImageNet, which a backbone's normalisation takes to about 0
+MEAN_COLOR: Color = (124, 116, 104)  #: mean of ImageNet, which a backbone's normalization takes to about 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AugmentConfig:
             raise InputError(f"augment.scale: {list(self.scale)}; allowed are 0 < smallest <= largest")
 
 
-def augment(sample: Sample, config: AugmentConfig, fill: Colour, seed: int) -> Sample:
+def augment(sample: Sample, config: AugmentConfig, fill: Color, seed: int) -> Sample:
     """One random scale, crop and mirror of ``sample``; a pure function of its arguments.
 
     No global random state is read or changed. A scaled image smaller than the crop lies anywhere in it.
@@ -45,7 +45,7 @@ def augment(sample: Sample, config: AugmentConfig, fill: Colour, seed: int) -> S
     Args:
         sample: An image of any size.
         config: The ranges to draw from.
-        fill: Colour outside the image; the labels there are void.
+        fill: Color outside the image; the labels there are void.
         seed: >= 0.
 
     Returns:
@@ -83,9 +83,9 @@ class TrainingStream(Dataset[Sample]):
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, config: AugmentConfig, *, seed: int, fill: Colour = MEAN_COLOUR
+        self, dataset: SegmentationDataset, config: AugmentConfig, *, seed: int, fill: Color = MEAN_COLOR
     ) -> None:
-        """Draws nothing yet; ``seed`` >= 0, ``fill`` is the colour around small images."""
+        """Draws nothing yet; ``seed`` >= 0, ``fill`` is the color around small images."""
         if seed < 0:
             raise ValueError(f"seed: {seed}; allowed are numbers >= 0")
         self._dataset, self._config, self._seed, self._fill = dataset, config, seed, fill

@@ -21,7 +21,7 @@ _IMAGE = "_leftImg8bit.png"
 def train_ids() -> np.ndarray:
     """The train id 0..18 of each label id 0..33, 255 = void for the ids that are not scored; (256,), int64.
 
-    The table is torchvision's copy of helpers/labels.py (mcordts/cityscapesScripts). The licence plate's id
+    The table is torchvision's copy of helpers/labels.py (mcordts/cityscapesScripts). The license plate's id
     -1 is never drawn by the official scripts; 255, which is what 8 bits make of it, is void as well.
     """
     table = np.full(256, -1, np.int64)

@@ -1,18 +1,18 @@
-"""Names and colours of the labels of every data set, without a look at its files."""
+"""Names and colors of the labels of every data set, without a look at its files."""
 
 from collections.abc import Callable
 
 from crfnet.data.camvid import CAMVID
 from crfnet.data.cityscapes import CITYSCAPES
 from crfnet.data.context import CONTEXT
-from crfnet.data.dataset import Colour, DataConfig, palette
+from crfnet.data.dataset import Color, DataConfig, palette
 from crfnet.data.person_part import PERSON_PARTS
 from crfnet.data.shapes_toy import TOY_CLASSES
 from crfnet.data.voc import VOC_CLASSES
 
 __all__ = ["KNOWN", "Classes", "classes_of"]
 
-Classes = tuple[tuple[str, ...], tuple[Colour, ...]]  #: names and colours of class 0, 1, ...
+Classes = tuple[tuple[str, ...], tuple[Color, ...]]  #: names and colors of class 0, 1, ...
 
 #: By the name of the data set; all but ``folders``, whose classes are the user's.
 KNOWN: dict[str, Callable[[], Classes]] = {

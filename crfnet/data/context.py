@@ -1,4 +1,4 @@
-"""PASCAL-Context: the images of VOC 2010 labelled as a whole, background and the 59 most frequent classes."""
+"""PASCAL-Context: the images of VOC 2010 labeled as a whole, background and the 59 most frequent classes."""
 
 import functools
 from pathlib import Path

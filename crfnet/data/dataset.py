@@ -12,12 +12,12 @@ from tqdm import tqdm
 from crfnet.errors import InputError
 from crfnet.shapes import ImageBytes, LabelMap
 
-__all__ = ["VOID", "Colour", "DataConfig", "Sample", "SegmentationDataset", "Split", "palette"]
+__all__ = ["VOID", "Color", "DataConfig", "Sample", "SegmentationDataset", "Split", "palette"]
 
 VOID = 255  #: label of a pixel that is neither trained on nor scored
 
 Split: TypeAlias = Literal["train", "val"]
-Colour: TypeAlias = tuple[int, int, int]  #: RGB, 0..255
+Color: TypeAlias = tuple[int, int, int]  #: RGB, 0..255
 
 
 class Sample(NamedTuple):
@@ -102,13 +102,13 @@ class SegmentationDataset(Dataset[Sample], ABC):
     Attributes:
         name: Short name for logs and reports.
         classes: Class names; the position is the label.
-        palette: One colour for each class.
+        palette: One color for each class.
         ids: One id for each sample, in the order of the indices.
     """
 
     name: str
     classes: tuple[str, ...]
-    palette: tuple[Colour, ...]
+    palette: tuple[Color, ...]
     ids: tuple[str, ...]
 
     @abstractmethod
@@ -146,11 +146,11 @@ class SegmentationDataset(Dataset[Sample], ABC):
         return None
 
 
-def palette(num_classes: int) -> tuple[Colour, ...]:
-    """The PASCAL VOC colours: bits 0, 1, 2 of ``label >> 3j`` are bit ``7-j`` of red, green and blue.
+def palette(num_classes: int) -> tuple[Color, ...]:
+    """The PASCAL VOC colors: bits 0, 1, 2 of ``label >> 3j`` are bit ``7-j`` of red, green and blue.
 
     Args:
-        num_classes: How many colours, 1..256; ``palette(256)[255]`` is the colour of void.
+        num_classes: How many colors, 1..256; ``palette(256)[255]`` is the color of void.
 
     Returns:
         Black, (128, 0, 0), (0, 128, 0), (128, 128, 0), ...

@@ -21,7 +21,7 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
     ``train.txt`` and ``val.txt`` in the root, one id a line. Other names: ``data.images``, ``data.masks``,
     ``data.train``, ``data.val``.
 
-    Masks are palette or 8-bit grey images whose numbers are the positions in ``data.classes``; 255, and the
+    Masks are palette or 8-bit gray images whose numbers are the positions in ``data.classes``; 255, and the
     numbers of ``data.void``, are void. A number in ``data.void`` that is a position too is void.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crfnet.data.dataset import VOID, Colour, Sample, SegmentationDataset
+from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
 from crfnet.errors import InputError
 from crfnet.files import opened_picture, read_indices
 from crfnet.shapes import ImageBytes, LabelMap
@@ -28,7 +28,7 @@ class MissingMaskError(InputError):
 
 
 def read_image(path: Path) -> ImageBytes:
-    """The image at `path` as RGB, uint8; grey ones are repeated.
+    """The image at `path` as RGB, uint8; gray ones are repeated.
 
     Raises:
         InputError: The file is missing, broken or has more than 8 bits a channel.
@@ -89,7 +89,7 @@ class FileDataset(SegmentationDataset):
         root: Path,
         ids: tuple[str, ...],
         classes: tuple[str, ...],
-        colours: tuple[Colour, ...],
+        colors: tuple[Color, ...],
         *,
         images: tuple[str, ...],
         masks: tuple[MaskFiles, ...],
@@ -101,11 +101,11 @@ class FileDataset(SegmentationDataset):
             root: What the patterns are relative to.
             ids: One id for each sample.
             classes: Class names; the position is the label.
-            colours: One colour for each class.
+            colors: One color for each class.
             images: Patterns as in `MaskFiles`.
             masks: Where the masks may lie, and what their numbers mean.
         """
-        self.name, self.classes, self.palette, self.ids = name, classes, colours, ids
+        self.name, self.classes, self.palette, self.ids = name, classes, colors, ids
         self._root, self._images, self._masks = root, images, masks
 
     def __getitem__(self, index: int) -> Sample:

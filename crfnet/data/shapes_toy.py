@@ -1,8 +1,8 @@
 """A toy set drawn on the fly: textured shapes on textured ground, told apart by form and texture.
 
 Made for sharp boundaries: thin bars and spikes, rings with holes, occlusions, a few borders of low contrast,
-and a void ribbon along every border as in PASCAL VOC. The colour of a shape says little about its class, so a
-network has to look at a neighbourhood; in one image, shape and ground mostly differ along their border.
+and a void ribbon along every border as in PASCAL VOC. The color of a shape says little about its class, so a
+network has to look at a neighborhood; in one image, shape and ground mostly differ along their border.
 """
 
 import colorsys
@@ -63,32 +63,32 @@ def _scene(height: int, width: int, random: Random) -> tuple[np.ndarray, np.ndar
     """One image, uint8 (h, w, 3), with its labels, int64 (h, w)."""
     unit = min(height, width) / SIDE
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    image, ground_colour = _ground(x, y, unit, random)
+    image, ground_color = _ground(x, y, unit, random)
     labels = np.zeros((height, width), np.int64)
     order = random.permutation(len(SHAPES))
-    centres: list[np.ndarray] = []
+    centers: list[np.ndarray] = []
     for number in range(int(random.integers(5, 9))):
         label = int(order[number % len(SHAPES)])
         shape = SHAPES[label]
-        centre = _free_place(centres, height, width, random)
+        center = _free_place(centers, height, width, random)
         reach = unit * random.uniform(*shape.reach)
         rows, columns = (
-            slice(max(0, int(c - reach - 4)), int(c + reach + 5)) for c in (centre[1], centre[0])
+            slice(max(0, int(c - reach - 4)), int(c + reach + 5)) for c in (center[1], center[0])
         )
-        dx, dy = x[rows, columns] - centre[0], y[rows, columns] - centre[1]
+        dx, dy = x[rows, columns] - center[0], y[rows, columns] - center[1]
         angle = random.uniform(0, 2 * np.pi)
         u, v = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
         inside, texture = shape.draw(u, v, reach, random)
         _cast_shadow(image[rows, columns], inside)
-        colour = _shape_colour(shape.hue, ground_colour, random)
+        color = _shape_color(shape.hue, ground_color, random)
         shading = 1 - 0.10 * (dx + dy) / reach + random.uniform(0.08, 0.16) * texture
-        image[rows, columns][inside] = (shading[..., None] * colour)[inside]
+        image[rows, columns][inside] = (shading[..., None] * color)[inside]
         labels[rows, columns][inside] = label + 1
     return _photograph(image, x, y, random), _with_void_ribbon(labels)
 
 
 def _ground(x: Grid, y: Grid, unit: float, random: Random) -> tuple[np.ndarray, np.ndarray]:
-    """Clouds in two tones, with a second ground behind a wavy horizon; and the first ground's colour."""
+    """Clouds in two tones, with a second ground behind a wavy horizon; and the first ground's color."""
     height, width = x.shape
     hue, value = random.uniform(), random.uniform(0.35, 0.8)
     near = _rgb(hue, random.uniform(0.1, 0.45), value)
@@ -109,24 +109,24 @@ def _clouds(height: int, width: int, grain: float, random: Random) -> Grid:
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _free_place(centres: list[np.ndarray], height: int, width: int, random: Random) -> np.ndarray:
+def _free_place(centers: list[np.ndarray], height: int, width: int, random: Random) -> np.ndarray:
     """The one of five random places (x, y) that is farthest from all earlier ones; it joins them."""
     places = random.uniform((4, 4), (width - 4, height - 4), (5, 2))
-    if centres:
-        distances = np.linalg.norm(places[:, None] - np.array(centres), axis=2).min(axis=1)
+    if centers:
+        distances = np.linalg.norm(places[:, None] - np.array(centers), axis=2).min(axis=1)
         places = places[distances.argmax()][None]
-    centres.append(places[0])
-    return centres[-1]
+    centers.append(places[0])
+    return centers[-1]
 
 
-def _shape_colour(hue: float, ground: np.ndarray, random: Random) -> np.ndarray:
+def _shape_color(hue: float, ground: np.ndarray, random: Random) -> np.ndarray:
     """RGB of a shape: near its class' hue only in the mean; one time in six close to the ground's."""
     if random.random() < 1 / 6:
         return ground * random.uniform(0.75, 0.85)
-    colour = ground
-    while np.abs(colour - ground).sum() < 130:
-        colour = _rgb(hue + random.normal(0, 0.22), random.uniform(0.3, 0.85), random.uniform(0.35, 0.95))
-    return colour
+    color = ground
+    while np.abs(color - ground).sum() < 130:
+        color = _rgb(hue + random.normal(0, 0.22), random.uniform(0.3, 0.85), random.uniform(0.35, 0.95))
+    return color
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """PASCAL VOC 2012, and any other data set in the layout of its folders."""
 
-from crfnet.data.dataset import Colour, DataConfig, SegmentationDataset, Split, palette
+from crfnet.data.dataset import Color, DataConfig, SegmentationDataset, Split, palette
 from crfnet.data.lists import existing_root, read_ids
 from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
 
@@ -20,7 +20,7 @@ def voc(config: DataConfig, split: Split) -> SegmentationDataset:
     """PASCAL VOC 2012 segmentation: background and 20 classes, 255 = void (Everingham et al., IJCV 2010).
 
     A mask is read from ``SegmentationClass``, or where that has none from ``SegmentationClassAug``: so
-    trainaug needs no other setting than its list, and an image that VOC labelled itself is never trained on
+    trainaug needs no other setting than its list, and an image that VOC labeled itself is never trained on
     or scored with a mask of SBD, which has no void.
     """
     return voc_layout("voc", config, split, VOC_CLASSES, palette(len(VOC_CLASSES)), masks=(MASKS, AUG_MASKS))
@@ -31,7 +31,7 @@ def voc_layout(
     config: DataConfig,
     split: Split,
     classes: tuple[str, ...],
-    colours: tuple[Colour, ...],
+    colors: tuple[Color, ...],
     *,
     masks: tuple[str, ...] = (MASKS,),
     also_void: tuple[int, ...] = (),
@@ -39,7 +39,7 @@ def voc_layout(
     """Images and label maps in the folders of PASCAL VOC.
 
     ``JPEGImages/<id>.jpg`` (or ``.png``; the jpg is read if both are there), ``SegmentationClass/<id>.png``
-    (palette image, whose index plane is the label map, or 8-bit grey image of labels) and
+    (palette image, whose index plane is the label map, or 8-bit gray image of labels) and
     ``ImageSets/Segmentation/<list>.txt`` (one id a line; empty lines are skipped). No image is opened yet.
 
     Args:
@@ -47,7 +47,7 @@ def voc_layout(
         config: ``root`` is the folder; ``train`` and ``val`` name the lists.
         split: Which of the two lists.
         classes: Class names; the position is the label.
-        colours: One colour for each class.
+        colors: One color for each class.
         masks: Folders of the masks, the first that has one is used.
         also_void: Labels in the files, beside 255, that mean void.
 
@@ -62,7 +62,7 @@ def voc_layout(
         root,
         read_ids([root / LISTS], config.train if split == "train" else config.val),
         classes,
-        colours,
+        colors,
         images=tuple(f"{IMAGES}/{{id}}{ending}" for ending in (".jpg", ".png")),
         masks=tuple(MaskFiles(f"{folder}/{{id}}.png", table) for folder in masks),
     )

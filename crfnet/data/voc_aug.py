@@ -198,7 +198,7 @@ def _sbd_mask(path: Path) -> np.ndarray:
 
 def _palette_png(values: np.ndarray) -> bytes:
     image = Image.fromarray(values)
-    image.putpalette([part for colour in palette(256) for part in colour])
+    image.putpalette([part for color in palette(256) for part in color])
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()

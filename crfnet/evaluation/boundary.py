@@ -2,7 +2,7 @@
 
 Both count per image and class, so that data sets are sums over images and can be resampled. In both, void
 pixels are taken out of truth and prediction before any border is looked for; what is left next to void is a
-border of its class. All distances are between pixel centres.
+border of its class. All distances are between pixel centers.
 
 **Boundary IoU** (Cheng et al., CVPR 2021; their mask_to_boundary): of a class' mask only the pixels within d
 of its contour are kept, in truth and in prediction, and the IoU of the two is taken. d = 2 % of the image
@@ -11,7 +11,7 @@ The paper scores instances. For label maps the counts of a class are summed over
 and the mean is taken over classes.
 
 **Boundary F-score** (Csurka et al., BMVC 2013): the boundary of a class is its pixels with one of another
-class (or void) among their 4 neighbours; the image border is none. Precision is the share of predicted
+class (or void) among their 4 neighbors; the image border is none. Precision is the share of predicted
 boundary pixels within theta (Euclidean) of a boundary pixel of the same class in the truth, recall the
 converse, F their harmonic mean. theta = 0.75 % of the image diagonal. F is averaged over the classes that
 have a boundary in the image's truth or prediction (0 where only one of them has), then over images. Any

@@ -94,7 +94,7 @@ class Metrics:
 
 
 def metrics(confusions: Confusions, absent: Absent = "skip") -> Metrics:
-    """Metrics of each confusion matrix, vectorised over the leading axes, in float64.
+    """Metrics of each confusion matrix, vectorized over the leading axes, in float64.
 
     Args:
         confusions: rows truth, columns prediction.

@@ -1,8 +1,8 @@
 """Dilation at every radius at once: at which radius of a structuring element a pixel is reached.
 
-The elements of radius r, all centred, all containing the 4 neighbours at r = 1:
+The elements of radius r, all centered, all containing the 4 neighbors at r = 1:
 
-``square``  the square of side 2r+1: Chebyshev distance at most r; 8 neighbours at r = 1
+``square``  the square of side 2r+1: Chebyshev distance at most r; 8 neighbors at r = 1
 ``disc``    Euclidean distance at most r
 ``cross``   the 3 x 3 cross applied r times: city-block distance at most r
 """
@@ -32,7 +32,7 @@ def dilation_radius(seeds: PixelMask, element: Element, largest: int) -> Int[Ten
         raise ValueError(f"element is {element!r}: allowed are {', '.join(map(repr, ELEMENTS))}")
     if largest < 0:
         raise ValueError(f"largest is {largest}: a radius is at least 0 pixels")
-    # What is minimised over the rows: of the disc the squared distance.
+    # What is minimized over the rows: of the disc the squared distance.
     reach = (largest + 1) ** 2 + largest**2 if element == "disc" else 2 * largest + 1
     dtype = torch.int16 if reach <= torch.iinfo(torch.int16).max else torch.int32
     vertical = _down_columns(seeds, largest, dtype)
@@ -58,7 +58,7 @@ def changes(
 
     Args:
         labels: any integers.
-        diagonal: among the 8 neighbours instead of the 4.
+        diagonal: among the 8 neighbors instead of the 4.
         ignored: a label that touches nothing and is touched by nothing; None: void is a label like others.
         border: pixels at the image border touch another label, too.
     """

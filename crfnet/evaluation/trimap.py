@@ -10,7 +10,7 @@ or w-1 (`crfnet.evaluation.dilation`); the papers' is the square, Chebyshev radi
     border; void blobs that are no border grow a band as well.
 ``change``
     For labels without a void ribbon: pixels within w of a change between two non-void labels, on either side.
-    The pixels that touch the change (another class among the neighbours that the element has at radius 1)
+    The pixels that touch the change (another class among the neighbors that the element has at radius 1)
     have distance 1; they are dilated with radius w-1. Without void, and with the square, this is the
     Chebyshev distance to the nearest pixel of another class. Classes parted by void do not touch.
 

@@ -1,13 +1,13 @@
 """A local page with sliders for the CRF's parameters on one image; `crfnet explore`.
 
 ``kept`` and ``session`` solve the CRF again and again, ``pace`` knows how long that takes, ``opening``,
-``colours`` and ``saving`` are the files, ``redraw`` is the thread between page and session; none of these
+``colors`` and ``saving`` are the files, ``redraw`` is the thread between page and session; none of these
 knows a page. ``page`` and ``server`` do, and need bokeh.
 """
 
-from crfnet.explore.colours import distinct_colours
-from crfnet.explore.kept import KeptFilter, Superseded
-from crfnet.explore.opening import open_session
+from crfnet.explore.cached_filter import KeptFilter, Superseded
+from crfnet.explore.open_session import open_session
+from crfnet.explore.palettes import distinct_colors
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
@@ -18,7 +18,7 @@ __all__ = [
     "Redraw",
     "Session",
     "Superseded",
-    "distinct_colours",
+    "distinct_colors",
     "open_session",
     "save_crf",
 ]

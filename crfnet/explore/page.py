@@ -22,7 +22,7 @@ from crfnet.crf.filters import FILTERS
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
-from crfnet.evaluation.predict import overlay
+from crfnet.evaluation.prediction import overlay
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
@@ -36,7 +36,7 @@ __all__ = ["Page"]
 SLIDERS: dict[str, tuple[str, float, float, float]] = {
     "w1": ("w1: weight of the bilateral kernel", 0, 20, 0.25),
     "theta_alpha": ("σ_alpha: its width over positions, pixels", 5, 200, 1),
-    "theta_beta": ("σ_beta: its width over colours, 0..255", 1, 30, 0.5),
+    "theta_beta": ("σ_beta: its width over colors, 0..255", 1, 30, 0.5),
     "w2": ("w2: weight of the spatial kernel", 0, 12, 0.25),
     "theta_gamma": ("σ_gamma: its width, pixels", 0.5, 12, 0.5),
     "iterations": ("iterations", 1, 20, 1),
@@ -144,12 +144,12 @@ class Page:
         self.status.text = f"<b>no picture:</b> {html.escape(line)}"
 
     def _paint(self, name: str) -> None:
-        """The colours of the network's or the CRF's labels over the image, at the slider's opacity."""
+        """The colors of the network's or the CRF's labels over the image, at the slider's opacity."""
         labels = self._session.network if name == "network" else self._shown
         if labels is not None:
             session, opacity = self._session, float(self.opacity.value)
             self.pictures[name].data = {
-                "image": [_rgba(overlay(session.image, labels, session.colours, opacity))]
+                "image": [_rgba(overlay(session.image, labels, session.colors, opacity))]
             }
 
     def _tell(self) -> None:
@@ -225,7 +225,7 @@ def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:
 
 
 def _legend(session: Session, shown: LabelMap | None) -> str:
-    """Names and colours of the classes that are seen, and how much of the image each has, in per cent."""
+    """Names and colors of the classes that are seen, and how much of the image each has, in per cent."""
     counts = [
         each.flatten().bincount(minlength=len(session.names))
         for each in (session.network, shown)
@@ -233,7 +233,7 @@ def _legend(session: Session, shown: LabelMap | None) -> str:
     ]
     entries = []
     for label in torch.stack(counts).sum(0).nonzero().flatten().tolist():
-        red, green, blue = session.colours[label]
+        red, green, blue = session.colors[label]
         shares = " → ".join(f"{100 * int(count[label]) / session.network.numel():.1f}" for count in counts)
         entries.append(
             f'<li><span style="background:rgb({red},{green},{blue})"></span>'

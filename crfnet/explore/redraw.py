@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from crfnet.crf.layer import CRFConfig
-from crfnet.explore.kept import Superseded
+from crfnet.explore.cached_filter import Superseded
 from crfnet.explore.session import Picture, Session
 
 __all__ = ["REST", "Redraw"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
 from crfnet.files import write_atomically
-from crfnet.search import load_crf_config
 
 __all__ = ["save_crf"]
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
-from crfnet.evaluation.predict import Palette
-from crfnet.explore.colours import distinct_colours
-from crfnet.explore.kept import KeptFilter, KeptSpatialKernel
+from crfnet.evaluation.prediction import Palette
+from crfnet.explore.cached_filter import KeptFilter, KeptSpatialKernel
 from crfnet.explore.pace import Pace, power
+from crfnet.explore.palettes import distinct_colors
 from crfnet.shapes import Image, ImageBytes, LabelMap, Logits
 
 __all__ = ["BUDGET", "Picture", "Session"]
@@ -61,11 +61,11 @@ class Session:
         logits: the network's, at image size.
         truth: labels to score against; None for none.
         names: of the classes; their numbers by default.
-        colours: of the classes; by default ones that can be told apart.
+        colors: of the classes; by default ones that can be told apart.
 
     Raises:
         InputError: sizes that differ, more than 255 classes or less than 2, another number of names or
-            colours, labels outside the classes.
+            colors, labels outside the classes.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Session:
         *,
         truth: LabelMap | None = None,
         names: tuple[str, ...] | None = None,
-        colours: Palette | None = None,
+        colors: Palette | None = None,
     ) -> None:
         b, l, *size = logits.shape
         if b != 1 or not 2 <= l <= 255 or size != list(image.shape[1:]):
@@ -83,11 +83,11 @@ class Session:
             raise InputError(f"logits: shape {tuple(logits.shape)}, must be {wanted}")
         if names is not None and len(names) != l:
             raise InputError(f"names: {len(names)} class names, must be {l} as the scores have")
-        if colours is not None and len(colours) != l:
-            raise InputError(f"colours: {len(colours)}, must be {l} as the scores have")
+        if colors is not None and len(colors) != l:
+            raise InputError(f"colors: {len(colors)}, must be {l} as the scores have")
         self.image, self.logits, self.truth = image, logits, truth
         self.names = names or tuple(map(str, range(l)))
-        self.colours: Palette = distinct_colours(l) if colours is None else colours
+        self.colors: Palette = distinct_colors(l) if colors is None else colors
         self.network = logits[0].argmax(0)  #: labels without a CRF
         self.network_scores = self.scores(self.network)  # a wrong truth is refused now
         self._filter = KeptFilter()

@@ -1,4 +1,4 @@
-"""Segmentation networks: from a normalised image to class scores at the network's stride."""
+"""Segmentation networks: from a normalized image to class scores at the network's stride."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def build_network(config: ModelConfig, num_classes: int) -> Network:
         num_classes: at least 2.
 
     Returns:
-        A network from normalised images ``(b, 3, h, w)`` to logits ``(b, num_classes, h / s, w / s)``, where
+        A network from normalized images ``(b, 3, h, w)`` to logits ``(b, num_classes, h / s, w / s)``, where
         the stride s is 8 of v1 and v2, the output stride of v3 and 4 of v3+.
 
     Raises:

@@ -26,7 +26,7 @@ def rates_at(rates: Sequence[int], output_stride: int) -> list[int]:
 class ASPP(nn.Module):
     """A 1x1 convolution, 3x3 ones at several rates, the mean over the image; then a 1x1 over all of them.
 
-    Every convolution has batch normalisation and ReLU (DeepLab v3, section 3.3 and Fig. 5).
+    Every convolution has batch normalization and ReLU (DeepLab v3, section 3.3 and Fig. 5).
 
     Args:
         channels: of the features.
@@ -66,7 +66,7 @@ class ASPP(nn.Module):
             norm = self.image_pooling.get_submodule("bn")  # one that synchronizes may have images elsewhere
             if isinstance(norm, nn.BatchNorm2d) and norm.training and len(features) == 1:
                 raise ValueError(
-                    "image: a batch of 1 in training, must be at least 2 for the batch normalisation of the "
+                    "image: a batch of 1 in training, must be at least 2 for the batch normalization of the "
                     "image-level branch (or batch_norm: frozen, or image_pooling: false)"
                 )
             mean = self.image_pooling(features.mean((2, 3), keepdim=True))

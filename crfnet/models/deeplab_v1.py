@@ -75,7 +75,7 @@ class DeepLabV1(Network):
             self._add_branches(config, num_classes)
 
     def forward(self, image: NormalizedImage) -> Scores:
-        """Logits at stride 8 of a batch of normalised images; of MSc in evaluation mode at stride 1."""
+        """Logits at stride 8 of a batch of normalized images; of MSc in evaluation mode at stride 1."""
         if not self.msc:
             return self.head(self.pool5a(self.backbone(image)))  # type: ignore[no-any-return]
         *maps, last = self.backbone.pooled(image)

@@ -57,7 +57,7 @@ class DeepLabV2(Network):
             self.backbone.freeze_batch_norm()
 
     def forward(self, image: NormalizedImage) -> Scores:
-        """Logits at stride 8 of a batch of normalised images."""
+        """Logits at stride 8 of a batch of normalized images."""
         return self.all_scores(image)[0]
 
     def all_scores(self, image: NormalizedImage) -> list[ScoreMap]:

@@ -38,7 +38,7 @@ class DeepLabV3(StridedNetwork):
         self.set_modes()
 
     def forward(self, image: NormalizedImage) -> Scores:
-        """Logits at the output stride of a batch of normalised images."""
+        """Logits at the output stride of a batch of normalized images."""
         return self.classifier(self.extra(self.aspp(self.backbone(image))))  # type: ignore[no-any-return]
 
 

@@ -48,6 +48,6 @@ class DeepLabV3Plus(StridedNetwork):
         self.set_modes()
 
     def forward(self, image: NormalizedImage) -> Scores:
-        """Logits at stride 4 of a batch of normalised images."""
+        """Logits at stride 4 of a batch of normalized images."""
         levels = self.backbone.levels(image)
         return self.classifier(self.decoder(self.aspp(levels["out"]), levels))  # type: ignore[no-any-return]

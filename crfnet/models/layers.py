@@ -1,4 +1,4 @@
-"""The convolutions of DeepLab v3 and v3+: with batch normalisation and ReLU, whole or depthwise separable."""
+"""The convolutions of DeepLab v3 and v3+: with batch normalization and ReLU, whole or depthwise separable."""
 
 from collections import OrderedDict
 
@@ -10,7 +10,7 @@ __all__ = ["classifier", "convolution"]
 def convolution(
     channels: int, out: int, kernel: int, rate: int = 1, *, separable: bool = False
 ) -> nn.Sequential:
-    """Convolution without bias, batch normalisation, ReLU; the map keeps its size.
+    """Convolution without bias, batch normalization, ReLU; the map keeps its size.
 
     Args:
         channels: of the input.
@@ -18,7 +18,7 @@ def convolution(
         kernel: 1 or 3.
         rate: dilation.
         separable: a ``kernel`` larger than 1 becomes a depthwise convolution and a 1x1 one, with batch
-            normalisation and ReLU behind each (DeepLab v3+, section 3.1 and Fig. 3).
+            normalization and ReLU behind each (DeepLab v3+, section 3.1 and Fig. 3).
     """
     spatial = {"padding": rate * (kernel // 2), "dilation": rate, "bias": False}
     layers: OrderedDict[str, nn.Module] = OrderedDict()

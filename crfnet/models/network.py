@@ -1,4 +1,4 @@
-"""What every DeepLab is: a backbone and a head, from a normalised image to logits."""
+"""What every DeepLab is: a backbone and a head, from a normalized image to logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ class Network(FreezableBatchNorm, ABC):
     """A backbone and what stands behind it.
 
     Attributes:
-        backbone: knows its normalisation (``mean`` and ``std``).
+        backbone: knows its normalization (``mean`` and ``std``).
     """
 
     backbone: Backbone
 
     @abstractmethod
     def forward(self, image: NormalizedImage) -> Scores:
-        """Logits of a batch of normalised images."""
+        """Logits of a batch of normalized images."""
 
     @abstractmethod
     def head_parameters(self) -> Iterable[nn.Parameter]:
@@ -32,7 +32,7 @@ class Network(FreezableBatchNorm, ABC):
         """The trainable parameters, each in one group, for DeepLab's learning-rate multipliers.
 
         ``backbone_weight``, ``backbone_bias``, ``head_weight``, ``head_bias``. The scale of batch
-        normalisation is a weight and its shift a bias; frozen parameters are in no group.
+        normalization is a weight and its shift a bias; frozen parameters are in no group.
         """
         head = {id(parameter) for parameter in self.head_parameters()}
         groups: dict[str, list[nn.Parameter]] = {

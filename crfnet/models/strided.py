@@ -1,4 +1,4 @@
-"""What DeepLab v3 and v3+ share: modes of batch normalisation, and the choice of the output stride."""
+"""What DeepLab v3 and v3+ share: modes of batch normalization, and the choice of the output stride."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -44,7 +44,7 @@ class StridedNetwork(Network):
         return (weight for weight in self.parameters() if id(weight) not in backbone)
 
     def set_modes(self) -> None:
-        """Batch normalisation and output stride in evaluation become those of the configuration."""
+        """Batch normalization and output stride in evaluation become those of the configuration."""
         for layer in self.modules():
             if isinstance(layer, _BatchNorm):
                 layer.momentum = self.config.batch_norm_momentum
@@ -102,7 +102,7 @@ def _geometry(network: nn.Module) -> _Geometry:
 
 
 def _shapes(network: nn.Module) -> list[tuple[str, type, object]]:
-    """Every layer that is not batch normalisation, whose kind depends on the mode: name, kind, kernel."""
+    """Every layer that is not batch normalization, whose kind depends on the mode: name, kind, kernel."""
     return [
         (name, type(layer), cast(object, getattr(layer, "kernel_size", None)))
         for name, layer in network.named_modules()

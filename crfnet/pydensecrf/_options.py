@@ -1,4 +1,4 @@
-"""The choices of a `DenseCRF`: normalisation and kernel type as pydensecrf's integers, and the device."""
+"""The choices of a `DenseCRF`: normalization and kernel type as pydensecrf's integers, and the device."""
 
 import os
 from enum import IntEnum

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crfnet.crf.compatibility import Compatibility, DiagonalCompatibility, SymmetricCompatibility
-from crfnet.crf.filters.lattice import Lattice, build_lattice, sum_of
+from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice, sum_of
 from crfnet.crf.normalization import factors
 from crfnet.pydensecrf._arrays import as_tensor, check_finite
 from crfnet.shapes import Features, Values
@@ -138,7 +138,7 @@ def _warn_of_sign() -> None:
     """Once per process."""
     warnings.warn(
         "compat is an array that makes equal labels cost more than different ones, which roughens the "
-        "labelling. Unlike a number, which rewards equal labels, an array is a penalty: to reward equal "
+        "labeling. Unlike a number, which rewards equal labels, an array is a penalty: to reward equal "
         "labels make it negative, as -10 * np.ones(labels) or -10 * np.eye(labels)",
         UserWarning,
         stacklevel=6,

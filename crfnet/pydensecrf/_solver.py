@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from crfnet.crf.allocator import kept_pages
 from crfnet.crf.energy import free_energy
-from crfnet.crf.heap import kept_pages
 from crfnet.crf.inference.softmax import softmax
 from crfnet.crf.pruning import Pruning
 from crfnet.pydensecrf._pairwise import PairwiseTerm, Penalty
@@ -102,13 +102,13 @@ class Solver:
         messages = self._penalty(q).double() * pairwise
         return float(free_energy(q.double(), self._unary().double(), lambda _: messages))
 
-    def unary_energy(self, labelling: Int[Tensor, " n"]) -> _Energies:
+    def unary_energy(self, labeling: Int[Tensor, " n"]) -> _Energies:
         """U at the labels; 0 where there is none."""
-        return self._at(labelling, -self._unary())
+        return self._at(labeling, -self._unary())
 
-    def pairwise_energy(self, labelling: Int[Tensor, " n"], terms: Sequence[PairwiseTerm]) -> _Energies:
+    def pairwise_energy(self, labeling: Int[Tensor, " n"], terms: Sequence[PairwiseTerm]) -> _Energies:
         """Half of the penalty at the labels; 0 where there is none."""
-        return self._at(labelling, Penalty(terms)(self._chosen(labelling)) / 2)
+        return self._at(labeling, Penalty(terms)(self._chosen(labeling)) / 2)
 
     def values(self, q: Float[Tensor, "l n"]) -> Values:
         """(M, N) as this object has it; it may share memory."""
@@ -132,13 +132,13 @@ class Solver:
             return torch.zeros(1, self.points, self.labels, device=self.device).mT
         return self.logits
 
-    def _chosen(self, labelling: Int[Tensor, " n"]) -> Values:
+    def _chosen(self, labeling: Int[Tensor, " n"]) -> Values:
         """1 at the label of each point; all 0 for one outside 0..M-1."""
-        known = torch.where((labelling >= 0) & (labelling < self.labels), labelling, -1)
+        known = torch.where((labeling >= 0) & (labeling < self.labels), labeling, -1)
         return F.one_hot(known + 1, self.labels + 1)[:, 1:].float().T.unsqueeze(0)
 
-    def _at(self, labelling: Int[Tensor, " n"], values: Values) -> _Energies:
-        return (self._chosen(labelling) * values)[0].sum(0)
+    def _at(self, labeling: Int[Tensor, " n"], values: Values) -> _Energies:
+        return (self._chosen(labeling) * values)[0].sum(0)
 
 
 def _updated(logits: Values, messages: Values, out: Values) -> Values:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from crfnet.crf.filters.lattice import Lattice
+from crfnet.crf.filters.permutohedral.lattice import Lattice
 from crfnet.pydensecrf import eigen
 from crfnet.pydensecrf._arrays import as_array, as_tensor, check_finite, whole
 from crfnet.pydensecrf._options import (
@@ -109,7 +109,7 @@ class DenseCRF:
         Args:
             features: (D, N), in units of one bandwidth.
             compat: a number w, Potts: equal labels are rewarded by w times the kernel. An array (M,), a
-                diagonal, or (M, M), symmetrised, is a penalty instead: to reward, it is negative.
+                diagonal, or (M, M), symmetrized, is a penalty instead: to reward, it is negative.
             kernel: a `KernelType`. It says what pydensecrf's C++ may learn, and inference does not see it.
             normalization: a `NormalizationType`.
 
@@ -197,12 +197,12 @@ class DenseCRF:
             ValueError: ``l`` is something else.
         """
         with self._solver.computing():
-            return self._numbers(self._solver.unary_energy(self._labelling(l)))
+            return self._numbers(self._solver.unary_energy(self._labeling(l)))
 
     def pairwiseEnergy(self, l: object, term: object = -1) -> npt.NDArray[np.float32]:
         """*Minus* half of what each point pays in pairwise terms, in nats (N,); in pydensecrf for C++ only.
 
-        The sign is the C++'s. Every pair's cost is shared by its two points, so the energy of a labelling is
+        The sign is the C++'s. Every pair's cost is shared by its two points, so the energy of a labeling is
         ``unaryEnergy(l).sum() - pairwiseEnergy(l).sum()``, in which a number w as compat is -w for equal
         labels and 0 for others.
 
@@ -218,7 +218,7 @@ class DenseCRF:
             raise ValueError(f"term is {chosen}, must be -1 for all or one of the {len(terms)} terms, from 0")
         some = terms if chosen == -1 else terms[chosen : chosen + 1]
         with self._solver.computing():
-            return self._numbers(-self._solver.pairwise_energy(self._labelling(l), some))
+            return self._numbers(-self._solver.pairwise_energy(self._labeling(l), some))
 
     def _set_unary(self, u: Tensor) -> None:
         wanted = (self._solver.labels, self._solver.points)
@@ -234,7 +234,7 @@ class DenseCRF:
         normalization: object,
         build: Callable[[str, torch.device], Lattice] | None = None,
     ) -> None:
-        """``build`` makes the lattice of these features from the normalisation's name and the device."""
+        """``build`` makes the lattice of these features from the normalization's name and the device."""
         solver = self._solver
         check_finite("features", features)
         member("kernel", KernelType, kernel)
@@ -253,7 +253,7 @@ class DenseCRF:
             raise ValueError(f"Bad shape for Q (Need {wanted}, got {tuple(q.shape)})")
         return self._solver.values(q)
 
-    def _labelling(self, l: object) -> Int[Tensor, " n"]:
+    def _labeling(self, l: object) -> Int[Tensor, " n"]:
         labels = as_array("l", l)
         if labels.size != self._solver.points or labels.dtype.kind not in "iu":
             raise ValueError(

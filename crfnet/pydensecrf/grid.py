@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.features import positions
-from crfnet.crf.filters.lattice import Lattice
+from crfnet.crf.filters.permutohedral.lattice import Lattice
 from crfnet.pydensecrf._arrays import as_array, as_tensor, whole, widths
 from crfnet.pydensecrf._options import KernelType, NormalizationType
 from crfnet.pydensecrf._pairwise import normalized_lattice
@@ -82,8 +82,8 @@ class DenseCRF2D(DenseCRF):
 
         Args:
             sxy: standard deviation of positions p in pixels, or (sx, sy), > 0.
-            srgb: standard deviation of colours c, or one per channel, > 0.
-            rgbim: (H, W, 3), values 0..255; of any type, and never normalised.
+            srgb: standard deviation of colors c, or one per channel, > 0.
+            rgbim: (H, W, 3), values 0..255; of any type, and never normalized.
             compat: as of `DenseCRF.addPairwiseEnergy`.
             kernel: as there.
             normalization: as there.
@@ -92,13 +92,13 @@ class DenseCRF2D(DenseCRF):
             TypeError: ``rgbim`` is None.
             ValueError: the image has another shape or scale, a width is not > 0; or as there.
         """
-        colour = self._colour(rgbim) / _column("srgb", srgb, 3)
-        self._add(torch.cat([self._place(sxy), colour], dim=1), compat, kernel, normalization)
+        color = self._color(rgbim) / _column("srgb", srgb, 3)
+        self._add(torch.cat([self._place(sxy), color], dim=1), compat, kernel, normalization)
 
     def _place(self, sxy: object) -> Features:
         return _grid(self._h, self._w, *widths("sxy", sxy, 2))
 
-    def _colour(self, rgbim: object) -> Features:
+    def _color(self, rgbim: object) -> Features:
         image = as_array("rgbim", rgbim)
         if image.shape[:2] != (self._h, self._w):
             wanted = (self._h, self._w, 3)

@@ -25,7 +25,7 @@ _Number: TypeAlias = float | int  # what type checkers at run time ask for
 def unary_from_labels(
     labels: object, n_labels: object, gt_prob: _Number, zero_unsure: bool = True
 ) -> _Energies:
-    """Energies of a labelling that is right with probability ``gt_prob``, any other label sharing the rest.
+    """Energies of a labeling that is right with probability ``gt_prob``, any other label sharing the rest.
 
     Args:
         labels: whole numbers of any shape. With ``zero_unsure`` 0 is unknown and 1..n_labels are the labels,
@@ -125,7 +125,7 @@ def create_pairwise_gaussian(sdims: object, shape: Sequence[int]) -> npt.NDArray
 def create_pairwise_bilateral(
     sdims: object, schan: object, img: object, chdim: int = -1
 ) -> npt.NDArray[np.float32]:
-    """Positions and colours as features, for `DenseCRF.addPairwiseEnergy`.
+    """Positions and colors as features, for `DenseCRF.addPairwiseEnergy`.
 
     Args:
         sdims: standard deviation along each axis of the grid in pixels, > 0; or one for all.
@@ -143,8 +143,8 @@ def create_pairwise_bilateral(
     if not -image.ndim <= chdim < image.ndim:
         raise ValueError(f"chdim is {chdim}, must be an axis of img, of shape {image.shape}, or -1 for none")
     channels = image[np.newaxis] if chdim == -1 else np.moveaxis(image, chdim, 0)
-    colour = _scaled(channels.astype(np.float32), widths("schan", schan, len(channels)))
-    return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), colour])
+    color = _scaled(channels.astype(np.float32), widths("schan", schan, len(channels)))
+    return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), color])
 
 
 def _create_pairwise_gaussian_2d(sx: _Number, sy: _Number, shape: Sequence[int]) -> npt.NDArray[np.float32]:

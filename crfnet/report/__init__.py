@@ -8,13 +8,13 @@ of several runs.
 
 from crfnet.report.arms import ArmResult
 from crfnet.report.gallery import shown_images
-from crfnet.report.histories import Descent, write_descents
 from crfnet.report.pictures import StripSample, largest_changes
 from crfnet.report.report import write_report
-from crfnet.report.saved import load_inputs
+from crfnet.report.report_json import load_inputs
 from crfnet.report.seeds import combine
 from crfnet.report.tables import console_table
 from crfnet.report.traces import ENERGY_FILE
+from crfnet.report.training_curves import Descent, write_descents
 
 __all__ = [
     "ENERGY_FILE",

@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
-from crfnet.report.scores import Scores, class_metric, difference_name, trimap_metric
+from crfnet.report.metrics import Scores, class_metric, difference_name, trimap_metric
 
 __all__ = ["arm_styles", "class_figure", "trimap_figure"]
 
-#: Colours of Okabe & Ito's palette, which colour-blind readers tell apart. A control arm has the lighter hue
+#: Colors of Okabe & Ito's palette, which color-blind readers tell apart. A control arm has the lighter hue
 #: of its family and is dashed.
 STYLES: dict[str, dict[str, Any]] = {
     "unary": {"color": "#404040"},

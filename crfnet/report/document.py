@@ -90,7 +90,7 @@ class Change:
         id: of the image.
         before: score of the image by itself, as a fraction, of one arm.
         after: the same of the other.
-        image: as it is; the next three are the image under class colours, all of one size.
+        image: as it is; the next three are the image under class colors, all of one size.
         truth: under those of the truth.
         overlay_before: under those of the one arm.
         overlay_after: under those of the other.
@@ -113,7 +113,7 @@ class Gallery:
         before: name of the one arm.
         after: name of the other.
         changes: best first.
-        legend: name and colour (r, g, b in 0..255) of the classes that are seen.
+        legend: name and color (r, g, b in 0..255) of the classes that are seen.
         table: the changes as numbers.
     """
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.predict import Palette, overlay
+from crfnet.evaluation.prediction import Palette, overlay
 from crfnet.report.arms import ArmResult, compared_pairs
 from crfnet.report.document import Change, Gallery, Table, plain
+from crfnet.report.explanations import GALLERY_METRICS
 from crfnet.report.pictures import StripSample, image_scores, largest_changes, seen_classes
-from crfnet.report.prose import GALLERY_METRICS
 from crfnet.report.tables import percent, signed
 
 __all__ = ["PAIRS", "gallery", "gallery_pair", "shown_images"]

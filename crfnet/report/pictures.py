@@ -15,7 +15,7 @@ from torch import Tensor
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import VOID, metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.predict import VOC_PALETTE, Palette, paint
+from crfnet.evaluation.prediction import VOC_PALETTE, Palette, paint
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
@@ -66,10 +66,10 @@ def largest_changes(
 
 
 def error_picture(image: ImageBytes, labels: LabelMap, prediction: LabelMap) -> ImageBytes:
-    """The image in faint grey with wrong pixels in vermilion and void ones in white."""
-    grey = image.float().mean(0, keepdim=True).mul(0.4).add(140).expand(3, -1, -1)
+    """The image in faint gray with wrong pixels in vermilion and void ones in white."""
+    gray = image.float().mean(0, keepdim=True).mul(0.4).add(140).expand(3, -1, -1)
     wrong = torch.tensor([213.0, 94.0, 0.0])[:, None, None]
-    picture = torch.where(prediction != labels, wrong, grey)
+    picture = torch.where(prediction != labels, wrong, gray)
     return picture.masked_fill(labels == VOID, 255).round().byte()
 
 
@@ -81,12 +81,12 @@ def strip_figure(
     *,
     errors: bool = False,
 ) -> Figure:
-    """One row per sample: image, truth, each arm; under it the colours of the classes that are seen.
+    """One row per sample: image, truth, each arm; under it the colors of the classes that are seen.
 
     Args:
         samples: at least one.
         names: the arms, each in every sample's predictions.
-        palette: colour of each class.
+        palette: color of each class.
         class_names: of each class, for the legend.
         errors: show where each arm is wrong (see `error_picture`) instead of its classes.
 
@@ -146,7 +146,7 @@ def _show(panel: Axes, picture: ImageBytes, extent: tuple[float, float, float, f
 def seen_classes(
     samples: Sequence[StripSample], palette: Palette, class_names: Sequence[str]
 ) -> list[tuple[str, Sequence[int]]]:
-    """Name and colour of the classes that are seen, the most frequent ones in their order; then void."""
+    """Name and color of the classes that are seen, the most frequent ones in their order; then void."""
     maps = [
         each.flatten() for _, _, labels, predictions in samples for each in (labels, *predictions.values())
     ]

@@ -5,16 +5,13 @@ from pathlib import Path
 
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.predict import Palette
+from crfnet.evaluation.prediction import Palette
 from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
 from crfnet.report.arms import ArmResult, check_arms
 from crfnet.report.curves import class_figure, trimap_figure
 from crfnet.report.document import Block, Document, Picture, Plot, Section, Text, png_of
-from crfnet.report.gallery import gallery
-from crfnet.report.markdown import markdown, png_files
-from crfnet.report.pictures import StripSample, strip_figure
-from crfnet.report.prose import (
+from crfnet.report.explanations import (
     about_arms,
     about_band,
     about_crf,
@@ -24,8 +21,12 @@ from crfnet.report.prose import (
     about_trimaps,
     intervals,
 )
-from crfnet.report.saved import save_inputs
-from crfnet.report.scores import Scores, bands_with_pixels, score_arms
+from crfnet.report.gallery import gallery
+from crfnet.report.html import html
+from crfnet.report.markdown import markdown, png_files
+from crfnet.report.metrics import Scores, bands_with_pixels, score_arms
+from crfnet.report.pictures import StripSample, strip_figure
+from crfnet.report.report_json import save_inputs
 from crfnet.report.tables import (
     class_table,
     crf_table,
@@ -36,7 +37,6 @@ from crfnet.report.tables import (
     shown_metrics,
 )
 from crfnet.report.traces import energy_blocks, history_blocks, search_blocks
-from crfnet.report.web import html
 
 __all__ = ["write_report"]
 
@@ -59,7 +59,7 @@ def write_report(
         arms: the first is the baseline of the curves.
         title: heading.
         class_names: of every class.
-        palette: colour of every class.
+        palette: color of every class.
         facts: how the run was made: command, commit, hardware, versions, path of the config.
         strip_samples: images to show (see `shown_images`), labels of the first seed; without any there are no
             pictures.
@@ -70,7 +70,7 @@ def write_report(
     `load_inputs` has all of this again.
 
     Raises:
-        InputError: the arms cannot be compared (`check_arms`), or names or colours do not fit the classes.
+        InputError: the arms cannot be compared (`check_arms`), or names or colors do not fit the classes.
     """
     _check(arms, class_names, palette)
     # Made before the long bootstrap, so that a bad sample is told at once.
@@ -110,7 +110,7 @@ def _check(arms: Sequence[ArmResult], class_names: Sequence[str], palette: Palet
             f"class_names has {len(class_names)} entries: the evaluations have {classes} classes"
         )
     if len(palette) < classes:
-        raise InputError(f"palette has {len(palette)} colours: the evaluations have {classes} classes")
+        raise InputError(f"palette has {len(palette)} colors: the evaluations have {classes} classes")
 
 
 def _pictures(

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from crfnet.errors import InputError
 from crfnet.files import read_yaml
 from crfnet.report.arms import ArmResult, short
-from crfnet.report.saved import Inputs, load_inputs
+from crfnet.report.report_json import Inputs, load_inputs
 
 __all__ = ["CONFIG_FILE", "combine"]
 

@@ -12,8 +12,8 @@ from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
 from crfnet.report.document import Table, plain
-from crfnet.report.prose import coverage
-from crfnet.report.scores import (
+from crfnet.report.explanations import coverage
+from crfnet.report.metrics import (
     BOUNDARY,
     MEANS,
     Scores,

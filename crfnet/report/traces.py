@@ -6,8 +6,14 @@ from pathlib import Path
 
 from crfnet.report.arms import ArmResult
 from crfnet.report.document import Block, Picture, Plot, Text
-from crfnet.report.histories import History, energy_figure, parameter_figure, read_descents, read_history
-from crfnet.report.prose import about_energy, about_history, about_search
+from crfnet.report.explanations import about_energy, about_history, about_search
+from crfnet.report.training_curves import (
+    History,
+    energy_figure,
+    parameter_figure,
+    read_descents,
+    read_history,
+)
 from crfnet.search.results import HEATMAP_FILE
 
 __all__ = ["ENERGY_FILE", "energy_blocks", "history_blocks", "search_blocks"]

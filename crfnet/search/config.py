@@ -28,7 +28,7 @@ class SearchConfig:
             points), v1 (the text of the v1 paper, 96) or v1-runner (a public script for v1's code, 112).
         w1: first-round weights of the bilateral kernel; null is the preset's.
         theta_alpha: first-round position widths in pixels; null is the preset's.
-        theta_beta: first-round colour widths (0..255); null is the preset's.
+        theta_beta: first-round color widths (0..255); null is the preset's.
         rounds: of the sampler grid: 1 is the coarse grid alone; every further round halves the steps.
         w2: weight of the spatial kernel; 0 leaves it out.
         theta_gamma: width of the spatial kernel in pixels.

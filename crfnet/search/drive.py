@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from crfnet.crf.heap import kept_pages
+from crfnet.crf.allocator import kept_pages
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import Counted, count
 from crfnet.search.grid import Point

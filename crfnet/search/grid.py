@@ -19,7 +19,7 @@ class Point(NamedTuple):
     Attributes:
         w1: weight of the bilateral kernel.
         theta_alpha: its width in pixels.
-        theta_beta: its width in colour (0..255).
+        theta_beta: its width in color (0..255).
         w2: weight of the spatial kernel.
         theta_gamma: its width in pixels.
         iterations: mean-field iterations.
@@ -78,16 +78,16 @@ def finer_grid(coarse: Grid, best: Point, round_number: int) -> Grid:
     """The grid of round 2, 3, ...: on every axis best - s, best, best + s, those > 0.
 
     s is the axis' first-round step halved once per finer round, the step being the smallest distance between
-    neighbouring values. An axis with one value has no step and stays as it is. Iterations are rounded to
+    neighboring values. An axis with one value has no step and stays as it is. Iterations are rounded to
     whole numbers, equal ones taken once.
     """
     axes: dict[str, tuple[float, ...]] = {}
-    for name, values, centre in zip(AXES, coarse, best, strict=True):
+    for name, values, center in zip(AXES, coarse, best, strict=True):
         if len(values) == 1:
             axes[name] = values
             continue
         step = min(b - a for a, b in itertools.pairwise(values)) / 2 ** (round_number - 1)
-        around = [tidy(float(v)) for v in (centre - step, centre, centre + step)]
+        around = [tidy(float(v)) for v in (center - step, center, center + step)]
         if name == "iterations":
             around = sorted({round(v) for v in around})
         axes[name] = tuple(v for v in around if v > 0)

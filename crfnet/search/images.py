@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError
+from crfnet.score_cache import ScoreFolder
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import Counted, count
 from crfnet.search.criteria import CRITERIA
-from crfnet.search.scores import ScoreFolder
 from crfnet.shapes import Image, LabelMap, Logits
 
 __all__ = ["Case", "Images", "draw_images", "order_of_visit"]

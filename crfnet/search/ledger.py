@@ -64,7 +64,7 @@ class Row:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of labelled pixels that are right, 0..1."""
+        """Share of labeled pixels that are right, 0..1."""
         return float(metrics(self.confusion()).pixel_accuracy)
 
 

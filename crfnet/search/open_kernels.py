@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crfnet.crf.filters.lattice import Lattice
+from crfnet.crf.filters.permutohedral.lattice import Lattice
 from crfnet.crf.filters.separable import SeparableGaussian
 from crfnet.shapes import Grid
 
@@ -79,7 +79,7 @@ def in_half(lattice: Lattice) -> Callable[[_Table], _Table]:
     """The lattice in float16, for values 0..1: half the bytes to be moved, off by about 1e-3 of a sum.
 
     A power of two brings what a corner gathers to 512 at most; the points get it back. Where their sums,
-    those of a kernel that is not normalised, do not fit into float16, it is the lattice as it is.
+    those of a kernel that is not normalized, do not fit into float16, it is the lattice as it is.
     """
     splat, slice = lattice.splat, lattice.slice
     ones = slice.weights.new_ones(len(slice.offsets) - 1, 1)

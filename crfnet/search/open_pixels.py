@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crfnet.crf.features import bilateral_features
-from crfnet.crf.filters.lattice import Lattice, build_lattice
+from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice
 from crfnet.crf.filters.separable import SeparableGaussian
 from crfnet.crf.normalization import factors
 from crfnet.crf.pruning import Pruning
@@ -201,7 +201,7 @@ class OpenPixels:
 
 
 def _scaled(features: Features, theta_alpha: float, theta_beta: float) -> Features:
-    """The features of bandwidths 1, for others; as `bilateral_features` in the order (x, y, colour)."""
+    """The features of bandwidths 1, for others; as `bilateral_features` in the order (x, y, color)."""
     widths = [theta_alpha] * 2 + [theta_beta] * (features.shape[1] - 2)
     return features / torch.tensor(widths).to(features).view(-1, 1)
 

@@ -12,9 +12,9 @@ from crfnet.files import write_atomically
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import Counted
 from crfnet.search.grid import AXES, Point
+from crfnet.search.heatmap import write_heatmap
 from crfnet.search.images import Images
 from crfnet.search.ledger import Ledger, Row
-from crfnet.search.pictures import write_heatmap
 from crfnet.search.study import STUDY_FILE
 
 __all__ = [

@@ -18,8 +18,8 @@ from crfnet.crf.compatibility import PottsCompatibility
 from crfnet.crf.features import Scene
 from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.inference import MeanField
-from crfnet.crf.kernels import BilateralKernel, SpatialKernel
 from crfnet.crf.normalization import normalized
+from crfnet.crf.potentials import BilateralKernel, SpatialKernel
 from crfnet.crf.pruning import Pruning
 from crfnet.search.config import SearchConfig
 from crfnet.search.grid import Point
@@ -76,14 +76,14 @@ class _Problem:
 
     @torch.no_grad()
     def bilateral(self, theta_alpha: float, theta_beta: float) -> _Linear:
-        """K~_1, normalised."""
+        """K~_1, normalized."""
         kernel = BilateralKernel(1.0, theta_alpha, theta_beta, num_classes=self.unary.shape[1])
         operator = kernel.to(self.unary.device).operator(self.scene, PermutohedralFilter())
         return normalized(operator, self.unary, self.config.normalization)
 
     @torch.no_grad()
     def spatial(self, theta_gamma: float) -> _Linear:
-        """K~_2, normalised."""
+        """K~_2, normalized."""
         kernel = SpatialKernel(1.0, theta_gamma, num_classes=self.unary.shape[1])
         operator = kernel.to(self.unary.device).operator(self.scene, PermutohedralFilter())
         return normalized(operator, self.unary, self.config.normalization)

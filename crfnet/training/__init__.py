@@ -1,6 +1,5 @@
 """Training of a segmenter, with or without its CRF: one linear loop that can be killed and resumed."""
 
-from crfnet.training.checkpoint import checkpoint_crf, load_model
 from crfnet.training.config import TrainConfig
 from crfnet.training.loop import TrainResult, train
 from crfnet.training.state import TrainingDiverged, TrainingFailed
@@ -14,7 +13,5 @@ __all__ = [
     "TrainingFailed",
     "TrainingInterrupted",
     "check_batch_size",
-    "checkpoint_crf",
-    "load_model",
     "train",
 ]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import is_first
-from crfnet.evaluation.predict import paint
+from crfnet.evaluation.prediction import paint
 from crfnet.files import write_atomically
 from crfnet.shapes import ImageBytes, LabelMap
 
@@ -104,7 +104,7 @@ class Journal:
         prediction: LabelMap,
         dataset: SegmentationDataset,
     ) -> None:
-        """Image, truth and prediction side by side, in the colours of ``dataset``."""
+        """Image, truth and prediction side by side, in the colors of ``dataset``."""
         palette = dataset.palette
         strip = torch.cat([image.cpu(), paint(labels, palette), paint(prediction, palette)], dim=2)
         self._board.add_image("image, truth, prediction", strip, step)

@@ -81,7 +81,7 @@ def training_loss(
     batch: Batch | None = None,
     all_scores: Callable[[Image], list[ScoreMap]] | None = None,
 ) -> Float[Tensor, ""]:
-    """What a training step minimises, or this part's share of it.
+    """What a training step minimizes, or this part's share of it.
 
     The parts of a batch, in one process or in several, add up to the loss of the whole, since each is the sum
     over its own pixels divided by the number of valid pixels of all. Every process has to call it as often.

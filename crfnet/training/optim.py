@@ -43,7 +43,7 @@ def build_optimizer(model: Segmenter, config: TrainConfig) -> SGD:
     | crf | crf_lr | 0 |
 
     With head_lr = 10 and bias_lr = 2 the first four are those of the released DeepLab v2 solvers. Decay would
-    pull the CRF's weights and log-widths towards values that mean nothing, so it has none. A network without
+    pull the CRF's weights and log-widths toward values that mean nothing, so it has none. A network without
     ``parameter_groups()`` is all backbone. Empty groups are left out.
 
     Raises:

@@ -12,12 +12,7 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
-from crfnet.crf.layer import DenseCRF
-from crfnet.data import SegmentationDataset
-from crfnet.distributed import alike, first, gathered, rank, ranks
-from crfnet.errors import InputError
-from crfnet.segmenter import Segmenter
-from crfnet.training.checkpoint import (
+from crfnet.checkpoints.checkpoint import (
     Checkpoint,
     random_state,
     read_checkpoint,
@@ -25,6 +20,11 @@ from crfnet.training.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
+from crfnet.crf.layer import DenseCRF
+from crfnet.data import SegmentationDataset
+from crfnet.distributed import alike, first, gathered, rank, ranks
+from crfnet.errors import InputError
+from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 from crfnet.training.state import TrainingDiverged
 

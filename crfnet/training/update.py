@@ -58,7 +58,7 @@ def check_batch_size(config: TrainConfig) -> None:
 
 
 def prepare(model: Segmenter, config: TrainConfig) -> None:
-    """Layout and batch normalisation of the network, in place; names and values of its weights stay.
+    """Layout and batch normalization of the network, in place; names and values of its weights stay.
 
     Raises:
         InputError: statistics over several processes on CPUs, for which torch has no operation.
@@ -71,8 +71,8 @@ def prepare(model: Segmenter, config: TrainConfig) -> None:
         from timm.layers.norm_act import convert_sync_batchnorm  # knows timm's own layers, too
 
         model.network = convert_sync_batchnorm(model.network)
-    synchronised = any(isinstance(layer, nn.SyncBatchNorm) for layer in model.modules())
-    if synchronised and next(model.parameters()).device.type == "cpu":
+    synchronized = any(isinstance(layer, nn.SyncBatchNorm) for layer in model.modules())
+    if synchronized and next(model.parameters()).device.type == "cpu":
         raise InputError(
             "sync_batch_norm (or model.batch_norm sync): several processes on CPUs; allowed on GPUs alone, "
             "torch has no SyncBatchNorm for CPUs"

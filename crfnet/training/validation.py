@@ -5,7 +5,7 @@ import torch
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import alike, share, summed
 from crfnet.evaluation.confusion import confusion_matrix, metrics
-from crfnet.evaluation.predict import predict_labels
+from crfnet.evaluation.prediction import predict_labels
 from crfnet.segmenter import Segmenter
 
 __all__ = ["validate"]

@@ -3,8 +3,8 @@
     python experiments/bench/accuracy.py --images PHOTO ... [--crop ROWS COLUMNS] [--gradients [--draws 16]]
 
 Prints, per photo, pair of bandwidths and filter, against the exact filter with eps 1e-6: the relative L2 of
-filtered marginals as they are (raw) and after each normalisation, the largest error of a single number
-normalised "after", and the share of pixels with equal labels after 10 mean-field steps. Marginals are the
+filtered marginals as they are (raw) and after each normalization, the largest error of a single number
+normalized "after", and the share of pixels with equal labels after 10 mean-field steps. Marginals are the
 softmax of noise that is smooth over 8 pixels. With ``--gradients`` also the gradients of theta_alpha and
 theta_beta after one step and a cross-entropy, on the lattice, relative to the exact filter's: of all rows,
 and the standard deviation of the estimates from R rows; meant for crops. A whole photo takes many minutes per
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.crf.filters import ExactFilter, GaussianFilter, LocalFilter, PermutohedralFilter, filter_error
-from crfnet.crf.filters.error import smooth_logits
+from crfnet.crf.filters.accuracy import smooth_logits
 
 BANDWIDTHS = ((67.0, 3.0), (50.0, 5.0), (80.0, 13.0))
 ORACLE = ExactFilter(eps=1e-6)
@@ -41,12 +41,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=Path, nargs="+", required=True, metavar="PHOTO")
-    parser.add_argument("--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="use the centre only")
+    parser.add_argument("--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="use the center only")
     parser.add_argument("--labels", type=int, default=21)
     parser.add_argument("--gradients", action="store_true", help="compare gradients of theta as well")
     parser.add_argument("--draws", type=int, default=16, help="gradient estimates per R")
     options = parser.parse_args()
-    problems = [(path.name, centre(path, options.crop)) for path in options.images]
+    problems = [(path.name, center(path, options.crop)) for path in options.images]
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.labels} labels, w1 4, w2 0"
     )
@@ -65,7 +65,7 @@ def main() -> None:
                 gradients(name, image, logits, *pair, options.draws)
 
 
-def centre(path: Path, crop: tuple[int, int] | None) -> Tensor:
+def center(path: Path, crop: tuple[int, int] | None) -> Tensor:
     photo = load(path).float()
     rows, columns = crop or photo.shape[2:]
     top, left = max(0, photo.shape[2] - rows) // 2, max(0, photo.shape[3] - columns) // 2
@@ -87,7 +87,7 @@ def values(problem: str, image: Tensor, logits: Tensor, alpha: float, beta: floa
 
 
 def labels_after(filter: GaussianFilter, image: Tensor, logits: Tensor, alpha: float, beta: float) -> Tensor:
-    """Labels after 10 steps of the bilateral kernel alone, normalised "after"."""
+    """Labels after 10 steps of the bilateral kernel alone, normalized "after"."""
     config = CRFConfig(w1=4, theta_alpha=alpha, theta_beta=beta, w2=0, iterations=10)
     with torch.no_grad():
         return DenseCRF(logits.shape[1], config, filter=filter).eval()(logits, image).argmax(1)

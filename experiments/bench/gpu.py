@@ -2,7 +2,7 @@
 
     python experiments/bench/gpu.py [--quick] [--device cuda] [--image FILE] [--parts check inference ...]
 
-One run prints every figure, in under ten minutes on a data-centre GPU:
+One run prints every figure, in under ten minutes on a data-center GPU:
 
 - ceilings: the speeds of a large copy and of a float32 matrix product, of which all floors are made;
 - contract: the tests of `tests/kernels` on this device, and compute-sanitizer on each kernel, if installed;

@@ -4,7 +4,7 @@
 
 Every measurement is a process of its own: the largest resident memory of the inference above what the process
 held before it, and the median time of ``--repeats`` inferences (10 iterations, 67/3, lattice build included).
-The picture is resized to the wanted number of pixels, colours bilinearly; bandwidths stay as they are in
+The picture is resized to the wanted number of pixels, colors bilinearly; bandwidths stay as they are in
 pixels.
 """
 
@@ -78,7 +78,7 @@ def alone(options: argparse.Namespace, setting: tuple[float, int, int]) -> dict[
 def measure(options: argparse.Namespace) -> dict[str, float]:
     from crfnet.crf import CRFConfig, DenseCRF
     from crfnet.crf.features import bilateral_features
-    from crfnet.crf.filters.lattice import build_lattice
+    from crfnet.crf.filters.permutohedral.lattice import build_lattice
 
     torch.set_num_threads(options.threads)
     millions, classes, batch = options.one[0], int(options.one[1]), int(options.one[2])

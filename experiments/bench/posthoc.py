@@ -2,7 +2,7 @@
 
     python experiments/bench/posthoc.py [--images FILE ...] [--theta 67/3 50/5 80/13] [--threads 2]
 
-Every run of ours alternates with one of pydensecrf's on the same scores (normalised "after", Potts, w2 = 3,
+Every run of ours alternates with one of pydensecrf's on the same scores (normalized "after", Potts, w2 = 3,
 theta_gamma = 3), lattices built anew, so that a busy machine slows both; ratios are medians over repeats.
 Processor time is printed beside the time on the clock: pydensecrf is single-threaded.
 
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import SeparableGaussian
-from crfnet.crf.filters.lattice import build_lattice
+from crfnet.crf.filters.permutohedral.lattice import build_lattice
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.crf.pruning import Pruning
 

@@ -39,7 +39,8 @@ from torch import Tensor
 
 from crfnet.data import DataConfig, Sample, SegmentationDataset, load_dataset, palette
 from crfnet.evaluation.confusion import confusion_matrix, metrics
-from crfnet.search import ScoreFolder, SearchConfig, draw_images, search, write_scores
+from crfnet.score_cache import ScoreFolder, write_scores
+from crfnet.search import SearchConfig, draw_images, search
 from crfnet.search.drive import drive
 from crfnet.search.grid import AXES, Point
 
@@ -164,7 +165,7 @@ def by_crfnet(dataset: SegmentationDataset, scores: ScoreFolder, config: SearchC
         seconds = time.perf_counter() - start
         return ledger
 
-    with patch("crfnet.search.protocol.drive", timed):
+    with patch("crfnet.search.search.drive", timed):
         search(dataset, dataset.ids, scores, config, folder)
     lines = [line.split(",") for line in (folder / "table.csv").read_text().splitlines()]
     named = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]

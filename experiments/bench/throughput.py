@@ -24,12 +24,12 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import default_collate
 
-from crfnet.compare import resolve_device
-from crfnet.config import Run, load_run
-from crfnet.cost import Cost
 from crfnet.data import Sample, TrainingStream, load_dataset
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.run_folder import provenance
+from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.cost import Cost
+from crfnet.pipeline.run_config import Run, load_run
+from crfnet.pipeline.run_folder import provenance
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, train
 from crfnet.training.optim import build_optimizer
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--config", type=Path, default=Path(str(files("crfnet") / "demo.yaml")))
+    parser.add_argument("--config", type=Path, default=Path(str(files("crfnet.pipeline") / "demo.yaml")))
     parser.add_argument("--batch", type=int, help="images in a training step; default: the config's")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="of each training run that waits for images")

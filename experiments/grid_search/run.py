@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from crfnet.cli import main as crfnet
+from crfnet.cli.main import main as crfnet
 
 CONFIG = Path(__file__).parents[2] / "configs/camvid/scores.yaml"
 

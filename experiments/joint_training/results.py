@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from crfnet.config import Run
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.measures import difference, measure
+from crfnet.pipeline.run_config import Run
 
 TRIMAP = "trimap_void/miou@3"
 NUMBERS = ("w1", "theta_alpha", "theta_beta", "w2")

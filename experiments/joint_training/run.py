@@ -23,17 +23,19 @@ import torch
 import yaml
 from results import NUMBERS, Row, folder_of, read_log, write_results
 
-from crfnet.compare import warm_start
-from crfnet.config import Run, load_run
+from crfnet.checkpoints.checkpoint import load_model
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.run_folder import provenance, stage
-from crfnet.scoring import cache_scores, from_model, pick
-from crfnet.search import draw_images, load_crf_config, search
+from crfnet.pipeline.compare import warm_start
+from crfnet.pipeline.run_config import Run, load_run
+from crfnet.pipeline.run_folder import provenance, stage
+from crfnet.pipeline.scoring import cache_scores, from_model, pick
+from crfnet.search import draw_images, search
 from crfnet.segmenter import Segmenter, build_segmenter
-from crfnet.training import load_model, train
+from crfnet.training import train
 
 HERE = Path(__file__).parent
 

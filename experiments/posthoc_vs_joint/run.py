@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from crfnet.cli import main as crfnet
+from crfnet.cli.main import main as crfnet
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         usage=argparse.SUPPRESS,  # so that an error is one line
         allow_abbrev=False,
     )
-    parser.add_argument("--config", default=str(files("crfnet") / "demo.yaml"), help="default: the toy set's")
+    parser.add_argument(
+        "--config", default=str(files("crfnet.pipeline") / "demo.yaml"), help="default: the toy set's"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
     default = Path("runs/posthoc_vs_joint")
     parser.add_argument("--output", type=Path, default=default, help="default: %(default)s")

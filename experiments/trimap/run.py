@@ -19,16 +19,17 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from crfnet.commands.common import read_ids
-from crfnet.compare import resolve_device
-from crfnet.config import load_run
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.evaluation.trimap import BANDS
+from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.run_config import load_run
+from crfnet.pipeline.run_folder import open_run
+from crfnet.pipeline.scoring import from_scores, score_arm
 from crfnet.report import console_table, write_report
-from crfnet.run_folder import open_run
-from crfnet.scoring import from_scores, score_arm
-from crfnet.search import ScoreFolder, load_crf_config
+from crfnet.score_cache import ScoreFolder
 
 CONFIG = Path(__file__).parents[2] / "configs/camvid/scores.yaml"
 ARMS: dict[str, Any] = {  # what is changed in the CRF of --crf; None is no CRF at all

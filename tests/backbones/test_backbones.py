@@ -1,4 +1,4 @@
-"""Every backbone: output stride, frozen batch normalisation, refusals."""
+"""Every backbone: output stride, frozen batch normalization, refusals."""
 
 import pytest
 import torch

@@ -53,8 +53,8 @@ def test_forward_is_the_penalty_of_the_matrix_up_to_a_constant_per_pixel(name, d
     assert_close(compatibility.penalty(messages), expected, "layer", dtype)
     forward = compatibility(messages)
     assert forward.dtype == compatibility.penalty(messages).dtype == dtype
-    centred = (x - x.mean(1, keepdim=True) for x in (forward, expected))
-    assert_close(*centred, "layer", dtype)
+    centered = (x - x.mean(1, keepdim=True) for x in (forward, expected))
+    assert_close(*centered, "layer", dtype)
 
 
 @pytest.mark.parametrize("name", COMPATIBILITIES)
@@ -118,7 +118,7 @@ def test_potts_has_nothing_to_learn_and_nothing_to_set():
         PottsCompatibility(LABELS, initial=torch.eye(LABELS))
 
 
-def test_matrix_is_a_penalty_by_row_and_is_not_symmetrised():
+def test_matrix_is_a_penalty_by_row_and_is_not_symmetrized():
     messages = _messages()
     compatibility = MatrixCompatibility(LABELS, initial=torch.arange(LABELS**2.0).view(LABELS, LABELS))
     expected = torch.einsum("lk,bkn->bln", compatibility.mu.double(), messages)
@@ -167,13 +167,13 @@ def test_pydensecrf_vector_is_our_diagonal():
 
 
 def test_pydensecrf_matrix_is_our_symmetric():
-    """Its two-dimensional ``compat`` is symmetrised, and added to the energy."""
+    """Its two-dimensional ``compat`` is symmetrized, and added to the energy."""
     unary, kernel = _problem()
     m = torch.arange(16.0).view(4, 4).sub(9).div(4)
     theirs = _theirs(unary, lambda q: -(-unary + (0.5 * (m + m.T)).double() @ (q @ kernel.mT)))
     assert_close(_ours(unary, kernel, SymmetricCompatibility(LABELS, initial=m)), theirs, "layer", F64)
-    not_symmetrised = _ours(unary, kernel, MatrixCompatibility(LABELS, initial=m))
-    assert (not_symmetrised - theirs).abs().max() > 0.01
+    not_symmetrized = _ours(unary, kernel, MatrixCompatibility(LABELS, initial=m))
+    assert (not_symmetrized - theirs).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(("sign", "theirs_added"), [(-1, True), (1, False)])

@@ -1,4 +1,4 @@
-"""Free energy and energy against sums over all pairs and against all labellings; the trace."""
+"""Free energy and energy against sums over all pairs and against all labelings; the trace."""
 
 import itertools
 
@@ -87,15 +87,15 @@ def test_energy_counts_every_pair_once_and_a_pixel_with_itself_half(name):
 
 
 def test_free_energy_is_the_divergence_from_the_gibbs_distribution():
-    """Over all 3^4 labellings, without self term: F + log Z = KL(Q | P) >= 0, and F >= -log Z."""
+    """Over all 3^4 labelings, without self term: F + log Z = KL(Q | P) >= 0, and F >= -log Z."""
     unary, kernel = _problem(pixels=4, batch=1)
     kernel = kernel * (1 - torch.eye(4, dtype=F64))
     penalty = _penalty(kernel, 1 - torch.eye(LABELS, dtype=F64))
     q = torch.randn(1, LABELS, 4, dtype=F64).softmax(1)
-    labellings = torch.tensor(list(itertools.product(range(LABELS), repeat=4)))
-    energies = energy(labellings, unary.expand(81, -1, -1), penalty)
+    labelings = torch.tensor(list(itertools.product(range(LABELS), repeat=4)))
+    energies = energy(labelings, unary.expand(81, -1, -1), penalty)
     log_p = -energies - torch.logsumexp(-energies, 0)
-    log_q = q[0].log()[labellings, torch.arange(4)].sum(1)
+    log_q = q[0].log()[labelings, torch.arange(4)].sum(1)
     divergence = (log_q.exp() * (log_q - log_p)).sum()
     assert_close(
         free_energy(q, unary, penalty) + torch.logsumexp(-energies, 0), divergence[None], "layer", F64

@@ -8,9 +8,9 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import ExactFilter
-from crfnet.crf.filters import exact as exact_module
+from crfnet.crf.filters.exact import filter as exact_module
+from crfnet.crf.filters.exact.tiles import build_tiles
 from crfnet.crf.filters.rows import kernel_rows
-from crfnet.crf.filters.tiles import build_tiles
 from crfnet.crf.reference import filter_values, kernel_matrix
 from tests.tolerances import assert_close
 
@@ -123,7 +123,7 @@ def test_what_is_left_out_is_below_eps(eps):
 def test_tests_of_boxes_in_chunks_find_the_same_pairs(monkeypatch):
     tiles = build_tiles(photo_features(40, 50).repeat(2, 1, 1), None)
     whole = [(image, tile, near.tolist()) for image, tile, near in tiles.pairs(3.0)]
-    monkeypatch.setattr("crfnet.crf.filters.tiles._TESTS", 40)
+    monkeypatch.setattr("crfnet.crf.filters.exact.tiles._TESTS", 40)
     assert [(image, tile, near.tolist()) for image, tile, near in tiles.pairs(3.0)] == whole
     assert [pair[:2] for pair in whole] == [(image, tile) for image in range(2) for tile in range(16)]
     assert all(

@@ -105,7 +105,7 @@ def test_adjoint_identity(name):
 
 
 def test_constant_image_and_one_pixel(name):
-    """All colours equal: the bilateral kernel is the spatial one."""
+    """All colors equal: the bilateral kernel is the spatial one."""
     for height, width in ((7, 5), (1, 6), (1, 1)):
         features = bilateral_features(torch.full((1, 3, height, width), 9.0, dtype=F64), 2.0, 5.0)
         values = torch.rand(1, 2, height * width, dtype=F64)
@@ -194,7 +194,7 @@ def photo(height, width):
     return (shading + 90 * inside + 4 * torch.randn(3, height, width)).clamp(0, 255).unsqueeze(0)
 
 
-def test_lattice_is_near_the_gaussian_once_normalised():
+def test_lattice_is_near_the_gaussian_once_normalized():
     features = bilateral_features(photo(36, 48), 20.0, 12.0)
     values = torch.randn(1, 4, 36 * 48).softmax(1)
     values = normalized(SeparableGaussian((36, 48), 2.0), values, "after")(values)

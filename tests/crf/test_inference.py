@@ -1,4 +1,4 @@
-"""Mean field, regularised Frank-Wolfe, and what both promise: convergence, early stop, recomputation."""
+"""Mean field, regularized Frank-Wolfe, and what both promise: convergence, early stop, recomputation."""
 
 import itertools
 import math
@@ -186,10 +186,10 @@ def _descending(labels=3, weight=4.0, seed=0):
 def _objective(x, unary, penalty, scheme):
     """J of `FrankWolfe`; with the entropy and lam = 1 the free energy."""
     if getattr(scheme, "regularizer", "entropy") == "entropy":
-        regulariser = torch.xlogy(x, x)
+        regularizer = torch.xlogy(x, x)
     else:
-        regulariser = x.square() / 2
-    return (x * (penalty(x) / 2 - unary) + getattr(scheme, "lam", 1.0) * regulariser).sum((1, 2))
+        regularizer = x.square() / 2
+    return (x * (penalty(x) / 2 - unary) + getattr(scheme, "lam", 1.0) * regularizer).sum((1, 2))
 
 
 @pytest.mark.parametrize("weight", [1.0, 4.0, 20.0])
@@ -281,7 +281,7 @@ def test_line_search_filters_once_per_step_and_once_at_the_start():
     assert len(calls) == 11
 
 
-# regularised Frank-Wolfe
+# regularized Frank-Wolfe
 
 
 def test_frank_wolfe_with_entropy_and_whole_steps_is_mean_field():
@@ -333,7 +333,7 @@ def test_last_image_alone_equals_the_batch(scheme):
 
 @pytest.mark.parametrize("size", [1, 1e4])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=named)
-def test_answer_and_gradient_are_finite_and_normalised(scheme, size):
+def test_answer_and_gradient_are_finite_and_normalized(scheme, size):
     unary = (size * torch.randn(2, 3, 4)).requires_grad_()
     log_q = scheme.run(unary, lambda q: -3 * q.flip(-1), 5)
     assert log_q.isfinite().all()

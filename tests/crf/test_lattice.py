@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from crfnet.crf.filters import ExactFilter, PermutohedralFilter
-from crfnet.crf.filters import lattice as lattice_module
-from crfnet.crf.filters.lattice import build_lattice, sum_of
+from crfnet.crf.filters.permutohedral import lattice as lattice_module
+from crfnet.crf.filters.permutohedral.lattice import build_lattice, sum_of
 from crfnet.crf.reference import permutohedral_matrix
 from tests.tolerances import assert_close
 

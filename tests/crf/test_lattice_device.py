@@ -5,9 +5,9 @@ import torch
 
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import PermutohedralFilter
-from crfnet.crf.filters import lattice as lattice_module
-from crfnet.crf.filters.lattice import build_lattice
-from crfnet.crf.filters.simplices import _strides
+from crfnet.crf.filters.permutohedral import lattice as lattice_module
+from crfnet.crf.filters.permutohedral.lattice import build_lattice
+from crfnet.crf.filters.permutohedral.simplices import _strides
 from tests.tolerances import assert_close
 
 

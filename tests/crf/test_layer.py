@@ -10,8 +10,8 @@ from crfnet.crf.checks import check_input
 from crfnet.crf.compatibility import COMPATIBILITIES, MatrixCompatibility
 from crfnet.crf.features import bilateral_features, spatial_features
 from crfnet.crf.filters import FILTERS, ExactFilter, GaussianFilter, PermutohedralFilter
-from crfnet.crf.kernels import WEIGHTS, BilateralKernel, SpatialKernel
 from crfnet.crf.normalization import NORMALIZATIONS
+from crfnet.crf.potentials import WEIGHTS, BilateralKernel, SpatialKernel
 from crfnet.errors import InputError
 from tests.tolerances import assert_close
 

@@ -91,8 +91,8 @@ def test_a_mask_with_holes(pool):
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 9])
-def test_upsampling_is_linear_between_the_centres_of_cells(size):
-    """With features all equal and window 1: a ramp's averages are the ramp at the centres."""
+def test_upsampling_is_linear_between_the_centers_of_cells(size):
+    """With features all equal and window 1: a ramp's averages are the ramp at the centers."""
     ramp = torch.arange(float(size), dtype=F64).view(1, 1, -1)
     out = LocalFilter(1, 4).operator(torch.zeros(1, 1, size, dtype=F64), grid=(size,))(ramp).flatten()
     whole = size // 4  # the last cell, if it has fewer pixels, has their average

@@ -8,7 +8,7 @@ import torch
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.crf import messages as module
 from crfnet.crf.features import bilateral_features
-from crfnet.crf.filters.lattice import build_lattice
+from crfnet.crf.filters.permutohedral.lattice import build_lattice
 from crfnet.crf.messages import labels_at_once
 from crfnet.errors import InputError
 from tests.allocations import Held
@@ -19,7 +19,7 @@ CONFIG = CRFConfig(theta_alpha=8.0, theta_beta=20.0, iterations=3)
 
 
 def scene(batch=2, labels=LABELS, height=HEIGHT, width=WIDTH, dtype=torch.float64):
-    """Smooth colours and logits."""
+    """Smooth colors and logits."""
     coarse = torch.rand(batch, 3 + labels, 5, 6, dtype=dtype)
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
     return 6 * fine[:, 3:].contiguous(), 255 * fine[:, :3]

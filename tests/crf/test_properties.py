@@ -82,7 +82,7 @@ def test_permuting_the_labels_permutes_the_answer(filter, compatibility, seed, s
 
 @few
 @given(seed=seeds, size=sizes, shift=st.floats(-40.0, 40.0))
-def test_shifting_all_colours_changes_nothing(seed, size, shift):
+def test_shifting_all_colors_changes_nothing(seed, size, shift):
     """K sees differences alone. The exact kernel only: the lattice's grid stays where it is (next test)."""
     logits, image = _input(seed, *size)
     crf = _crf(size[1], filter="exact")
@@ -126,13 +126,13 @@ def test_shifting_all_features_changes_nothing(filter, seed, labels, pixels, ste
 
 
 @few
-@given(seed=seeds, size=sizes, colour=st.floats(10.0, 250.0))
-def test_in_a_constant_image_the_bilateral_kernel_is_spatial(seed, size, colour):
+@given(seed=seeds, size=sizes, color=st.floats(10.0, 250.0))
+def test_in_a_constant_image_the_bilateral_kernel_is_spatial(seed, size, color):
     """The exact kernel only: a lattice of five dimensions is another approximation than one of two."""
     logits, image = _input(seed, *size)
     bilateral = _crf(size[1], filter="exact", w1=2.0, theta_alpha=1.5, w2=0.0)
     spatial = _crf(size[1], filter="exact", w1=0.0, w2=2.0, theta_gamma=1.5)
-    constant = torch.full_like(image, colour)
+    constant = torch.full_like(image, color)
     assert_close(
         _run(bilateral, logits, constant).exp(), _run(spatial, logits, image).exp(), "separable", F64
     )

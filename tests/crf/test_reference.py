@@ -81,7 +81,7 @@ def padded(features: torch.Tensor) -> torch.Tensor:
 
 
 def test_pydensecrf_generic(extra_data: Path):
-    """Lattice matrix, symmetric normalisation and mean field together are pydensecrf's `DenseCRF`."""
+    """Lattice matrix, symmetric normalization and mean field together are pydensecrf's `DenseCRF`."""
     golden = np.load(extra_data / "pydensecrf_golden.npz")
     names = [name for name in golden.files if name.startswith("gen_Q_")]
     assert names

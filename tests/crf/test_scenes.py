@@ -299,19 +299,19 @@ def test_any_number_of_kernels():
     kernels = {
         "near": BilateralKernel(1.0, 1.0, 30.0, num_classes=LABELS),
         "far": BilateralKernel(2.0, 9.0, 50.0, num_classes=LABELS),
-        "colour": BilateralKernel(0.5, math.inf, 40.0, num_classes=LABELS),
+        "color": BilateralKernel(0.5, math.inf, 40.0, num_classes=LABELS),
     }
     layer = DenseCRF(LABELS, CRFConfig(iterations=3, filter="exact"), kernels=kernels).double().eval()
     place = positions((3, 4), dtype=F64, device=CPU).expand(2, -1, -1)
-    colour = image.flatten(2)
+    color = image.flatten(2)
     features = [
-        torch.cat([place, colour / 30], 1),
-        torch.cat([place / 9, colour / 50], 1),
-        colour / 40,
+        torch.cat([place, color / 30], 1),
+        torch.cat([place / 9, color / 50], 1),
+        color / 40,
     ]
     found = layer.marginals(logits, image)
     assert_close_to_rounded(found, by_reference(logits, features, [1.0, 2.0, 0.5]))
-    assert {"w1", "far.w1", "far.theta_beta", "colour.theta_alpha"} <= set(layer.parameters_by_name())
+    assert {"w1", "far.w1", "far.theta_beta", "color.theta_alpha"} <= set(layer.parameters_by_name())
 
 
 # one logit
@@ -351,7 +351,7 @@ def test_unary_weight_multiplies_the_logits():
 
 
 def test_convcrf_preset_is_its_published_update():
-    """(1 - w) U + w (10 K_colour + 3 K_position) Q, w = 0.2; K is raw."""
+    """(1 - w) U + w (10 K_color + 3 K_position) Q, w = 0.2; K is raw."""
     layer = DenseCRF.preset("convcrf", LABELS, w2=0.0, pool=1).double().eval()
     logits, image = on_grid(4, 5, batch=1)
     kernel = torch.exp(

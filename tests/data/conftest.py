@@ -35,7 +35,7 @@ class VocWriter:
     def mask(self, id_: str, labels: np.ndarray, mode: str = "P") -> None:
         mask = Image.fromarray(labels.astype(np.uint8))
         if mode == "P":
-            mask.putpalette([part for colour in palette(256) for part in colour])
+            mask.putpalette([part for color in palette(256) for part in color])
         mask.save(self.mask_path(id_))
 
 

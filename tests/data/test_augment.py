@@ -21,7 +21,7 @@ FILL = (1, 2, 3)
 
 
 def blocks(height: int = 40, width: int = 60) -> Sample:
-    """Labels 0..15 in 4 x 4 blocks; the image says the label in grey: 15 * label + 10."""
+    """Labels 0..15 in 4 x 4 blocks; the image says the label in gray: 15 * label + 10."""
     labels = torch.arange(width)[None] * 4 // width + 4 * (torch.arange(height)[:, None] * 4 // height)
     return Sample("blocks", (15 * labels + 10).byte().expand(3, -1, -1).contiguous(), labels)
 
@@ -69,14 +69,14 @@ def test_image_and_labels_move_together():
     for scale in ((1.0, 1.0), (0.5, 1.5)):
         for seed in range(20):
             sample = augment(blocks(), AugmentConfig(crop=(32, 70), scale=scale), (255, 255, 255), seed)
-            grey, known = sample.image[0].float(), sample.labels != VOID
-            even = (neighbourhood_max(grey) == -neighbourhood_max(-grey)) | (scale == (1.0, 1.0))
+            gray, known = sample.image[0].float(), sample.labels != VOID
+            even = (neighborhood_max(gray) == -neighborhood_max(-gray)) | (scale == (1.0, 1.0))
             assert (known & even).sum() > 0.25 * known.sum()
-            assert torch.equal(grey[known & even], 15.0 * sample.labels[known & even] + 10)
+            assert torch.equal(gray[known & even], 15.0 * sample.labels[known & even] + 10)
 
 
-def neighbourhood_max(grey: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.max_pool2d(grey[None], 3, stride=1, padding=1)[0]
+def neighborhood_max(gray: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.max_pool2d(gray[None], 3, stride=1, padding=1)[0]
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.4])

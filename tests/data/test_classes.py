@@ -5,9 +5,9 @@ from crfnet.data.classes import KNOWN
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_every_data_set_has_names_and_as_many_colours(name):
-    names, colours = classes_of(DataConfig(name=name))
-    assert len(names) == len(colours) == len(set(names)) == len(set(colours))
+def test_every_data_set_has_names_and_as_many_colors(name):
+    names, colors = classes_of(DataConfig(name=name))
+    assert len(names) == len(colors) == len(set(names)) == len(set(colors))
     assert (len(names), names[0]) in {(21, "background"), (11, "Sky"), (19, "road"), (60, "background"),
                                       (59, "aeroplane"), (7, "background"), (6, "ground")}  # fmt: skip
 
@@ -22,6 +22,6 @@ def test_of_the_toy_set_they_are_its_own():
 
 
 def test_of_folders_they_are_the_configs():
-    names, colours = classes_of(DataConfig(name="folders", classes=("road", "tree")))
+    names, colors = classes_of(DataConfig(name="folders", classes=("road", "tree")))
     assert names == ("road", "tree")
-    assert len(colours) == 2
+    assert len(colors) == 2

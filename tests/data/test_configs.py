@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.config import load_run
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
+from crfnet.pipeline.run_config import load_run
 from crfnet.segmenter import build_segmenter
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -81,13 +81,13 @@ def test_labels_and_shares(samples):
 def test_void_ribbon_separates_all_classes_and_is_thin(samples):
     for sample in samples:
         labels = sample.labels
-        # Neither neighbours nor pixels two apart: the ribbon takes a pixel from both sides of a border.
+        # Neither neighbors nor pixels two apart: the ribbon takes a pixel from both sides of a border.
         for apart in (1, 2):
             for a, b in ((labels[apart:], labels[:-apart]), (labels[:, apart:], labels[:, :-apart])):
                 assert not ((a != b) & (a != VOID) & (b != VOID)).any()
-        # No more than two pixels wide: nearly every void pixel has a labelled one next to it.
-        labelled = ndimage.binary_dilation((labels != VOID).numpy(), np.ones((3, 3)))
-        assert labelled[(labels == VOID).numpy()].mean() > 0.97
+        # No more than two pixels wide: nearly every void pixel has a labeled one next to it.
+        labeled = ndimage.binary_dilation((labels != VOID).numpy(), np.ones((3, 3)))
+        assert labeled[(labels == VOID).numpy()].mean() > 0.97
 
 
 def test_thin_parts(samples):
@@ -119,20 +119,20 @@ def test_rings_have_holes(samples):
     assert holes > COUNT / 4
 
 
-def test_colour_alone_does_not_tell_the_class(samples):
-    """The best class by mean colour, over all images, is seldom right."""
-    colours, labels = pixels(samples)
-    means = torch.stack([colours[labels == label].mean(0) for label in range(6)])
-    guess = torch.cdist(colours, means).argmin(1)
+def test_color_alone_does_not_tell_the_class(samples):
+    """The best class by mean color, over all images, is seldom right."""
+    colors, labels = pixels(samples)
+    means = torch.stack([colors[labels == label].mean(0) for label in range(6)])
+    guess = torch.cdist(colors, means).argmin(1)
     recall = torch.stack([(guess[labels == label] == label).float().mean() for label in range(6)])
     assert recall.mean() < 0.4, recall
 
 
-def test_colour_changes_across_most_borders_but_not_all(samples):
+def test_color_changes_across_most_borders_but_not_all(samples):
     jumps = []
     for sample in samples:
         image, labels = sample.image.float(), sample.labels
-        # The ribbon is two pixels wide: compare the labelled pixels on its sides.
+        # The ribbon is two pixels wide: compare the labeled pixels on its sides.
         border = (labels[:, 3:] != labels[:, :-3]) & (labels[:, 3:] != VOID) & (labels[:, :-3] != VOID)
         jumps.append((image[:, :, 3:] - image[:, :, :-3]).norm(dim=0)[border])
     jumps = torch.cat(jumps)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from crfnet.data import DataConfig, load_dataset
 from crfnet.data.survey import survey
 

@@ -35,12 +35,12 @@ def refused(root: Path, *parts: str, name: str = "voc") -> None:
         assert part in message, message
 
 
-def test_the_index_plane_is_read_and_not_the_colours(voc_writer):
+def test_the_index_plane_is_read_and_not_the_colors(voc_writer):
     writer = voc_writer("a", "b")
     labels = np.arange(35).reshape(5, 7) % 21
     labels[0, 0] = 255
     writer.mask("b", labels)
-    # A palette that says nothing: all entries the same grey. Only the index plane can give the labels back.
+    # A palette that says nothing: all entries the same gray. Only the index plane can give the labels back.
     mask = Image.fromarray(labels.astype(np.uint8))
     mask.putpalette([77] * 768)
     mask.save(writer.mask_path("a"))
@@ -51,7 +51,7 @@ def test_the_index_plane_is_read_and_not_the_colours(voc_writer):
         assert np.array_equal(sample.labels.numpy(), labels)
 
 
-def test_grey_masks_are_labels(voc_writer):
+def test_gray_masks_are_labels(voc_writer):
     writer = voc_writer("a")
     labels = np.arange(35).reshape(5, 7) % 21
     writer.mask("a", labels, mode="L")
@@ -193,19 +193,19 @@ def test_label_outside_the_classes(voc_writer, mode, label):
     refused(writer.root, str(writer.mask_path("a")), f"label {label} at x=6, y=3", "0..20", "255 (void)")
 
 
-def test_masks_in_colour_or_few_bits_are_refused(voc_writer):
+def test_masks_in_color_or_few_bits_are_refused(voc_writer):
     writer = voc_writer("a")
     for mode in ("RGB", "RGBA", "I;16", "1"):
         Image.new(mode, (7, 5)).save(writer.mask_path("a"))
         refused(
-            writer.root, str(writer.mask_path("a")), f"mode {mode}", "palette images (P) and 8-bit grey (L)"
+            writer.root, str(writer.mask_path("a")), f"mode {mode}", "palette images (P) and 8-bit gray (L)"
         )
-    # 4-bit grey, written by hand: the reader would stretch label 1 to 17, a valid class.
-    writer.mask_path("a").write_bytes(four_bit_grey_png())
-    refused(writer.root, "mode L;4", "8-bit grey")
+    # 4-bit gray, written by hand: the reader would stretch label 1 to 17, a valid class.
+    writer.mask_path("a").write_bytes(four_bit_gray_png())
+    refused(writer.root, "mode L;4", "8-bit gray")
 
 
-def four_bit_grey_png() -> bytes:
+def four_bit_gray_png() -> bytes:
     import struct
     import zlib
 
@@ -242,7 +242,7 @@ def test_reading_without_check_is_refused_too(voc_writer):
         load(writer.root)[0]
 
 
-def test_camvid_void_is_255_or_unlabelled_11(voc_writer):
+def test_camvid_void_is_255_or_unlabeled_11(voc_writer):
     writer = voc_writer("a")
     labels = np.arange(35).reshape(5, 7) % 12
     labels[0, 0] = 255
@@ -271,12 +271,12 @@ def test_voc_classes(voc_writer):
 
 
 def test_palette_is_that_of_voc():
-    colours = palette(256)
-    assert colours[:5] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128))
-    assert colours[8] == (64, 0, 0)
-    assert colours[20] == (0, 64, 128)
-    assert colours[255] == (224, 224, 192)
-    assert len(set(colours)) == 256
+    colors = palette(256)
+    assert colors[:5] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128))
+    assert colors[8] == (64, 0, 0)
+    assert colors[20] == (0, 64, 128)
+    assert colors[255] == (224, 224, 192)
+    assert len(set(colors)) == 256
     for number in (0, 257):
         with pytest.raises(ValueError, match=f"num_classes: {number}; allowed are 1..256"):
             palette(number)

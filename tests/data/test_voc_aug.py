@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from crfnet.data import DataConfig, load_dataset
 from crfnet.data.voc_aug import TRAINAUG, build_trainaug
 from crfnet.errors import InputError

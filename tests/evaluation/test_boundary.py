@@ -44,7 +44,7 @@ def eroded(mask, times):
 
 
 def outline(mask, height, width):
-    """The pixels of the mask with a pixel of the image outside it among their 4 neighbours."""
+    """The pixels of the mask with a pixel of the image outside it among their 4 neighbors."""
     steps = ((0, 1), (1, 0), (0, -1), (-1, 0))
     return {
         (y, x)

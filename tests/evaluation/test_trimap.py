@@ -19,7 +19,7 @@ DISTANCE = {
 
 
 def around(labels, y, x, radius, element):
-    """The pixels under the element of that radius centred on (y, x)."""
+    """The pixels under the element of that radius centered on (y, x)."""
     return _around(len(labels), len(labels[0]), y, x, radius, element)
 
 

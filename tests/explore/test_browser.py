@@ -7,12 +7,13 @@ import pytest
 import torch
 import yaml
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from crfnet.commands import evaluate
-from crfnet.config import load_run
+from crfnet.crf.config_file import load_crf_config
 from crfnet.data import load_dataset
 from crfnet.explore import Session, save_crf
-from crfnet.search import load_crf_config, write_scores
+from crfnet.pipeline.run_config import load_run
+from crfnet.score_cache import write_scores
 from tests.browser import chromium
 from tests.explore.test_session import CRF, scene
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.cli import main
+from crfnet.cli.main import main
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
-from crfnet.evaluation.predict import write_label_png
+from crfnet.evaluation.prediction import write_label_png
 from crfnet.explore import open_session, save_crf
 from crfnet.resize import resize_scores
-from crfnet.search import ScoreFolder, load_crf_config, write_scores
+from crfnet.score_cache import ScoreFolder, write_scores
 
 IMAGE = torch.zeros(3, 24, 32, dtype=torch.uint8)
 SIZE = (24, 32)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
-from crfnet.evaluation.predict import overlay
+from crfnet.evaluation.prediction import overlay
 from crfnet.explore import Session
-from crfnet.search import load_crf_config
 from tests.explore.test_session import CRF, scene
 
 pytest.importorskip("bokeh")
@@ -199,6 +199,6 @@ def test_only_what_changed_is_painted_and_the_legend_tells_the_shares(open_page)
         each.flatten().bincount(minlength=4) for each in (session.network, session.solve(changed).labels)
     ]
     for label, name in enumerate(("sky", "a&lt;b", "sun", "sand")):
-        red, green, blue = session.colours[label]
+        red, green, blue = session.colors[label]
         shares = " → ".join(f"{100 * int(count[label]) / (37 * 52):.1f}" for count in counts)
         assert f'rgb({red},{green},{blue})"></span>{name} <small>{shares} %' in page.legend.text

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crfnet.crf import kernels
+from crfnet.crf import potentials
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import KeptFilter, Redraw, Session, Superseded
@@ -76,7 +76,7 @@ def test_only_widths_of_the_bilateral_kernel_build_a_lattice(session):
 
 def test_memory_for_lattices_is_bounded(session, monkeypatch):
     pixels = session.image[0].numel()
-    monkeypatch.setattr("crfnet.explore.kept._POINTS", 2 * pixels)
+    monkeypatch.setattr("crfnet.explore.cached_filter._POINTS", 2 * pixels)
     for theta in (10.0, 20.0, 30.0):
         session.solve(replace(CRF, theta_alpha=theta))
     session.solve(replace(CRF, theta_alpha=20.0))
@@ -102,13 +102,13 @@ def test_a_small_picture_is_that_of_the_small_image_with_smaller_widths():
 
 def test_spatial_kernels_are_kept(session, monkeypatch):
     made = []
-    operator = kernels.SpatialKernel.operator
+    operator = potentials.SpatialKernel.operator
 
     def counted(self, scene, filter):
         made.append(float(self.theta_gamma))
         return operator(self, scene, filter)
 
-    monkeypatch.setattr(kernels.SpatialKernel, "operator", counted)
+    monkeypatch.setattr(potentials.SpatialKernel, "operator", counted)
     for change in (
         {},
         {"w2": 7.0},

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from crfnet import config
 from crfnet.commands import common, data, folders, report
-from crfnet.config import Run
+from crfnet.pipeline import run_config as config
+from crfnet.pipeline.run_config import Run
 from tests.fuzz.world import World, remove
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from crfnet.errors import InputError
 from tests.fuzz.world import World
 

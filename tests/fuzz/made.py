@@ -17,10 +17,10 @@ __all__ = ["arrays", "bomb", "npy", "npz", "pictures"]
 def pictures() -> dict[str, bytes]:
     """Pictures of 20 x 16 pixels, as all in a world, unless their name says otherwise."""
     random = np.random.default_rng(1)
-    grey = random.integers(0, 3, (16, 20), dtype=np.uint8)
+    gray = random.integers(0, 3, (16, 20), dtype=np.uint8)
     image = Image.fromarray(random.integers(0, 256, (16, 20, 3), dtype=np.uint8))
     made = {
-        mode: _saved(Image.fromarray(grey * 80).convert(mode), "TIFF" if mode in ("I", "F") else "PNG")
+        mode: _saved(Image.fromarray(gray * 80).convert(mode), "TIFF" if mode in ("I", "F") else "PNG")
         for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F")
     }
     rotated = Image.Exif()
@@ -29,20 +29,20 @@ def pictures() -> dict[str, bytes]:
     text.add_text("note", "a" * 2_000_000, zip=True)
     scanned = image.convert("1").resize((20, 16))
     return made | {
-        "outside": _saved(Image.fromarray(grey + 50)),
-        "labels": _saved(Image.fromarray(grey)),
+        "outside": _saved(Image.fromarray(gray + 50)),
+        "labels": _saved(Image.fromarray(gray)),
         "void": _saved(Image.fromarray(np.full((16, 20), 255, np.uint8))),
-        "two bits": _grey_png(20, 16, 2, np.packbits(np.zeros((16, 40), np.uint8), axis=1)),
-        "transparent": _saved(Image.fromarray(grey).convert("P"), transparency=0),
+        "two bits": _gray_png(20, 16, 2, np.packbits(np.zeros((16, 40), np.uint8), axis=1)),
+        "transparent": _saved(Image.fromarray(gray).convert("P"), transparency=0),
         "one pixel": _saved(Image.new("RGB", (1, 1))),
         "one pixel of label": _saved(Image.new("L", (1, 1))),
-        "transposed": _saved(Image.fromarray(grey.T.copy())),
-        "no pixel": _grey_png(0, 0, 8, np.zeros((0, 1), np.uint8)),
-        "huge": _grey_png(100_000, 100_000, 8, grey),
-        "large": _grey_png(13_000, 13_000, 8, grey),
-        "wide": _grey_png(2**31 - 1, 1, 8, grey),
+        "transposed": _saved(Image.fromarray(gray.T.copy())),
+        "no pixel": _gray_png(0, 0, 8, np.zeros((0, 1), np.uint8)),
+        "huge": _gray_png(100_000, 100_000, 8, gray),
+        "large": _gray_png(13_000, 13_000, 8, gray),
+        "wide": _gray_png(2**31 - 1, 1, 8, gray),
         "cmyk": _saved(image.convert("CMYK"), "JPEG"),
-        "grey jpeg": _saved(image.convert("L"), "JPEG"),
+        "gray jpeg": _saved(image.convert("L"), "JPEG"),
         "rotated": _saved(image, "JPEG", exif=rotated),
         "gif": _saved(image, "GIF"),
         "bmp": _saved(image, "BMP"),
@@ -61,7 +61,7 @@ def _saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def _grey_png(width: int, height: int, bits: int, rows: np.ndarray) -> bytes:
+def _gray_png(width: int, height: int, bits: int, rows: np.ndarray) -> bytes:
     """A PNG file with that header, whatever `rows` (h, bytes) are."""
     header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
     lines = b"".join(b"\0" + row.tobytes() for row in rows)

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from crfnet.config import dump_run, load_run
-from crfnet.search import load_crf_config
+from crfnet.crf.config_file import load_crf_config
+from crfnet.pipeline.run_config import dump_run, load_run
 from tests.fuzz.damage import Damage, damages
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import Ending, refused, run

@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.config import load_run
+from crfnet.checkpoints.checkpoint import checkpoint_crf, read_checkpoint
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.predict import read_label_png
+from crfnet.evaluation.prediction import read_label_png
 from crfnet.files import read_arrays, read_yaml
-from crfnet.report.histories import read_descents, read_history
-from crfnet.run_folder import seconds_of, stage
-from crfnet.search import ScoreFolder
-from crfnet.training.checkpoint import checkpoint_crf, read_checkpoint
+from crfnet.pipeline.run_config import load_run
+from crfnet.pipeline.run_folder import seconds_of, stage
+from crfnet.report.training_curves import read_descents, read_history
+from crfnet.score_cache import ScoreFolder
 from tests.fuzz import test_pictures
 from tests.fuzz.damage import Damage
 from tests.fuzz.harness import refused
@@ -28,7 +28,7 @@ from tests.fuzz.world import CLASSES, SIZE, remove
     [
         ("prediction", "two bits"),  # 1 was read as 85, 3 as void
         ("photo", "I;16"),  # was cut at 255
-        ("grey", "huge"),
+        ("gray", "huge"),
         ("class", "one pixel of label"),
         ("indexed", "text bomb"),
         ("png", "no pixel"),

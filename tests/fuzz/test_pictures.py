@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crfnet.search import ScoreFolder
+from crfnet.score_cache import ScoreFolder
 from tests.fuzz.damage import Damage, damages
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import run
@@ -98,7 +98,7 @@ def files(world):
         "jpg": (voc / "JPEGImages/a.jpg", *checked),
         "png": (voc / "JPEGImages/b.png", *checked),
         "indexed": (voc / "SegmentationClass/a.png", *checked),
-        "grey": (voc / "SegmentationClass/c.png", *checked),
+        "gray": (voc / "SegmentationClass/c.png", *checked),
         "prediction": (root / "predictions/a.png", *scored),
         "truth": (voc / "SegmentationClass/c.png", *scored),
         "photo": (voc / "JPEGImages/a.jpg", predict, check_prediction),
@@ -107,7 +107,7 @@ def files(world):
     }
 
 
-NAMES = ("jpg", "png", "indexed", "grey", "prediction", "truth", "photo", "class", "size")
+NAMES = ("jpg", "png", "indexed", "gray", "prediction", "truth", "photo", "class", "size")
 
 
 def example(world: World, name: str, damage: Damage) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from crfnet.search import load_crf_config
+from crfnet.crf.config_file import load_crf_config
 from tests.fuzz.damage import Damage, damages
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import run

@@ -12,7 +12,7 @@ from scipy.io import loadmat, savemat
 
 from crfnet.data.on_disk import read_image
 from crfnet.explore import open_session
-from crfnet.search import ScoreFolder
+from crfnet.score_cache import ScoreFolder
 from tests.fuzz.damage import Damage, damages
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import guarded, run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crfnet.search import ScoreFolder
+from crfnet.score_cache import ScoreFolder
 from tests.fuzz.harness import accepted, refused
 from tests.fuzz.world import World, remove
 

@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 from scipy.io import savemat
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from crfnet.data import palette
 from crfnet.data.voc import VOC_CLASSES
-from crfnet.search import write_scores
+from crfnet.score_cache import write_scores
 
 IDS = ("a", "b", "c")
 SIZE = (16, 20)
@@ -142,7 +142,7 @@ class World:
 def _mask(path: Path, labels: np.ndarray, *, indexed: bool) -> None:
     mask = Image.fromarray(labels)
     if indexed:
-        mask.putpalette([part for colour in palette(256) for part in colour])
+        mask.putpalette([part for color in palette(256) for part in color])
     mask.save(path)
 
 

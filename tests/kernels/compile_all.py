@@ -18,7 +18,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from crfnet.kernels import exact, gather, local, update
+from crfnet.kernels.gpu import exact, gather, local, update
 
 TYPES = {
     torch.float32: "*fp32",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crfnet.kernels import exact, gather, local, update
+from crfnet.kernels.gpu import exact, gather, local, update
 
 SPILLED = 16  # bytes of stack per thread: what the default sizes may spill, which is not in any loop
 TARGETS = (80, 90)

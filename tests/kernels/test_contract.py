@@ -5,7 +5,7 @@ import torch
 
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import FILTERS
-from crfnet.crf.filters import exact as exact_module
+from crfnet.crf.filters.exact import filter as exact_module
 from tests.crf.test_filters import QUANTITY, dense
 from tests.tolerances import assert_close
 

@@ -5,10 +5,10 @@ import torch
 
 from crfnet import kernels
 from crfnet.crf.filters import ExactFilter
-from crfnet.crf.filters import exact as exact_module
-from crfnet.crf.filters.tiles import build_tiles
+from crfnet.crf.filters.exact import filter as exact_module
+from crfnet.crf.filters.exact.tiles import build_tiles
 from crfnet.crf.reference import filter_values, kernel_matrix
-from crfnet.kernels import exact
+from crfnet.kernels.gpu import exact
 from tests.kernels.conftest import gradients, recorded
 from tests.tolerances import assert_as_good, assert_close
 
@@ -162,7 +162,7 @@ def test_tiles_of_a_given_size(pixels, monkeypatch):
     spread = (tiles.high - tiles.low).amax(2).sum(1)
     assert (spread < 0.8 * count * (features.amax(2) - features.amin(2)).amax(1)).all() or count < 3
     for tests in (1 << 20, 1):
-        monkeypatch.setattr("crfnet.crf.filters.tiles._TESTS", tests)
+        monkeypatch.setattr("crfnet.crf.filters.exact.tiles._TESTS", tests)
         starts, columns = tiles.pair_list(0.7)
         listed = [some.tolist() for some in columns.split(starts.diff().tolist())]
         assert listed == [(near + image * count).tolist() for image, _, near in tiles.pairs(0.7)]

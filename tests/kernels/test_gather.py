@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crfnet.kernels import gather
+from crfnet.kernels.gpu import gather
 from tests.tolerances import assert_as_good, assert_close
 
 pytestmark = pytest.mark.usefixtures("kernels_on")

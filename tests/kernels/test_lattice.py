@@ -6,7 +6,7 @@ import torch
 from crfnet import kernels
 from crfnet.crf import DenseCRF
 from crfnet.crf.filters import PermutohedralFilter
-from crfnet.crf.filters.lattice import build_lattice, sum_of
+from crfnet.crf.filters.permutohedral.lattice import build_lattice, sum_of
 from tests.tolerances import assert_as_good, assert_close
 
 pytest.importorskip("triton")

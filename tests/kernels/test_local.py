@@ -7,7 +7,7 @@ import torch
 
 from crfnet.crf.filters import LocalFilter
 from crfnet.crf.reference import filter_values, local_matrix
-from crfnet.kernels import local
+from crfnet.kernels.gpu import local
 from tests.kernels.conftest import gradients, recorded
 from tests.tolerances import assert_as_good, assert_close
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from crfnet.kernels.update import mean_field_update
+from crfnet.kernels.gpu.update import mean_field_update
 from tests.tolerances import assert_as_good, assert_close
 
 pytestmark = pytest.mark.usefixtures("kernels_on")

@@ -8,7 +8,7 @@ import torch
 
 from crfnet import kernels
 from crfnet.crf.filters import ExactFilter
-from crfnet.crf.filters import exact as exact_module
+from crfnet.crf.filters.exact import filter as exact_module
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

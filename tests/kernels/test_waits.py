@@ -5,11 +5,11 @@ import torch
 
 from crfnet.crf import DenseCRF
 from crfnet.crf.filters import ExactFilter, PermutohedralFilter
-from crfnet.crf.filters.lattice import build_lattice
-from crfnet.crf.filters.permutohedral import _sampled_grad_features
+from crfnet.crf.filters.permutohedral.filter import _sampled_grad_features
+from crfnet.crf.filters.permutohedral.lattice import build_lattice
 from crfnet.crf.inference import FrankWolfe, MeanField
 from crfnet.crf.normalization import normalized
-from crfnet.kernels import exact, gather, local, update
+from crfnet.kernels.gpu import exact, gather, local, update
 from tests.kernels.fake_gpu import fake_gpu
 from tests.kernels.test_compile import every_kernel
 
@@ -59,7 +59,7 @@ def test_a_lattice_waits_once_for_the_batch(dimensions, monkeypatch):
 
 def test_a_list_of_near_tiles_waits_once_for_the_batch(monkeypatch):
     """In whatever number of chunks."""
-    monkeypatch.setattr("crfnet.crf.filters.tiles._TESTS", 1)
+    monkeypatch.setattr("crfnet.crf.filters.exact.tiles._TESTS", 1)
     with fake_gpu(monkeypatch, [*range(12), 1]) as waits:
         operator = ExactFilter().operator(torch.randn(3, 5, 500, device="cuda"))
         assert operator._pairs.listed.columns.shape == (sum(range(12)),)

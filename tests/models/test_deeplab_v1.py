@@ -43,7 +43,7 @@ def test_field_of_view(head: str, pixels: int) -> None:
     out[0, :, 20, 20].sum().backward()
     touched = features.grad.abs().sum((0, 1, 2)).nonzero()
     assert 8 * int(touched.max() - touched.min() + 1) + 24 == pixels
-    assert int(touched.max() + touched.min()) == 40  # centred
+    assert int(touched.max() + touched.min()) == 40  # centered
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -59,15 +59,15 @@ def test_logits_are_at_stride_8(head: str, pools: str, size: tuple[int, int], ce
 
 @pytest.mark.parametrize(("pools", "first"), [("3x3", 0.0), ("2x2", 0.5)])
 def test_where_the_first_cell_lies(pools: str, first: float) -> None:
-    """The centre of its receptive field, layer by layer; the crop of the 2x2 prototxt begins at 1."""
-    centre, jump = 0.0, 1
+    """The center of its receptive field, layer by layer; the crop of the 2x2 prototxt begins at 1."""
+    center, jump = 0.0, 1
     for layer in VGG16(width=0.125, pools=pools).features:
         if isinstance(layer, nn.Conv2d):
-            centre += ((layer.kernel_size[0] - 1) * layer.dilation[0] / 2 - layer.padding[0]) * jump
+            center += ((layer.kernel_size[0] - 1) * layer.dilation[0] / 2 - layer.padding[0]) * jump
         elif isinstance(layer, nn.MaxPool2d):
-            centre += ((layer.kernel_size - 1) / 2 - layer.padding) * jump
+            center += ((layer.kernel_size - 1) / 2 - layer.padding) * jump
             jump *= layer.stride
-    assert (centre, jump) == (first, 8)
+    assert (center, jump) == (first, 8)
 
 
 def test_outputs_of_the_pools_end_with_the_features() -> None:

@@ -8,11 +8,11 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from crfnet.checkpoints.layouts.torchvision import TORCHVISION
 from crfnet.errors import InputError
 from crfnet.models import ModelConfig, build_network
 from crfnet.models.aspp_v3 import ASPP
 from crfnet.models.deeplab_v3 import DeepLabV3
-from crfnet.models.importers.torchvision import TORCHVISION
 from crfnet.resize import resize_scores
 from tests.tolerances import assert_close
 
@@ -82,7 +82,7 @@ def test_rates_of_aspp_follow_the_output_stride(output_stride: int, rates: list[
 
 
 def test_aspp_is_its_branches_concatenated_and_projected() -> None:
-    """A twin in plain functions: batch normalisation of the evaluation mode starts as the identity."""
+    """A twin in plain functions: batch normalization of the evaluation mode starts as the identity."""
     aspp = ASPP(6, 4, [1, 2], image_pooling=True, separable=False, dropout=0.5).eval()
     x = torch.randn(3, 6, 5, 7)
     state = aspp.state_dict()

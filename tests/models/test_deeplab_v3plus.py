@@ -98,7 +98,7 @@ def test_decoder_has_every_choice_of_tables_1_and_2(
 
 
 def test_decoder_joins_resized_features_with_reduced_ones_level_by_level() -> None:
-    """A twin in plain functions: batch normalisation of the evaluation mode starts as the identity."""
+    """A twin in plain functions: batch normalization of the evaluation mode starts as the identity."""
     decoder = Decoder(
         5,
         {"conv3": 7, "conv2": 6},

@@ -77,7 +77,7 @@ def test_training_adds_four_losses(loss: str) -> None:
     model = build_segmenter(TINY, 3).eval()
     image = torch.randint(0, 256, (2, 3, 65, 65), dtype=torch.uint8)
     labels = torch.randint(0, 3, (2, 65, 65))
-    fused, whole, middle, half = model.network.all_scores(model.normalised(image))
+    fused, whole, middle, half = model.network.all_scores(model.normalized(image))
     assert half.shape[2:] == (5, 5)
     four = sum(stride_loss(scores, labels) for scores in (fused, whole, middle, half))
     config = TrainConfig(loss=loss, unary_loss=0.5 if loss == "image" else 0.0)

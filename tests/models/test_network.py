@@ -1,4 +1,4 @@
-"""What v3 and v3+ share: another output stride with the same weights, modes of batch normalisation."""
+"""What v3 and v3+ share: another output stride with the same weights, modes of batch normalization."""
 
 import pytest
 import torch

@@ -69,7 +69,7 @@ def test_any_image(kind):
 
 
 def test_a_mask_for_an_image():
-    """Bytes of 0 and 1 are on the scale 0..255; only floating-point numbers look normalised."""
+    """Bytes of 0 and 1 are on the scale 0..255; only floating-point numbers look normalized."""
     one, other = crf(), crf()
     for each in (one, other):
         each.setUnaryEnergy(numbers(M, N))

@@ -105,8 +105,8 @@ def blobs(height, width, labels):
     y, x = np.mgrid[:height, :width]
     scores = np.stack([np.sin(x / (3 + k) + k) + np.cos(y / (4 + k) - k) for k in range(labels)])
     noisy = plain.softmax(2 * scores + random.normal(size=scores.shape))
-    colours = random.integers(40, 216, (labels, 3))[scores.argmax(0)]
-    image = np.clip(colours + random.normal(scale=6, size=colours.shape), 0, 255).astype(np.uint8)
+    colors = random.integers(40, 216, (labels, 3))[scores.argmax(0)]
+    image = np.clip(colors + random.normal(scale=6, size=colors.shape), 0, 255).astype(np.uint8)
     return noisy.astype(np.float32), image
 
 
@@ -138,7 +138,7 @@ def test_posthoc_is_our_layer(folder):
     config = CRFConfig(normalization="symmetric", iterations=10)
     kernels = {
         "place": FeatureKernel(3.0, [1 / 9] * 2, source="spatial", num_classes=4),
-        "colour": FeatureKernel(4.0, [1 / 1600] * 2 + [1 / 169] * 3, num_classes=4),
+        "color": FeatureKernel(4.0, [1 / 1600] * 2 + [1 / 169] * 3, num_classes=4),
     }
     crf = DenseCRF(4, config, kernels=kernels).eval()
     image = torch.from_numpy(given["image"]).permute(2, 0, 1).unsqueeze(0)
@@ -157,11 +157,11 @@ def test_annotation_is_that_of_plain_loops(folder):
     u[labels - 1, np.arange(63)] = -np.log(0.7)
     u[:, labels == 0] = np.log(3)
     place = np.mgrid[:7, :9].reshape(2, -1) / [[3.1], [2.3]]
-    colour = image.reshape(-1, 3).T / [[13], [11], [12]]
+    color = image.reshape(-1, 3).T / [[13], [11], [12]]
     near = np.mgrid[:7, :9].reshape(2, -1) / [[8.3], [7.1]]
     terms = [
         (3, plain.kernel(place.astype(np.float32), "NORMALIZE_SYMMETRIC")),
-        (10, plain.kernel(np.concatenate([near, colour]).astype(np.float32), "NORMALIZE_AFTER")),
+        (10, plain.kernel(np.concatenate([near, color]).astype(np.float32), "NORMALIZE_AFTER")),
     ]
     marginals = plain.mean_field(u, terms, 5)
     for q in (answer["Q"], answer["Q2"]):
@@ -176,8 +176,8 @@ def test_two_channels_are_those_of_plain_loops(folder):
     p = np.stack([1 - given["foreground"], given["foreground"]]).reshape(2, -1)
     u = -np.log(0.9 * p.astype(float) + 0.05)
     place = np.mgrid[:6, :8].reshape(2, -1) / [[6.1], [5.3]]
-    colour = given["image"].reshape(-1, 2).T / [[0.3], [0.2]]
-    features = np.concatenate([place, colour]).astype(np.float32)
+    color = given["image"].reshape(-1, 2).T / [[0.3], [0.2]]
+    features = np.concatenate([place, color]).astype(np.float32)
     terms = [
         (np.array([-0.5, -0.7]), plain.kernel(features, "NORMALIZE_SYMMETRIC")),
         (-0.6 * np.eye(2), plain.kernel(features[:3], "NORMALIZE_SYMMETRIC")),

@@ -57,7 +57,7 @@ class TestAgainstPlainLoops:
             assert crf.freeEnergy(q) == pytest.approx(plain.free_energy(u, terms, expected, 0.5), rel=1e-5)
             assert crf.stepInference(q, tmp1, tmp2) is None
 
-    def test_energies_of_a_labelling(self, normalization, kind):
+    def test_energies_of_a_labeling(self, normalization, kind):
         crf, u, terms = both(normalization, kind)
         labels = np.random.default_rng(1).integers(0, M, N)
         labels[[0, 5]] = -1, M  # no labels: they neither pay nor cost
@@ -95,12 +95,12 @@ def test_pixels_row_by_row_width_first():
     crf.addPairwiseGaussian((2.1, 1.3), 1.5)
     crf.addPairwiseBilateral((4.1, 2.7), (5, 7, 9), image, 2.5, normalization=dcrf.NORMALIZE_AFTER)
     place = np.array([[x / 2.1, y / 1.3] for y in range(3) for x in range(5)]).T
-    colour = np.array(
+    color = np.array(
         [[x / 4.1, y / 2.7, *(image[y, x] / np.array([5, 7, 9]))] for y in range(3) for x in range(5)]
     ).T
     terms = [
         (1.5, plain.kernel(place, "NORMALIZE_SYMMETRIC")),
-        (2.5, plain.kernel(colour, "NORMALIZE_AFTER")),
+        (2.5, plain.kernel(color, "NORMALIZE_AFTER")),
     ]
     np.testing.assert_allclose(crf.inference(5), plain.mean_field(u, terms, 5)[-1], atol=5e-5)
 
@@ -137,7 +137,7 @@ def test_free_energy_falls_and_the_legacy_number_is_another():
     assert crf.klDivergence(q) < energies[-1] - 1
 
 
-def test_energy_of_a_labelling_is_that_of_the_layer():
+def test_energy_of_a_labeling_is_that_of_the_layer():
     """`crfnet.crf.energy.energy` of Potts, 1 - I, is higher by half of the kernel's sum."""
     crf, u, terms = both("NORMALIZE_SYMMETRIC", "number")
     labels = np.random.default_rng(1).integers(0, M, N)

@@ -67,7 +67,7 @@ def test_only_where_equal_labels_are_rewarded_by_a_number(compat):
 
 
 def test_large_sums_count_more():
-    """Without normalisation a label may gather rewards from everywhere: fewer are negligible."""
+    """Without normalization a label may gather rewards from everywhere: fewer are negligible."""
     assert kept(crf(compat=1e6, normalization=NO_NORMALIZATION)) == LABELS
 
 

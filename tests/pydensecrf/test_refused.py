@@ -88,15 +88,15 @@ REFUSED = {
         lambda c: c.addPairwiseBilateral(3, 3, np.zeros((H, W, 4)), 3),
         "only works for RGB images. For other types, use `utils.create_pairwise_bilateral` to construct",
     ),
-    "image grey": (
+    "image gray": (
         lambda c: c.addPairwiseBilateral(3, 3, np.zeros((H, W)), 3),
         "addPairwiseBilateral only works for RGB images",
     ),
     "image of 0..1": (
         lambda c: c.addPairwiseBilateral(3, 3, image() / 255, 3),
-        r"rgbim: values from 0.* not normalised",
+        r"rgbim: values from 0.* not normalized",
     ),
-    "image normalised": (lambda c: c.addPairwiseBilateral(3, 3, image() - 120.0, 3), "rgbim: values from -1"),
+    "image normalized": (lambda c: c.addPairwiseBilateral(3, 3, image() - 120.0, 3), "rgbim: values from -1"),
     "image NaN": (
         lambda c: c.addPairwiseBilateral(3, 3, np.full((H, W, 3), np.nan), 3),
         "rgbim: contains NaN",
@@ -163,8 +163,8 @@ def test_missing_or_of_the_wrong_type(call, message):
 
 
 def test_further_arguments_are_ignored_aloud():
-    with pytest.warns(UserWarning, match="DenseCRF2D ignores its arguments 9, colour"):
-        dcrf.DenseCRF2D(W, H, M, 9, colour=True, device="cpu")
+    with pytest.warns(UserWarning, match="DenseCRF2D ignores its arguments 9, color"):
+        dcrf.DenseCRF2D(W, H, M, 9, color=True, device="cpu")
     with pytest.warns(UserWarning, match="DenseCRF ignores its arguments 9"):
         dcrf.DenseCRF(N, M, 9, device="cpu")
 

@@ -133,9 +133,9 @@ class TestFeatures:
 
     def test_no_channel_axis(self):
         """-1 is not the last axis."""
-        grey = np.arange(6).reshape(2, 3)
-        features = utils.create_pairwise_bilateral((3, 4), 2, grey)
-        assert_energies(features[2:], [grey.reshape(-1) / 2])
+        gray = np.arange(6).reshape(2, 3)
+        features = utils.create_pairwise_bilateral((3, 4), 2, gray)
+        assert_energies(features[2:], [gray.reshape(-1) / 2])
         assert_energies(features[:2], utils.create_pairwise_gaussian((3, 4), (2, 3)))
 
     @pytest.mark.parametrize(

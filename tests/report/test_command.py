@@ -5,15 +5,15 @@ import pytest
 import torch
 import yaml
 
-from crfnet.cli import main
-from crfnet.config import load_run
+from crfnet.cli.main import main
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
-from crfnet.evaluation.predict import write_label_png
+from crfnet.evaluation.prediction import write_label_png
+from crfnet.pipeline.run_config import load_run
+from crfnet.pipeline.scoring import TRACED, trace_energy, unary_of_scores
 from crfnet.report import ENERGY_FILE
-from crfnet.report.histories import read_descents
-from crfnet.scoring import TRACED, trace_energy, unary_of_scores
-from crfnet.search import ScoreFolder, write_scores
+from crfnet.report.training_curves import read_descents
+from crfnet.score_cache import ScoreFolder, write_scores
 
 CONFIG = {
     "data": {"name": "toy", "toy_train": 1, "toy_val": 5, "toy_size": [32, 40]},

@@ -6,15 +6,21 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
-from crfnet.evaluation.predict import VOC_PALETTE
+from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.evaluation.significance import Interval
-from crfnet.report import curves, histories, pictures
+from crfnet.report import curves, pictures
 from crfnet.report.curves import arm_styles, class_figure, trimap_figure
 from crfnet.report.document import png_of
-from crfnet.report.histories import Descent, energy_figure, parameter_figure, read_descents, read_history
+from crfnet.report.html import svg_of
+from crfnet.report.metrics import class_metric, difference_name, trimap_metric
 from crfnet.report.pictures import error_picture, strip_figure
-from crfnet.report.scores import class_metric, difference_name, trimap_metric
-from crfnet.report.web import svg_of
+from crfnet.report.training_curves import (
+    Descent,
+    energy_figure,
+    parameter_figure,
+    read_descents,
+    read_history,
+)
 
 
 def scores_of(names, band, max_width):
@@ -138,7 +144,7 @@ def test_no_global_plotting_state(monkeypatch):
     assert "matplotlib.pyplot" not in sys.modules
     used = [
         getattr(value, "__name__", "")
-        for module in (curves, histories, pictures)
+        for module in (curves, training_curves, pictures)
         for value in vars(module).values()
     ]
     assert "matplotlib.pyplot" not in used

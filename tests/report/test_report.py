@@ -11,12 +11,12 @@ from crfnet.errors import InputError
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.measures import interval
-from crfnet.evaluation.predict import VOC_PALETTE
+from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.evaluation.significance import bootstrap, paired_bootstrap
 from crfnet.report import console_table, largest_changes, load_inputs, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
+from crfnet.report.explanations import about_band
 from crfnet.report.gallery import gallery_pair
-from crfnet.report.prose import about_band
 from tests.report.made import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
 
@@ -127,7 +127,7 @@ def test_text_explains(report):
     assert "The 2 images that CRF parameters were searched on are held out" in text
     assert "6 images scored here" in text
     assert "paired bootstrap" in text
-    assert "normalisation `after`" in text
+    assert "normalization `after`" in text
     assert "crfnet compare a \\| b" in text
     assert "left out of the mean" in text
 
@@ -213,7 +213,7 @@ def test_refuses_what_cannot_be_compared(tmp_path):
         ([arms[0], make_arms(images=5)[1]], {}, "unary and posthoc differ in ids"),
         ([dataclasses.replace(arms[0], search_ids=("im2",))], {}, "unary: 1 of the scored images, first im2"),
         (arms, {"class_names": CLASSES[:2]}, "class_names has 2 entries"),
-        (arms, {"palette": VOC_PALETTE[:2]}, "palette has 2 colours"),
+        (arms, {"palette": VOC_PALETTE[:2]}, "palette has 2 colors"),
         (arms, {"strip_samples": [("im0", *scene(0)[:2], {})]}, "strip sample im0: it lacks"),
         (
             arms[:1],

@@ -10,15 +10,15 @@ import pytest
 import torch
 import yaml
 
-from crfnet.cli import main
+from crfnet.cli.main import main
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.measures import difference
-from crfnet.evaluation.predict import VOC_PALETTE
+from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.evaluation.significance import resample_counts, resample_seeds, seeds_generator
 from crfnet.report import ArmResult, combine, console_table, load_inputs
-from crfnet.report.saved import save_inputs
-from crfnet.report.scores import score_arms
+from crfnet.report.metrics import score_arms
+from crfnet.report.report_json import save_inputs
 from tests.report.made import CLASSES, CONFIG, make_arms, scene, with_folders, write
 
 RUN = {"title": "toy", "seed": 0, "train": {"iterations": 3, "workers": 0}, "pictures": 2}

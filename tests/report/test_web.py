@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from crfnet.report.document import plain
-from crfnet.report.web import inline
+from crfnet.report.html import inline
 from tests.browser import chromium
 from tests.report.made import make_arms, write
 
@@ -165,11 +165,11 @@ def test_the_page_fits_a_phone_in_light_and_dark(browser, scheme):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     assert browser.execute_script("return document.documentElement.scrollWidth") == PHONE
     script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
-    grey = {
+    gray = {
         what: sum(map(float, re.findall(r"[\d.]+", browser.execute_script(script, *what))[:3])) / 3
         for what in (("body", "backgroundColor"), ("body", "color"), (".plot svg text", "fill"))
     }
-    paper, ink, labels = grey.values()
+    paper, ink, labels = gray.values()
     assert ink == labels
     assert (paper > 200 and ink < 60) if scheme == "light" else (paper < 60 and ink > 200)
     assert len(browser.find_elements("css selector", "svg[role=img][aria-label]")) == 5

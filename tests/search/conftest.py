@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from crfnet.search import ScoreFolder, SearchConfig, ledger, results, write_scores
+from crfnet.score_cache import ScoreFolder, write_scores
+from crfnet.search import SearchConfig, ledger, results
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
 from tests.search.searcher import whole
 

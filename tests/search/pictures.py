@@ -1,4 +1,4 @@
-"""A data set of tiny pictures made from nothing: two coloured halves, and noisy logits at stride 4."""
+"""A data set of tiny pictures made from nothing: two colored halves, and noisy logits at stride 4."""
 
 from collections.abc import Iterator
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import optuna
 import torch
 
-from crfnet.search import SearchConfig, drive, ledger, search, write_scores
+from crfnet.score_cache import write_scores
+from crfnet.search import SearchConfig, drive, ledger, search
 from crfnet.search.workers import new_processes
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from crfnet.config import load_run
 from crfnet.errors import InputError
+from crfnet.pipeline.run_config import load_run
 from crfnet.search import SearchConfig
 from crfnet.search.grid import AXES, PRESETS, Grid, Point, finer_grid, first_best
 

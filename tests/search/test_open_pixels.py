@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from crfnet.crf.features import bilateral_features
-from crfnet.crf.filters.lattice import Lattice, build_lattice
+from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice
 from crfnet.crf.filters.separable import SeparableGaussian
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.search import SearchConfig, open_pixels
@@ -21,7 +21,7 @@ def case(height: int = 9, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def two_halves(height: int = 45, width: int = 61) -> tuple[torch.Tensor, torch.Tensor]:
-    """A picture of two colours, and blurred noisy scores of it."""
+    """A picture of two colors, and blurred noisy scores of it."""
     right = (torch.arange(width) > width // 2).float().expand(height, -1)
     image = 60 * right + 20 * torch.rand(3, height, width)
     noise = torch.nn.functional.avg_pool2d(torch.randn(1, 3, height, width), 5, 1, 2)
@@ -164,7 +164,7 @@ def test_coarse_gaussian(theta, error):
     assert float((found - exactly).norm() / exactly.norm()) < error
 
 
-def one_colour(side: int) -> Lattice:
+def one_color(side: int) -> Lattice:
     """All pixels but a strip gather in the same few corners."""
     image = torch.full((1, 3, side, side), 7.0)
     image[..., :3] = 200.0
@@ -172,14 +172,14 @@ def one_colour(side: int) -> Lattice:
 
 
 def test_the_lattice_in_half():
-    lattice, values = one_colour(100), torch.rand(10_000, 3)
+    lattice, values = one_color(100), torch.rand(10_000, 3)
     expected = lattice(values)
     error = (in_half(lattice)(values) - expected).abs() / expected
     assert 0 < error.max() < 5e-3
 
 
 def test_the_lattice_in_half_where_a_corner_gathers_more_than_float16_holds():
-    lattice, values = one_colour(600), torch.rand(360_000, 2)
+    lattice, values = one_color(600), torch.rand(360_000, 2)
     sums = lattice(torch.ones(360_000, 1)).flatten()
     assert sums.max() > torch.finfo(torch.float16).max
     assert in_half(lattice) is lattice

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from crfnet.search import ScoreFolder, SearchConfig, racing, search, write_scores
+from crfnet.score_cache import ScoreFolder, write_scores
+from crfnet.search import SearchConfig, racing, search
 from crfnet.search.racing import blocks, cannot_win
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
 

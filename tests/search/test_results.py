@@ -2,12 +2,13 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig
+from crfnet.crf.config_file import load_crf_config
 from crfnet.errors import InputError
-from crfnet.search import SearchConfig, load_crf_config
+from crfnet.search import SearchConfig
 from crfnet.search.counting import Counted
 from crfnet.search.grid import Point
+from crfnet.search.heatmap import write_heatmap
 from crfnet.search.ledger import Ledger
-from crfnet.search.pictures import write_heatmap
 from crfnet.search.results import best_config, write_best, write_folds, write_table
 from crfnet.search.study import Outcome
 

@@ -110,7 +110,7 @@ def test_one_pixel_one_weight():
     logits, image = case(1, 1)
     point = Point(4.0, 3.0, 20.0, 0.0, 3.0, 1)
     found = dict(swept(logits, image, [point], SearchConfig()))
-    # The only pixel is its own only neighbour, so K~ Q = Q.
+    # The only pixel is its own only neighbor, so K~ Q = Q.
     assert_close(found[point], (logits + 4 * logits.softmax(1)).log_softmax(1), "layer", torch.float32)
 
 

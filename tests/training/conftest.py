@@ -13,7 +13,7 @@ from crfnet.training import TrainConfig
 
 
 class TinyNetwork(nn.Module):
-    """Two convolutions with batch normalisation and dropout between them: logits at stride 8."""
+    """Two convolutions with batch normalization and dropout between them: logits at stride 8."""
 
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__()

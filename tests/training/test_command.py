@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crfnet.training.checkpoint import read_checkpoint
+from crfnet.checkpoints.checkpoint import read_checkpoint
 from tests.several import ended, said, start
 from tests.test_cli import CONFIG
 

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
+from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.training import TrainingInterrupted, train
-from crfnet.training.checkpoint import read_checkpoint
 from crfnet.training.stopping import StopRequest, stop_requests
 from tests.training.conftest import TinyDataset, assert_same, tiny_config, tiny_segmenter, weights
 from tests.training.processes import begin, ended, run

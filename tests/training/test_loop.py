@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.data import TrainingStream
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training import TrainConfig, TrainingDiverged, train
-from crfnet.training.checkpoint import read_checkpoint
 from tests.training.conftest import (
     TinyDataset,
     TinyNetwork,

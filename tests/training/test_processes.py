@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import Sample
 from crfnet.distributed import rank
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training import TrainingDiverged, TrainingInterrupted, train
-from crfnet.training.checkpoint import read_checkpoint
 from tests.tolerances import assert_close
 from tests.training.conftest import TinyDataset, assert_same, tiny_config, tiny_segmenter
 from tests.training.processes import begin, ended, run
@@ -97,7 +97,7 @@ def test_two_processes_train_what_one_does(tmp_path, name):
 
 
 def train_tiny(folder, resume: bool, dies_at: int | None = None) -> None:
-    """Batch normalisation, dropout and the CRF's sampled rows: everything that is drawn in each process."""
+    """Batch normalization, dropout and the CRF's sampled rows: everything that is drawn in each process."""
     model = tiny_segmenter(crf=True)
     dataset = Dies(dies_at if rank() == 1 else None)
     config = tiny_config(batch_size=4, loss="image", checkpoint_every=3, validate_every=4)

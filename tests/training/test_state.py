@@ -12,11 +12,11 @@ import time
 import pytest
 import torch
 
+from crfnet.checkpoints import checkpoint as checkpoints
+from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training import TrainingDiverged, TrainingFailed, train
-from crfnet.training import checkpoint as checkpoints
-from crfnet.training.checkpoint import read_checkpoint
 from crfnet.training.journal import Journal
 from tests.training.conftest import (
     TinyDataset,

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training import TrainingDiverged, train
-from crfnet.training.checkpoint import read_checkpoint
 from tests.tolerances import assert_close
 from tests.training.conftest import (
     TinyDataset,

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from crfnet.checkpoints.checkpoint import load_model, read_checkpoint
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.segmenter import Segmenter
-from crfnet.training import TrainingInterrupted, load_model, train
-from crfnet.training.checkpoint import read_checkpoint
+from crfnet.training import TrainingInterrupted, train
 from crfnet.training.validation import validate
 from tests.training.conftest import (
     TinyDataset,

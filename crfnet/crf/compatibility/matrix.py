@@ -12,7 +12,7 @@ __all__ = ["MatrixCompatibility"]
 class MatrixCompatibility(Compatibility):
     """``penalty = mu @ messages`` with a free penalty matrix ``mu`` (l, l), at first Potts ``1 - I``.
 
-    ``mu[l, k]`` is what label l pays for messages of label k. It is not symmetrised and not tied to Potts.
+    ``mu[l, k]`` is what label l pays for messages of label k. It is not symmetrized and not tied to Potts.
     CRF-as-RNN's PyTorch port *adds* ``C @ messages`` with ``C = +I`` at first (take ``mu = -C``), its Caffe
     code subtracts ``C = -I`` (take ``mu = C``); ``mu = -I`` gives the same marginals as ``1 - I``.
 

@@ -13,12 +13,12 @@ class SymmetricCompatibility(Compatibility):
     """``penalty = mu @ messages`` with ``mu = (A + A^T) / 2`` of a free matrix A, at first Potts ``1 - I``.
 
     With scalar weights and a symmetric kernel the update then belongs to an energy, which a free mu does not
-    have. Krahenbuhl & Koltun's 2013 code (and so pydensecrf) symmetrises a matrix in the same way.
+    have. Krahenbuhl & Koltun's 2013 code (and so pydensecrf) symmetrizes a matrix in the same way.
 
     Args:
         num_classes: number of labels l.
         learnable: whether gradients reach mu.
-        initial: A (l, l) to start from, penalties; symmetrised if it is not.
+        initial: A (l, l) to start from, penalties; symmetrized if it is not.
 
     Raises:
         InputError: ``initial`` has another shape or is not finite.

@@ -1,11 +1,11 @@
 """How K v is computed. A new filter is a file beside this one and a line in `FILTERS`."""
 
+from crfnet.crf.filters.accuracy import FilterError, filter_error
 from crfnet.crf.filters.auto import AutoFilter
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
-from crfnet.crf.filters.error import FilterError, filter_error
-from crfnet.crf.filters.exact import ExactFilter
+from crfnet.crf.filters.exact.filter import ExactFilter
 from crfnet.crf.filters.local import LocalFilter
-from crfnet.crf.filters.permutohedral import PermutohedralFilter
+from crfnet.crf.filters.permutohedral.filter import PermutohedralFilter
 from crfnet.crf.filters.separable import SeparableGaussian
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
-from crfnet.crf.filters.exact import ExactFilter
-from crfnet.crf.filters.permutohedral import PermutohedralFilter
+from crfnet.crf.filters.exact.filter import ExactFilter
+from crfnet.crf.filters.permutohedral.filter import PermutohedralFilter
 from crfnet.shapes import Features, Grid, Mask
 
 __all__ = ["AutoFilter"]

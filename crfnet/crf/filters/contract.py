@@ -43,7 +43,7 @@ class KernelOperator(ABC):
         """``out_i = sum_j K_ij v_j`` as if there were no mask; values are 0 outside it."""
 
     def __call__(self, values: Values) -> Values:
-        """``out_i = sum_j K_ij v_j`` for every image and label: unnormalised, self term included."""
+        """``out_i = sum_j K_ij v_j`` for every image and label: unnormalized, self term included."""
         return self._masked(self.product(self._masked(values)))
 
     def scaled(self, send: Tensor | None, receive: Tensor | None) -> Callable[[Values], Values]:

@@ -22,7 +22,7 @@ __all__ = ["LocalFilter"]
 _Region = tuple[EllipsisType | slice, ...]
 
 
-def _neighbours(grid: Grid, radius: int) -> Iterator[tuple[_Region, _Region]]:
+def _neighbors(grid: Grid, radius: int) -> Iterator[tuple[_Region, _Region]]:
     """Each shift within the window, one of every two opposite ones: what lies in the grid, and where to."""
     reaches = [min(radius, size - 1) for size in grid]
     for shift in itertools.product(*(range(-reach, reach + 1) for reach in reaches)):
@@ -35,7 +35,7 @@ def _neighbours(grid: Grid, radius: int) -> Iterator[tuple[_Region, _Region]]:
 def _filter(values: Tensor, features: Tensor, radius: int) -> Tensor:
     """K v for values (b, l, *grid): K_ii = 1, then one shift at a time and its opposite."""
     out = values.clone()
-    for here, there in _neighbours(features.shape[2:], radius):
+    for here, there in _neighbors(features.shape[2:], radius):
         kernel = _kernel(features[here] - features[there])
         out[here].addcmul_(kernel, values[there])
         out[there].addcmul_(kernel, values[here])
@@ -45,7 +45,7 @@ def _filter(values: Tensor, features: Tensor, radius: int) -> Tensor:
 def _grad_features(grad: Tensor, values: Tensor, features: Tensor, radius: int) -> Tensor:
     """``-sum_j K_ij (f_i - f_j) (g_i . v_j + v_i . g_j)``, one shift at a time; differentiable."""
     total = torch.zeros_like(features)
-    for here, there in _neighbours(features.shape[2:], radius):
+    for here, there in _neighbors(features.shape[2:], radius):
         difference = features[here] - features[there]
         product = (grad[here] * values[there] + values[here] * grad[there]).sum(1, keepdim=True)
         share = _kernel(difference) * product * difference
@@ -66,7 +66,7 @@ class _LocalFilter(torch.autograd.Function):
         ctx.radius = radius  # type: ignore[attr-defined]
         ctx.save_for_backward(values, features)
         if kernels.usable(values):
-            from crfnet.kernels import local
+            from crfnet.kernels.gpu import local
 
             return local.filter_values(values, features, radius)
         return _filter(values, features, radius)
@@ -79,7 +79,7 @@ class _LocalFilter(torch.autograd.Function):
         grad_values = _LocalFilter.apply(grad, features, radius) if need_values else None  # K is symmetric
         grad_features = None
         if need_features and kernels.usable(values) and not torch.is_grad_enabled():
-            from crfnet.kernels import local
+            from crfnet.kernels.gpu import local
 
             grad_features = local.grad_features(grad, values, features, radius).to(features.dtype)
         elif need_features:  # also where a second derivative will be asked for
@@ -119,7 +119,7 @@ class _Cells:
         return x
 
     def _interpolate(self, x: Tensor) -> Tensor:
-        """Cell c is centred at ``pool c + (pool - 1) / 2``; outside the outermost centres, their cells."""
+        """Cell c is centered at ``pool c + (pool - 1) / 2``; outside the outermost centers, their cells."""
         for axis, size in enumerate(self._grid, start=2):
             last = x.shape[axis] - 1
             pixels = torch.arange(size, device=x.device, dtype=torch.float64)
@@ -161,8 +161,8 @@ class LocalFilter(GaussianFilter):
     released code takes pixels beyond them for zeros).
 
     With ``pool`` > 1, features and values are averaged over cells of pool pixels along each axis, filtered
-    cell by cell, and brought back by linear interpolation between the cells' centres: ``U K P v``. This is
-    not symmetric, and unnormalised sums run over cells, not over pixels. A cell at the border, or of a mask,
+    cell by cell, and brought back by linear interpolation between the cells' centers: ``U K P v``. This is
+    not symmetric, and unnormalized sums run over cells, not over pixels. A cell at the border, or of a mask,
     is the average over the pixels that it has.
 
     Time O(N l window^axes / pool^axes), memory that of a few copies of values and features. Exact gradients

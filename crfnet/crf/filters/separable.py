@@ -24,7 +24,7 @@ class SeparableGaussian(KernelOperator):
         grid: Sizes of the axes, slowest first: (rows, columns), or 1 or 3 axes.
         theta_gamma: Bandwidth in pixels (in units of ``spacing``), > 0; a 0-d tensor gets its exact gradient
             (at a fixed radius).
-        spacing: Distance between neighbours along each axis of ``grid``, for all images or each; None for 1.
+        spacing: Distance between neighbors along each axis of ``grid``, for all images or each; None for 1.
         radius_in_sigmas: Where the kernel is cut off. At 5.5 the cut mass is 4e-8 of the whole per axis.
         mask: The pixels that count; None for all.
 
@@ -70,7 +70,7 @@ class SeparableGaussian(KernelOperator):
         """``out_i = sum_j K_ij v_j``; see `KernelOperator`. Keeps the layout; (b, n, l) is fastest."""
         batch, labels, pixels = values.shape
         table = values.mT.contiguous()
-        faster = labels  # numbers that lie between neighbours along the axis
+        faster = labels  # numbers that lie between neighbors along the axis
         for axis in reversed(range(len(self._grid))):
             rows = table.view(batch, -1, self._grid[axis], faster)
             table = _convolve(rows, self._blocks(axis, values), self._block)

@@ -1,4 +1,4 @@
-"""Regularised Frank-Wolfe: mean field as one of a family of steps, with sparse and line-searched ones."""
+"""Regularized Frank-Wolfe: mean field as one of a family of steps, with sparse and line-searched ones."""
 
 import math
 from collections.abc import Callable
@@ -25,26 +25,26 @@ _NEWTON_STEPS = 8  # bisection alone would place the zero to 1/256
 class FrankWolfe(Inference):
     """``s = argmin_s <P x - u, s> + lam r(s)`` over the simplex, then ``x <- x + alpha (s - x)``.
 
-    Minimises ``J(x) = x . (P x / 2 - u) + lam r(x)``, where u are the logits and P is the linear map
+    Minimizes ``J(x) = x . (P x / 2 - u) + lam r(x)``, where u are the logits and P is the linear map
     ``penalty``, from ``x = softmax(u)`` on (Le-Huu & Alahari 2021, "Regularized Frank-Wolfe for Dense
     CRFs"). With the entropy, ``lam = 1`` and ``alpha = 1`` it is mean field, step for step.
 
-    *What holds.* For a symmetric P (normalisation ``symmetric`` or ``none``, Potts, the same weight for all
+    *What holds.* For a symmetric P (normalization ``symmetric`` or ``none``, Potts, the same weight for all
     labels) s - x is a descent direction, and a fixed point is a stationary point of J. For another P the
     steps are still defined (they follow P x, not the gradient ``(P + P^T) x / 2``) but may raise J.
 
-    *Line search* minimises J along the segment from x to s, for each image by itself, whatever P is
-    (``x . P x`` sees its symmetric part alone). Euclidean: J is a parabola there, and the minimiser over
+    *Line search* minimizes J along the segment from x to s, for each image by itself, whatever P is
+    (``x . P x`` sees its symmetric part alone). Euclidean: J is a parabola there, and the minimizer over
     [0, 1] is exact. Entropy: the parabola may open downwards (attraction), so J need not be convex along the
     segment; a bracketed Newton iteration finds a zero of its derivative, and the best of that point and the
-    two ends is taken: the minimiser where J is convex, and in every case J does not rise, up to rounding. A
+    two ends is taken: the minimizer where J is convex, and in every case J does not rise, up to rounding. A
     step costs one filtering, as with the other schemes, and one more is needed at the start.
 
     *Gradients* flow through every step to the logits and to what ``penalty`` depends on; the step sizes of
     the line search count as constants. sparsemax has kinks, where a one-sided derivative is taken.
 
     *Answer.* The entropy is computed in logarithms, and logits of +-1e4 stay finite. Euclidean x have exact
-    zeros; the answer is ``log((x + 1e-9) / (1 + 1e-9 l))``: normalised, and never below -20.7 nats.
+    zeros; the answer is ``log((x + 1e-9) / (1 + 1e-9 l))``: normalized, and never below -20.7 nats.
 
     Attributes:
         iterations: steps in evaluation mode, >= 0.
@@ -54,7 +54,7 @@ class FrankWolfe(Inference):
         step: ``fixed``: alpha. ``decreasing``: 2 / (k + 2) for k = 0, 1, ... (the first step forgets the
             start). ``line_search``: as above.
         alpha: the fixed step, in (0, 1]; the other steps do not use it.
-        lam: strength of the regulariser (lambda in the paper), in nats, > 0.
+        lam: strength of the regularizer (lambda in the paper), in nats, > 0.
         tolerance: without gradients, stop once no marginal of the batch changes by more, >= 0; 0 never
             stops. See `Inference.run`.
         recompute: with gradients, keep only what each step starts from, one or two (b, l, n) arrays, and
@@ -169,7 +169,7 @@ class FrankWolfe(Inference):
         """A zero in [0, 1] of J's derivative ``a t + b + lam d . log(x + t d)``.
 
         Newton's steps within a bracket, which is halved where they leave it or do not shrink fast. Where P is
-        symmetric the derivative is not positive at 0; where it stays negative, the answer goes towards 1.
+        symmetric the derivative is not positive at 0; where it stays negative, the answer goes toward 1.
         """
         low, high = torch.zeros_like(a), torch.ones_like(a)
         t, moved = high / 2, high

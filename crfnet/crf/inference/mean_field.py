@@ -83,7 +83,7 @@ def _by_kernel(
     unary: Values, penalty: Callable[[Values], Values], iterations: int, table: Float[Tensor, "b n l"]
 ) -> Values:
     """The same steps, each update in one kernel; ``table`` receives the marginals."""
-    from crfnet.kernels.update import mean_field_update  # triton takes a second to import
+    from crfnet.kernels.gpu.update import mean_field_update  # triton takes a second to import
 
     if iterations == 0:
         return log_softmax(unary.mT).mT.contiguous()

@@ -82,7 +82,7 @@ def check_exact(bench: Bench, *shape: int) -> None:
     operator = ExactFilter(1e-6).operator(args[1])
     listed = operator._pairs.listed  # type: ignore[attr-defined]
     if listed is not None:
-        from crfnet.kernels import exact
+        from crfnet.kernels.gpu import exact
 
         for precision in ("tf32x3", "ieee", "tf32"):
             if precision != "tf32" or shape[1] == 21:
@@ -146,8 +146,8 @@ def check_gathers(bench: Bench) -> None:
     if not kernels.usable(torch.zeros(1, device=bench.device)):
         print("  the gathers have no kernel here")
         return
-    from crfnet.kernels.gather import gather_rows, gather_sum
-    from crfnet.kernels.update import mean_field_update
+    from crfnet.kernels.gpu.gather import gather_rows, gather_sum
+    from crfnet.kernels.gpu.update import mean_field_update
 
     rows = 40 if bench.quick else 20000
     for channels in (21,) if bench.quick else (21, 150):

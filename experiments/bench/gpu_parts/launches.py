@@ -18,7 +18,8 @@ def main() -> None:
     if device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"
     from crfnet.crf.filters import ExactFilter
-    from crfnet.kernels import exact, gather, local, update, using
+    from crfnet.kernels import using
+    from crfnet.kernels.gpu import exact, gather, local, update
 
     torch.manual_seed(0)
     labels, entries = 21, 203

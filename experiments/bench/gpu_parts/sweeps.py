@@ -8,8 +8,8 @@ from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import ExactFilter, LocalFilter
 from crfnet.crf.filters import auto as auto_module
-from crfnet.crf.filters import exact as exact_module
-from crfnet.crf.filters.lattice import build_lattice
+from crfnet.crf.filters.exact import filter as exact_module
+from crfnet.crf.filters.permutohedral.lattice import build_lattice
 from gpu_parts.machine import EPS, Bench
 from gpu_parts.speed import THETAS
 
@@ -67,7 +67,7 @@ def tiles(bench: Bench) -> None:
 
 
 def sizes(bench: Bench, features: Tensor, values: Tensor) -> None:
-    from crfnet.kernels import exact
+    from crfnet.kernels.gpu import exact
 
     times, before = {}, exact_module._TILE
     for points in (32, 64, 128):

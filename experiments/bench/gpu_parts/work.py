@@ -34,14 +34,14 @@ def training(bench: Bench) -> None:
         for name in (None, "permutohedral", "exact"):
             crf = None if name is None else CRFConfig(filter=name, eps=EPS)
             segmenter = build_segmenter(model, 21, crf).to(bench.device).train()
-            optimiser = torch.optim.SGD(segmenter.parameters(), lr=1e-4, momentum=0.9)
+            optimizer = torch.optim.SGD(segmenter.parameters(), lr=1e-4, momentum=0.9)
 
-            def step(segmenter=segmenter, optimiser=optimiser, low=low):  # type: ignore[no-untyped-def]
+            def step(segmenter=segmenter, optimizer=optimizer, low=low):  # type: ignore[no-untyped-def]
                 with torch.autocast(bench.device.type, dtype=low, enabled=low is not None):
                     logits = segmenter(image)
                 F.cross_entropy(logits.float(), labels).backward()
-                optimiser.step()
-                optimiser.zero_grad()
+                optimizer.step()
+                optimizer.zero_grad()
 
             taken, memory = bench.milliseconds(step, 1 if bench.quick else 5), bench.peak(step)
             alone = taken if name is None else alone

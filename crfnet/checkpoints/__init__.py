@@ -1,0 +1,1 @@
+"""Weights in files: our own checkpoints, and the public ones of DeepLab by their layouts."""

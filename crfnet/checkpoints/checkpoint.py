@@ -1,0 +1,188 @@
+"""Checkpoints: files that are whole or not there, and that are read without running code from them."""
+
+import random
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from crfnet.crf.layer import CRFConfig
+from crfnet.errors import InputError
+from crfnet.files import one_line, write_atomically
+from crfnet.segmenter import Segmenter
+
+__all__ = [
+    "Checkpoint",
+    "checkpoint_crf",
+    "load_model",
+    "random_state",
+    "read_checkpoint",
+    "restore",
+    "save_checkpoint",
+    "set_random_state",
+]
+
+
+class _Always(TypedDict):
+    step: int  #: updates done
+    seconds: float  #: spent on them, over all resumed parts
+    settings: dict[str, Any]  #: what must be the same for the run to go on; plain values
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    random: dict[str, Any]  #: the generators of every process, by its number
+
+
+class Checkpoint(_Always, total=False):
+    """All that a training run needs to go on."""
+
+    scaler: dict[str, Any]  #: of float16, empty otherwise
+    best: float  #: highest mean IoU of a validation so far
+    owed: dict[str, float]  #: numbers of this step's line in the log, where its validation is yet to be made
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes ``path`` whole or not at all, see `write_atomically`.
+
+    Raises:
+        OSError: the disk is full or not writable; what was at ``path`` is untouched.
+    """
+
+    def write(stream: IO[bytes]) -> None:
+        try:
+            torch.save(dict(checkpoint), stream)
+        except RuntimeError as error:  # torch hides the disk's error behind one about its own archive
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+    write_atomically(path, write)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at ``path``, on the CPU; only tensors and plain values are read, no code is run.
+
+    Raises:
+        InputError: missing, damaged, or not written by `save_checkpoint`.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything at all
+        raise InputError(f"{path}: damaged, or no checkpoint ({one_line(error)})") from error
+    if not isinstance(checkpoint, dict) or not Checkpoint.__required_keys__ <= checkpoint.keys():
+        raise InputError(f"{path}: no checkpoint of a training run; it must be one that crfnet wrote")
+    for part in ("settings", "model", "optimizer", "random"):
+        content = checkpoint[part]
+        named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+        if not (named or (isinstance(content, dict) and part == "optimizer")):
+            raise InputError(f"{path}: damaged: its {part} is no mapping of names")
+    return checkpoint  # type: ignore[return-value]
+
+
+def restore(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
+    """Model and optimizer become those of ``checkpoint``, which was read from ``path``.
+
+    Raises:
+        InputError: it is of another model, or other parameters were trained.
+    """
+    _load(path, checkpoint["model"], model)
+    try:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+    except Exception as error:  # ValueError, or whatever a damaged state leads to
+        raise InputError(f"{path}: another set of parameters was trained ({one_line(error)})") from error
+
+
+def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> None:
+    """The weights of a checkpoint, for a warm start or for evaluation.
+
+    Args:
+        model: what they are loaded into; unchanged when they do not fit.
+        path: a checkpoint of a training run.
+        network_only: leave the CRF out, the file's and the model's: a CRF in ``model`` keeps its parameters.
+            So joint training begins from a network that was trained alone.
+
+    Raises:
+        InputError: missing, damaged, or of another model; the message names the first differences.
+    """
+    state = read_checkpoint(path)["model"]
+    if network_only:
+        state = {name: value for name, value in state.items() if not name.startswith("crf.")}
+        state |= {name: value for name, value in model.state_dict().items() if name.startswith("crf.")}
+    _load(path, state, model)
+
+
+def checkpoint_crf(path: Path) -> CRFConfig | None:
+    """The configuration of the CRF that was trained into a checkpoint; None where there was no CRF.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    settings = read_checkpoint(path)["settings"]
+    fields = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
+    try:
+        return CRFConfig(**fields) if fields else None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its CRF cannot be built ({one_line(error)})") from error
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global random generator of this process (torch, Python, NumPy) as plain values.
+
+    Args:
+        device: to compute on; where it is a GPU, its generator is one of them.
+    """
+    bits = np.random.get_state(legacy=False)  # noqa: NPY002 (a network from elsewhere may draw from it)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "python": random.getstate(),
+        "numpy": {**bits, "state": {**bits["state"], "key": bits["state"]["key"].tolist()}},
+    }
+
+
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """All of them become those of a `random_state`, which came from the same kind of device."""
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    random.setstate(state["python"])
+    bits = state["numpy"]
+    key = np.array(bits["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**bits, "state": {**bits["state"], "key": key}})  # noqa: NPY002
+
+
+def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
+    """``load_state_dict`` that looks before it changes anything, and says in one line what differs."""
+    for name, value in state.items():
+        if not _is_array(value):
+            raise InputError(f"{path}: damaged: {name} is no array of real numbers")
+        if not value.isfinite().all():
+            raise InputError(f"{path}: {name} holds NaN or infinity; expected finite numbers")
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    differences = [
+        *(f"it lacks {name}" for name in ours if name not in theirs),
+        *(f"it has {name}, which the model lacks" for name in theirs if name not in ours),
+        *(
+            f"{name} is {list(theirs[name])} in the file and {list(shape)} in the model"
+            for name, shape in ours.items()
+            if theirs.get(name, shape) != shape
+        ),
+    ]
+    if differences:
+        more = f" (and {len(differences) - 3} more differences)" if len(differences) > 3 else ""
+        raise InputError(f"{path}: of another model: {'; '.join(differences[:3])}{more}")
+    model.load_state_dict(dict(state))
+
+
+def _is_array(value: Any) -> bool:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided
+    return plain and not value.is_meta and not value.is_complex()

@@ -1,0 +1,84 @@
+"""Weights in files: read without running code from them; safetensors in both directions."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from crfnet.errors import InputError
+from crfnet.files import write_atomically
+
+__all__ = ["read_safetensors", "read_weights", "write_safetensors"]
+
+#: Where training scripts put the state dict beside optimizer and counters.
+KEYS = ("model_state", "state_dict", "model_state_dict", "model", "net")
+#: Scores beside the weights are NumPy's numbers (VainF, jfzhang95). Rebuilding one runs no code of the file.
+_NUMPY: list[Any] = [
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+    np.dtypes.Int64DType,
+]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint or a safetensors file, on the CPU.
+
+    Found at the top or under one of `KEYS`, and without the ``module.`` of `DataParallel`.
+
+    Raises:
+        InputError: missing, damaged, or it holds no state dict; one line.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    try:
+        with torch.serialization.safe_globals(_NUMPY), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything at all
+        raise InputError(f"{path}: damaged, or no file of weights ({type(error).__name__})") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, must hold a state dict")
+    weights = _state_dict(content)
+    if not weights:
+        raise InputError(f"{path}: holds no weights; its keys are {', '.join(map(str, list(content)[:5]))}")
+    return weights
+
+
+def _state_dict(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    content = next((content[key] for key in KEYS if isinstance(content.get(key), Mapping)), content)
+    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged, or no safetensors file ({error})") from error
+
+
+def write_safetensors(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Writes tensors with plain values about them as metadata, whole or not at all."""
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    write_atomically(path, save(tensors, metadata))

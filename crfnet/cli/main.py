@@ -1,0 +1,152 @@
+"""The command line: parse, call, and turn whatever ends it into one line and an exit status. No logic."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from crfnet.arguments import parsed, split
+from crfnet.errors import InputError
+
+__all__ = ["main"]
+
+#: Commands that several processes do together.
+_SHARED = ("train", "scores", "evaluate", "compare")
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command ``crfnet``.
+
+    Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated; each but a bug with one line
+    on stderr. Of several processes the first that fails says it, and all leave with its status.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("crfnet").setLevel(logging.INFO if _rank() == 0 else logging.ERROR)
+    try:
+        with _terminable():
+            _run(arguments)
+    except (InputError, KeyboardInterrupt, BrokenPipeError, _Terminated) as error:
+        _leave(error, lambda status: (_rank() == 0, status))  # before the ranks know one another all do this
+
+
+def _run(arguments: list[str]) -> None:
+    _check_alone(arguments)
+    if arguments[:1] == ["config"]:
+        _print_config(arguments[1:])
+        return
+    arguments, overrides = split(arguments)
+    options = parsed(arguments)
+    # torch takes seconds to import, which --help should not.
+    from crfnet import commands
+    from crfnet.distributed import is_first, leaving, together
+
+    command = shlex.join(["crfnet", *arguments, *overrides])
+    with together():
+        try:
+            said = commands.COMMANDS[options.command](options, overrides, command)
+            if is_first():
+                print(said)
+        except BaseException as error:
+            _leave(error, leaving)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _check_alone(arguments: Sequence[str]) -> None:
+    number = int(os.environ.get("WORLD_SIZE", "1"))
+    if number > 1 and arguments and arguments[0] not in _SHARED:
+        raise InputError(
+            f"{arguments[0]}: {number} processes were started, must be 1; those that share their work are "
+            f"{', '.join(_SHARED)}"
+        )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM is an exception, so that files are closed and processes ended; a second one kills."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Python takes no signals
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> NoReturn:
+    """Ends with the error's line and status, or with those of the rank that was faster.
+
+    Args:
+        error: a bug is raised again.
+        leaving: tells the other ranks; see `crfnet.distributed.leaving`.
+    """
+    if "RANK" in os.environ and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which torchrun sends the others when one has left
+    line, status = _ending(error)
+    says, status = leaving(status)
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif says:
+        if line is None:
+            raise error
+        _end_bars()
+        print(f"crfnet: {' '.join(line.split())}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _end_bars() -> None:
+    """Progress bars that are open end their line, or the message would stand in it."""
+    from tqdm import tqdm
+
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
+def _ending(error: BaseException) -> tuple[str | None, int]:
+    """What is said of an error, nothing of a bug; and the exit status."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, (KeyboardInterrupt, _Terminated)):
+        if hasattr(error, "status"):  # training stopped behind a step, and says how it goes on
+            return str(error), error.status
+        word, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
+        return f"{word}; the same command, with --resume where it has that, goes on where it was", status
+    from crfnet.training import TrainingDiverged, TrainingFailed
+
+    line = str(error) if isinstance(error, (TrainingDiverged, TrainingFailed)) else None
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that cannot be written
+        line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or "allocate" in str(error).partition("\n")[0]:  # torch: RuntimeError
+        line = f"not enough memory: {str(error) or 'no more to be had'}"
+    return line, 1
+
+
+def _print_config(arguments: list[str]) -> None:
+    from crfnet.pipeline import run_config as config
+
+    if {"-h", "--help"} & set(arguments):
+        config.parser().print_help()
+        return
+    path = Path(arguments.pop(0)) if arguments and not arguments[0].startswith("--") else None
+    print(config.dump_run(config.load_run(path, arguments)), end="")

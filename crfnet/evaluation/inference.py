@@ -1,0 +1,210 @@
+"""How a trained network is asked: on one scale or several, mirrored too, whole or in tiles."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crfnet.errors import InputError
+from crfnet.resize import rescale_image
+from crfnet.segmenter import Segmenter
+from crfnet.shapes import Image, Logits
+
+__all__ = ["PredictConfig", "Protocol", "tiled"]
+
+#: Tiles begin at multiples of this, which every output stride divides.
+GRID = 32
+_ROWS = 64  # of a map that are worked on at once where no second map is to be made
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """How label maps are made from images; the default is one pass over the whole image.
+
+    The papers': v2 has its three scales in the network (model.multi_scale); v3 and v3+ take scales 0.5, 0.75,
+    1, 1.25, 1.5, 1.75 and the mirrored image, fused by mean; v2 cuts Cityscapes into overlapping tiles.
+
+    Attributes:
+        scales: of the image, each > 0.
+        mirror: every scale also from left to right.
+        fusion: mean of the probabilities, or max of the logits, over scales and mirroring.
+        tile: side of the tiles in pixels, at every scale; 0 for the whole image at once.
+        overlap: of neighboring tiles, pixels. Labels come from the tile where a pixel is farther from the
+            cut, so tiles change nothing where the network sees at most overlap / 2 pixels around. ``tile -
+            overlap`` must be a multiple of 32, so that the network's grid is that of the whole image.
+        blend: pass linearly from one tile to the next over the middle half of their overlap, which hides the
+            seams of networks that see farther; they then change nothing up to overlap / 4.
+
+    Raises:
+        InputError: a value that is not allowed.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    mirror: bool = False
+    fusion: Literal["mean", "max"] = "mean"
+    tile: int = 0
+    overlap: int = 0
+    blend: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise InputError(f"scales: {list(self.scales)}; allowed is a list of numbers > 0")
+        if self.fusion not in ("mean", "max"):
+            raise InputError(f"fusion: {self.fusion!r}; allowed are mean, max")
+        if self.tile < 0 or self.overlap < 0:
+            raise InputError(f"tile, overlap: {self.tile}, {self.overlap}; allowed are numbers >= 0")
+        step = self.tile - self.overlap
+        if (self.tile or self.overlap) and (step < GRID or step % GRID):
+            came = f"{self.tile}, {self.overlap}"
+            raise InputError(f"tile, overlap: {came}; their difference must be a multiple of {GRID} > 0")
+        if self.blend and self.overlap < 4:
+            raise InputError(
+                f"blend: true with overlap {self.overlap}; tiles must overlap by 4 pixels or more"
+            )
+
+    @property
+    def plain(self) -> bool:
+        """One pass over the whole image."""
+        return self.scales == (1.0,) and not self.mirror and not self.tile
+
+
+class Protocol(nn.Module):
+    """A segmenter asked by a protocol: image in, logits at image size out, as of the segmenter itself.
+
+    The CRF, where there is one, runs once, on the fused logits (logarithms of the mean probabilities) and the
+    image as it came.
+
+    Args:
+        model: the segmenter.
+        config: the protocol.
+    """
+
+    def __init__(self, model: Segmenter, config: PredictConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+
+    @torch.no_grad()
+    def forward(self, image: Image) -> Logits:
+        """Logits at image size, through the CRF if there is one; without gradients."""
+        logits = self.unary(image)
+        return logits if self.model.crf is None else self.model.crf(logits, image)
+
+    @torch.no_grad()
+    def unary(self, image: Image) -> Logits:
+        """The fused logits without the CRF.
+
+        Holds one map of logits at image size, and a second one while a further pass is made, at the larger of
+        its own size and the image's: passes are fused as they come, tiles written to their places.
+        """
+        if self.config.plain:
+            return self._one(image).contiguous()  # of a crop, or the map that it is cut from would be kept
+        size = (image.shape[2], image.shape[3])
+        mirrored = (False, True) if self.config.mirror else (False,)
+        ways = list(itertools.product(self.config.scales, mirrored))
+        fused = self._pass(image.float(), ways[0], size)
+        if len(ways) == 1:
+            return fused
+        if self.config.fusion == "max":
+            for way in ways[1:]:
+                torch.maximum(fused, self._pass(image.float(), way, size), out=fused)
+            return fused
+        _by_rows(fused, lambda part: part.log_softmax(1))
+        for way in ways[1:]:
+            logits = self._pass(image.float(), way, size)
+            _by_rows(fused, lambda part, more: torch.logaddexp(part, more.log_softmax(1)), logits)
+            del logits  # before the next is made
+        return fused.sub_(math.log(len(ways)))
+
+    def _pass(self, image: Image, way: tuple[float, bool], size: tuple[int, int]) -> Logits:
+        scale, mirrored = way
+        image = rescale_image(image, scale, align_corners=self.model.align_corners)
+        if mirrored:
+            image = image.flip(3)
+        logits = tiled(self._one, image, self.config.tile, self.config.overlap, blend=self.config.blend)
+        if mirrored:
+            logits = _by_rows(logits.contiguous(), lambda part: part.flip(3))
+        if logits.shape[2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=self.model.align_corners)
+        return logits.contiguous()
+
+    def _one(self, image: Image) -> Logits:
+        return self.model.upsample(self.model.scores(image), (image.shape[2], image.shape[3]))
+
+
+def _by_rows(maps: Logits, change: Callable[..., Tensor], *others: Logits) -> Logits:
+    """``maps <- change(maps, *others)`` in place, a few rows at a time, so that no whole map is made."""
+    for part, *more in zip(*(each.split(_ROWS, 2) for each in (maps, *others)), strict=True):
+        part.copy_(change(part, *more))
+    return maps
+
+
+def tiled(
+    network: Callable[[Image], Logits], image: Image, tile: int, overlap: int, *, blend: bool = False
+) -> Logits:
+    """Logits of an image from overlapping tiles, each pixel from the tile where it is farther from the cut.
+
+    Holds one map of the image's size and one tile, however many there are; without gradients.
+
+    Args:
+        network: from a part of the image to logits of the same size.
+        image: of any size; one not larger than a tile is not cut.
+        tile: side of a tile, 0 for no tiles. The last tile of a row or column is what is left.
+        overlap: of neighboring tiles, less than ``tile``.
+        blend: over the middle half of the overlap, pass linearly from one tile to the next.
+    """
+    height, width = image.shape[2:]
+    if tile == 0 or (height <= tile and width <= tile):
+        return network(image)
+    whole: Tensor | None = None
+    for rows in _tiles(height, tile, overlap, blend):
+        for columns in _tiles(width, tile, overlap, blend):
+            logits = network(image[:, :, rows.start : rows.end, columns.start : columns.end])
+            if whole is None:
+                whole = logits.new_zeros(*logits.shape[:2], height, width)
+            part = logits[:, :, rows.inside, columns.inside]
+            if blend:
+                part = part * (rows.share.unsqueeze(1) * columns.share).to(part)
+            whole[:, :, rows.kept, columns.kept] += part
+    assert whole is not None
+    return whole
+
+
+class _Tile(NamedTuple):
+    """A tile along one axis."""
+
+    start: int  #: its first pixel
+    end: int  #: behind its last
+    kept: slice  #: pixels that it gives something to
+    share: Float[Tensor, " kept"]  #: how much of them; 1 over all tiles
+
+    @property
+    def inside(self) -> slice:
+        """The kept pixels as its own."""
+        return slice(self.kept.start - self.start, self.kept.stop - self.start)
+
+
+def _tiles(size: int, tile: int, overlap: int, blend: bool) -> Iterator[_Tile]:
+    """The tiles along an axis of ``size`` pixels, cut in the middle of their overlaps."""
+    reach = overlap // 4 if blend else 0  # to both sides of a cut
+    start = first = 0  # of the tile, and of the pixels that it keeps
+    while True:
+        end = min(start + tile, size)
+        last = size if end == size else end - overlap // 2
+        kept = slice(0 if first == 0 else first - reach, size if last == size else last + reach)
+        place = torch.arange(kept.start, kept.stop) + 0.5
+        share = _rise(place, first, reach) if first else torch.ones(len(place))
+        yield _Tile(start, end, kept, share if last == size else share - _rise(place, last, reach))
+        if end == size:
+            return
+        first, start = last, start + tile - overlap
+
+
+def _rise(place: Tensor, cut: int, reach: int) -> Tensor:
+    """0 up to ``reach`` before the cut, 1 from ``reach`` behind it on, linear in between."""
+    return (place > cut).float() if reach == 0 else ((place - cut) / (2 * reach) + 0.5).clamp(0, 1)

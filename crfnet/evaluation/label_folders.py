@@ -1,0 +1,80 @@
+"""Two folders of PNGs, predictions and labels: no network, no data set, no configuration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from crfnet.distributed import each, is_first, share
+from crfnet.errors import InputError
+from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
+from crfnet.evaluation.prediction import read_label_png
+
+__all__ = ["evaluate_folders", "png_pairs"]
+
+_OVERLAY = "_overlay"  #: ``ID_overlay.png`` beside ``ID.png`` is a picture of it, not a label map
+
+
+def png_pairs(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
+    """(prediction, labels) of every id, which is the name of both files without ``.png``; sorted.
+
+    Raises:
+        InputError: a folder is missing or holds no PNG, or a file has no partner in the other.
+    """
+    found = [_pngs(folder) for folder in (predictions, labels)]
+    for mine, others, folder in ((found[0], found[1], labels), (found[1], found[0], predictions)):
+        alone = sorted(set(mine) - set(others))
+        if alone:
+            more = f" and {len(alone) - 1} others" if len(alone) > 1 else ""
+            raise InputError(f"{mine[alone[0]]}{more}: no partner of that name in {folder}; all need one")
+    return {id: (found[0][id], found[1][id]) for id in sorted(found[0])}
+
+
+def evaluate_folders(
+    predictions: Path,
+    labels: Path,
+    num_classes: int,
+    config: EvaluationConfig,
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Scores the label maps in one folder against those of the same name in the other, 255 = void.
+
+    Several processes (`crfnet.distributed`) share the images; all return all of them.
+
+    Args:
+        predictions: folder of ``ID.png``; pictures ``ID_overlay.png`` beside them are left out.
+        labels: folder of ``ID.png``.
+        num_classes: both hold labels 0..num_classes-1.
+        config: widths and element.
+        device: where pixels are counted.
+
+    Raises:
+        InputError: as `png_pairs`; a file is no label map, the sizes of two differ, or a label is outside the
+            classes.
+    """
+    pairs = png_pairs(predictions, labels)
+
+    def some(ids: Sequence[str]) -> Evaluation:
+        evaluation = Evaluation(num_classes, config.max_width, config.element, config.boundary)
+        for id in tqdm(ids, "evaluate", unit="image", mininterval=0.5, disable=not is_first()):
+            mine, truth = pairs[id]
+            prediction = read_label_png(mine).to(device)
+            try:
+                evaluation.add(id, prediction, read_label_png(truth))
+            except InputError as error:
+                raise InputError(f"{mine} against {truth}: {error}") from error
+        return evaluation
+
+    return Evaluation.of_parts(each(lambda: some(share(list(pairs)))), list(pairs))
+
+
+def _pngs(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; one of label PNGs is needed")
+    found = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".png"}
+    for id in [id for id in found if id.endswith(_OVERLAY) and id.removesuffix(_OVERLAY) in found]:
+        del found[id]
+    if not found:
+        raise InputError(f"{folder}: holds no .png; a folder of label PNGs is needed")
+    return found

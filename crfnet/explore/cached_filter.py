@@ -1,0 +1,158 @@
+"""Kernels that remember what they built, and can be told to stop between two mean-field steps."""
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crfnet.crf.features import Scene
+from crfnet.crf.filters import GaussianFilter, KernelOperator
+from crfnet.crf.potentials import SpatialKernel
+from crfnet.shapes import Channel, Features, Grid, Mask, Values
+
+__all__ = ["KeptFilter", "KeptSpatialKernel", "Superseded"]
+
+_WIDTHS = 8  # of the spatial kernel that are kept
+_POINTS = 1_500_000  # of all that is kept together; a lattice takes some 300 bytes a point
+
+_Stop = Callable[[], bool]
+
+
+class Superseded(Exception):  # noqa: N818 - nothing went wrong
+    """The result is not wanted any more."""
+
+
+def _never() -> bool:
+    return False
+
+
+class _KeptOperator(KernelOperator):
+    """An operator whose row sums are computed once, and that asks before each use whether to go on."""
+
+    def __init__(self, inner: KernelOperator) -> None:
+        super().__init__()
+        self.features_need_grad = inner.features_need_grad
+        self.stop: _Stop = _never
+        self._inner = inner
+        self._sums: Channel | None = None
+
+    def product(self, values: Values) -> Values:
+        if self.stop():
+            raise Superseded
+        return self._inner.product(values)
+
+    def scaled(self, send: Tensor | None, receive: Tensor | None) -> Callable[[Values], Values]:
+        apply = self._inner.scaled(send, receive)
+
+        def unless_stopped(values: Values) -> Values:
+            if self.stop():
+                raise Superseded
+            return apply(values)
+
+        return unless_stopped
+
+    def row_sums(self, like: Values) -> Channel:
+        if self._sums is None:
+            self._sums = self._inner.row_sums(like)
+        return self._sums
+
+
+class _Entry(NamedTuple):
+    filter: GaussianFilter
+    features: Features
+    operator: _KeptOperator
+
+
+class KeptFilter(GaussianFilter):
+    """Another filter's operators, the latest ones kept: features that were seen before build nothing.
+
+    For features without gradient. What comes out is what the other filter gives.
+
+    Attributes:
+        built: how many operators the other filters have built.
+    """
+
+    learns_features = False
+
+    def __init__(self) -> None:
+        self.built = 0
+        self._inner: GaussianFilter | None = None
+        self._stop: _Stop = _never
+        self._entries: list[_Entry] = []  # the latest first
+        self._spatial: dict[Hashable, _KeptOperator] = {}  # the latest last
+
+    def use(self, inner: GaussianFilter, stop: _Stop = _never) -> "KeptFilter":
+        """This memory for another filter.
+
+        Args:
+            inner: the filter that builds; what an unequal one has built is not reused.
+            stop: asked before every building and application; True raises `Superseded` there.
+        """
+        self._inner, self._stop = inner, stop
+        return self
+
+    def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
+        """The kept operator of equal features and an equal filter, or a new one.
+
+        Raises:
+            ValueError: a mask, features that require a gradient or that the filter does not take, or no
+                filter to build by.
+            Superseded: ``stop`` of `use` said so.
+        """
+        if self._inner is None or mask is not None or features.requires_grad:
+            raise ValueError("KeptFilter: needs use() first, no mask, and features without gradient")
+        if self._stop():
+            raise Superseded
+        found = [each for each in self._entries if each.filter == self._inner and _same(each, features)]
+        if found:
+            entry = found[0]
+        else:
+            entry = _Entry(self._inner, features, _KeptOperator(self._inner.build(features, grid, None)))
+            self.built += 1
+        entry.operator.stop = self._stop
+        self._remember(entry)
+        return entry.operator
+
+    def spatial(self, key: Hashable, build: Callable[[], KernelOperator]) -> KernelOperator:
+        """The kept operator of a spatial kernel, or the one that ``build`` makes."""
+        operator = self._spatial.pop(key, None) or _KeptOperator(build())
+        operator.stop = self._stop
+        self._spatial[key] = operator
+        while len(self._spatial) > _WIDTHS:
+            del self._spatial[next(iter(self._spatial))]
+        return operator
+
+    def _remember(self, entry: _Entry) -> None:
+        entries, points = [entry], entry.features.shape[2]
+        for each in self._entries:
+            points += each.features.shape[2]
+            if each is not entry and points <= _POINTS:
+                entries.append(each)
+        self._entries = entries
+
+
+class KeptSpatialKernel(SpatialKernel):
+    """A spatial kernel whose operators of a few widths and grids are kept, with their row sums.
+
+    Args:
+        memory: where.
+        weight: as of `SpatialKernel`.
+        theta_gamma: as of `SpatialKernel`.
+        options: as of `SpatialKernel`.
+    """
+
+    def __init__(self, memory: KeptFilter, weight: float, theta_gamma: float, **options: Any) -> None:
+        super().__init__(weight, theta_gamma, learn_theta=False, **options)
+        self._memory = memory
+
+    def operator(self, scene: Scene, filter: GaussianFilter) -> KernelOperator:
+        """The kept operator of an equal width, grid and spacing, or a new one."""
+        spacing = None if scene.spacing is None else tuple(scene.spacing.flatten().tolist())
+        key = (float(self.theta_gamma), scene.grid, spacing)
+        return self._memory.spatial(key, lambda: super(KeptSpatialKernel, self).operator(scene, filter))
+
+
+def _same(entry: _Entry, features: Features) -> bool:
+    seen = entry.features
+    return seen.shape == features.shape and seen.dtype == features.dtype and torch.equal(seen, features)

@@ -1,0 +1,238 @@
+"""The main job: all five arms on one data set, in one report.
+
+| arm | what it is |
+| --- | --- |
+| unary | the network alone |
+| posthoc | the network frozen, the dense CRF cross-validated on held-out images behind it (DeepLab's way) |
+| joint | network and unrolled CRF trained end to end from there (CRF-as-RNN's way) |
+| unary+ | control: the network trained for the same extra iterations with no CRF |
+| posthoc+ | control: the CRF cross-validated again, on unary+ |
+
+Without the controls the gain of joint training is confounded with that of the extra training.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from crfnet.checkpoints.checkpoint import load_model
+from crfnet.crf.config_file import load_crf_config
+from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.data import load_dataset
+from crfnet.distributed import device, first
+from crfnet.errors import InputError
+from crfnet.pipeline.run_config import Run
+from crfnet.pipeline.run_folder import check_folder, open_run, seconds_of, stage
+from crfnet.pipeline.scoring import (
+    cache_scores,
+    from_model,
+    score_arm,
+    strip_samples,
+    trace_energy,
+    unary_of_model,
+)
+from crfnet.report import ArmResult, console_table, shown_images, write_report
+from crfnet.score_cache import ScoreFolder
+from crfnet.search import SearchConfig, draw_images, search
+from crfnet.segmenter import Segmenter, build_segmenter
+from crfnet.training import TrainConfig, check_batch_size, train
+
+__all__ = ["ARMS", "compare", "resolve_device", "warm_start", "within_memory"]
+
+ARMS = ("unary", "posthoc", "joint", "unary+", "posthoc+")
+
+log = logging.getLogger(__name__)
+
+
+def compare(
+    run: Run, *, resume: bool = False, overwrite: bool = False, command: str = ""
+) -> tuple[Path, str]:
+    """Runs all five arms of `run`; returns the path of the report and its table as text.
+
+    Every stage leaves its result in a folder of its own under ``run.output``; with `resume`, finished
+    stages are kept and a training or search that was killed goes on where it was.
+
+    Raises:
+        InputError: anything in the data, the config or the output folder that cannot be used, before
+            training begins.
+    """
+    first(lambda: check_folder(run.output, resume=resume, overwrite=overwrite))
+    job = _Job(run)
+    facts = first(lambda: open_run(run, resume=resume, overwrite=overwrite, command=command))
+    log.info(
+        "%s: searching on %d images, reporting on %d", job.val.name, len(job.search_ids), len(job.report_ids)
+    )
+
+    log.info("unary: training the network alone")
+    unary = job.train("unary", run.train, crf=None, start=None)
+    log.info("posthoc: searching the CRF's parameters on the held-out images")
+    searched = job.search("posthoc", unary)
+    log.info("joint: training network and CRF together")
+    begun = warm_start(run.crf, searched)
+    joint = job.train("joint", run.joint, crf=begun, start=unary)
+    log.info("unary+: training the network for as long, without the CRF")
+    unary_plus = job.train("unary+", run.joint, crf=None, start=unary)
+    log.info("posthoc+: searching the CRF's parameters again")
+    searched_plus = job.search("posthoc+", unary_plus)
+
+    log.info("scoring the five arms on the %d images that no search has seen", len(job.report_ids))
+    more = ("unary", "unary+")
+    arms = [
+        job.score("unary", job.segmenter(unary, None), trained=("unary",)),
+        job.score("posthoc", job.behind(unary, searched), trained=("unary",), searched=("posthoc",)),
+        job.score("joint", job.segmenter(joint, begun), trained=("unary", "joint"), searched=("posthoc",)),
+        job.score("unary+", job.segmenter(unary_plus, None), trained=more),
+        job.score("posthoc+", job.behind(unary_plus, searched_plus), trained=more, searched=("posthoc+",)),
+    ]
+    facts["configuration"] = "config.yaml beside this report"
+    facts["data"] = (
+        f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
+        f"scores from the other {len(job.report_ids)} of split {run.data.val!r}"
+    )
+    return first(lambda: _report(job, arms, facts))
+
+
+def _report(job: "_Job", arms: Sequence[ArmResult], facts: Mapping[str, str]) -> tuple[Path, str]:
+    run = job.run
+    shown = shown_images(arms, run.pictures, run.evaluation)
+    folders = {arm: job.folder(arm) / "predictions" for arm in ARMS}
+    report = write_report(
+        run.output,
+        arms,
+        title=run.title,
+        class_names=job.val.classes,
+        palette=job.val.palette,
+        facts=facts,
+        strip_samples=strip_samples(job.val, shown, folders),
+        config=run.evaluation,
+    )
+    return report, console_table(arms, run.evaluation)
+
+
+def warm_start(structure: CRFConfig, searched: CRFConfig) -> CRFConfig:
+    """The CRF that joint training begins with: the structure of the config, the searched numbers."""
+    numbers = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "normalization")
+    return dataclasses.replace(structure, **{name: getattr(searched, name) for name in numbers})
+
+
+def within_memory(crf: CRFConfig | None, run: Run) -> CRFConfig | None:
+    """The CRF with the memory of the run's config unless it has its own, which a checkpoint does not."""
+    return dataclasses.replace(crf, memory=run.crf.memory) if crf is not None and crf.memory is None else crf
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is a GPU where there is one; several processes take one each."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return device(name)
+
+
+class _Job:
+    """One comparison: its data, and a folder for each of its stages."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.device = resolve_device(run.device)
+        for config in (run.train, run.joint):
+            check_batch_size(config)
+        self.train_set, self.val = load_dataset(run.data, "train"), load_dataset(run.data, "val")
+        if run.search.images >= len(self.val.ids):
+            raise InputError(
+                f"search.images is {run.search.images}, of the {len(self.val.ids)} images in split "
+                f"{run.data.val!r}; some must be left to report on"
+            )
+        self.search_ids = draw_images(self.val.ids, run.search)
+        searched = set(self.search_ids)
+        self.report_ids = [name for name in self.val.ids if name not in searched]
+        first(self.train_set.check)
+        first(self.val.check)
+
+    def folder(self, arm: str) -> Path:
+        return self.run.output / arm.replace("+", "_plus")
+
+    def segmenter(
+        self, checkpoint: Path | None, crf: CRFConfig | None, *, network_only: bool = False
+    ) -> Segmenter:
+        torch.manual_seed(self.run.seed)
+        model = build_segmenter(self.run.model, len(self.val.classes), within_memory(crf, self.run))
+        if checkpoint is not None:
+            load_model(model, checkpoint, network_only=network_only)
+        return model.to(self.device)
+
+    def behind(self, checkpoint: Path, crf: CRFConfig) -> Segmenter:
+        """The network of `checkpoint` with a CRF that was not trained with it."""
+        return self.segmenter(checkpoint, crf, network_only=True)
+
+    def train(self, arm: str, config: TrainConfig, *, crf: CRFConfig | None, start: Path | None) -> Path:
+        folder = self.folder(arm) / "train"
+
+        def work() -> dict[str, float]:
+            model = self.segmenter(start, crf, network_only=True)
+            result = train(
+                model,
+                self.train_set,
+                config,
+                folder,
+                seed=self.run.seed,
+                validation=self.val,  # for the log; what goes on is the last network, not the best
+                resume=True,
+            )
+            return {"seconds": result.seconds}  # over all parts of a run that was killed and resumed
+
+        stage(folder, work)
+        return folder / "checkpoint.pt"
+
+    def search(self, arm: str, checkpoint: Path) -> CRFConfig:
+        folder = self.folder(arm) / "search"
+
+        def work() -> dict[str, float]:
+            model = self.segmenter(checkpoint, None).eval()
+            source = f"{checkpoint.parent.parent.name} network of this run"
+            scores = cache_scores(
+                model,
+                self.val,
+                self.search_ids,
+                folder / "scores",
+                config=self.run.predict,
+                source=source,
+            )
+            # Both searches of a run may share a database: each under its own name.
+            config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
+            # By the first process, with search.workers others of its own; the rest of the ranks wait.
+            first(lambda: self._search(scores, config, folder))
+            return {}
+
+        stage(folder, work)
+        return load_crf_config(folder / "best.yaml")
+
+    def _search(self, scores: ScoreFolder, config: SearchConfig, folder: Path) -> None:
+        search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
+
+    def score(
+        self, arm: str, model: Segmenter, *, trained: tuple[str, ...], searched: tuple[str, ...] = ()
+    ) -> ArmResult:
+        """The arm on the reported images; `trained` and `searched` name the stages that it cost."""
+        crf, folder = model.crf, self.folder(arm) / "predictions"
+        scored = score_arm(
+            arm,
+            from_model(model, self.run.predict),
+            self.val,
+            self.report_ids,
+            folder,
+            config=self.run.evaluation,
+            crf=crf if isinstance(crf, DenseCRF) else None,
+        )
+        if isinstance(crf, DenseCRF):
+            trace_energy(folder, crf, unary_of_model(model, self.run.predict), self.val, self.report_ids)
+        return dataclasses.replace(
+            scored,
+            train_seconds=math.fsum(seconds_of(self.folder(name) / "train") for name in trained),
+            search_seconds=math.fsum(seconds_of(self.folder(name) / "search") for name in searched),
+            search_ids=self.search_ids if searched else (),
+            search_folder=self.folder(searched[0]) / "search" if searched else None,
+            train_folder=self.folder(trained[-1]) / "train" if trained[-1] == arm else None,
+        )

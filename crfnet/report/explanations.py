@@ -1,0 +1,211 @@
+"""The sentences of a report: what the arms are and what its numbers mean."""
+
+from collections.abc import Sequence
+
+from crfnet.evaluation.dilation import Element
+from crfnet.evaluation.evaluator import EvaluationConfig, GalleryMetric
+from crfnet.evaluation.trimap import Band
+from crfnet.report.arms import DESCRIPTIONS, ArmResult
+from crfnet.report.document import Block, Bullets, Text
+
+__all__ = [
+    "GALLERY_METRICS",
+    "about_arms",
+    "about_band",
+    "about_crf",
+    "about_differences",
+    "about_energy",
+    "about_gallery",
+    "about_history",
+    "about_scores",
+    "about_search",
+    "about_trimaps",
+    "coverage",
+    "intervals",
+]
+
+NORMALIZATIONS = {
+    "after": "messages are divided by the kernel's row sum, D⁻¹K, as in the code of DeepLab and CRF-as-RNN",
+    "symmetric": "D^-½ K D^-½, as pydensecrf does by default",
+    "before": "marginals are divided by the kernel's row sum before filtering, K D⁻¹",
+    "none": "the raw kernel sum K",
+}
+
+#: What a band of width w is grown with, and the distance that it stands for.
+ELEMENT_NAMES: dict[Element, tuple[str, str]] = {
+    "square": ("a square of side 2w+1", "Chebyshev"),
+    "disc": ("a disc of radius w", "Euclidean"),
+    "cross": ("the 3 x 3 cross w times", "city-block"),
+}
+
+BANDS_WITH_PIXELS = {
+    "void": "**void**: the void region dilated by {grown}, minus void itself{authors}. "
+    "w = 1 touches the void ribbon, which is itself not scored.",
+    "change": "**change**: pixels within {distance} distance w of a change between two non-void classes, on "
+    "either side. The pixel that touches the change has distance 1; the image border is no boundary.",
+}
+
+BANDS_WITHOUT_PIXELS = {
+    "void": "**void**: no pixel lies in a void band (no scored pixel is near void), so it has no curve.",
+    "change": "**change**: no pixel lies in a change band (in no image do two classes touch), so it has no "
+    "curve.",
+}
+
+#: What the images of the gallery are chosen by, in words.
+GALLERY_METRICS: dict[GalleryMetric, str] = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+
+ABSENT = {
+    "skip": "A class absent from truth and prediction is left out of the mean.",
+    "zero": "A class absent from truth and prediction counts as 0, as in the script of DeepLab's authors.",
+}
+
+
+def about_arms(arms: Sequence[ArmResult]) -> list[Block]:
+    """What each arm is, that searched images are held out, what the controls are for."""
+    described = [f"`{arm.name}`: {DESCRIPTIONS[arm.name]}." for arm in arms if arm.name in DESCRIPTIONS]
+    scored = len(arms[0].evaluation)
+    searched = len({id for arm in arms for id in arm.search_ids})
+    if searched:
+        text = (
+            f"The {searched} images that CRF parameters were searched on are held out: none of them is "
+            f"among the {scored} images scored here."
+        )
+    else:
+        text = (
+            f"All scores are over the same {scored} images. Images that CRF parameters were searched on must "
+            "be held out of them; no list of such images was given to this report."
+        )
+    if {"joint", "posthoc+"} <= {arm.name for arm in arms}:
+        text += (
+            " The controls take the effect of the extra training out: `joint` − `posthoc+` is what training "
+            "network and CRF together gives beyond searching the CRF, after equal training."
+        )
+    return [*([Bullets(described)] if described else []), Text(text)]
+
+
+def coverage(arms: Sequence[ArmResult]) -> str:
+    """Over what the numbers are, and what their intervals cover."""
+    images = len(arms[0].evaluation)
+    seeds = f"mean of {len(arms[0].seeds)} seeds" if arms[0].repeats else "one seed"
+    return f"{seeds}, {images} {'image' if images == 1 else 'images'}, {intervals(arms)}"
+
+
+def intervals(arms: Sequence[ArmResult]) -> str:
+    """What the intervals are."""
+    return f"95 % bootstrap intervals over images{' and seeds' if arms[0].repeats else ''}"
+
+
+def about_scores(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
+    """What the columns of the table of scores are."""
+    mean = "; the mean over the seeds" if arms[0].repeats else ""
+    return (
+        f"In %, from one confusion matrix over all images, void pixels excluded{mean}. Best values bold, "
+        f"{intervals(arms)} in brackets. The `void` and `change` columns are the mIoU inside "
+        f"the trimap of that width (see below). {ABSENT[config.absent]} Boundary IoU is the mIoU of the "
+        "pixels near contours; the boundary F-score is a mean over images. Training and search seconds are "
+        "all that an arm needed, with what it shares with others. All widths, with intervals: "
+        "[scores.csv](scores.csv)."
+    )
+
+
+def about_differences(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
+    """How the intervals are made, and what they cover."""
+    return (
+        "In percentage points, with the 95 % percentile interval of a paired bootstrap: as many images as "
+        f"were scored are drawn with replacement, {config.draws} times, and both arms are scored on the same "
+        f"draw. **Bold**: the interval excludes 0. {_covered(arms)}"
+    )
+
+
+def _covered(arms: Sequence[ArmResult]) -> str:
+    seeds = len(arms[0].seeds)
+    if seeds == 1:
+        return "One seed: the interval covers the choice of images, not chance in training."
+    return (
+        f"The interval covers the choice of images and chance in training: every draw also holds {seeds - 1} "
+        f"of the {seeds} seeds, drawn with replacement, the same for both arms. Where chance in training is "
+        "most of it, intervals from so few seeds are too narrow (simulated: those of 3, 5 and 10 seeds hold "
+        "the true difference in 75, 86 and 92 % of cases)."
+    )
+
+
+def about_trimaps(arms: Sequence[ArmResult]) -> str:
+    """What the trimap curves show."""
+    return (
+        "Scores of the pixels inside a band of w pixels; void pixels are never scored. Shaded: "
+        f"{intervals(arms)}; in the panel of the gains, those of the paired difference."
+    )
+
+
+def about_band(band: Band, has_pixels: bool, element: Element) -> str:
+    """Definition of a band as grown with ``element``, or why it has no curve."""
+    if not has_pixels:
+        return BANDS_WITHOUT_PIXELS[band]
+    grown, distance = ELEMENT_NAMES[element]
+    authors = " (the evaluation of DeepLab's authors)" if element == "square" else ""
+    return BANDS_WITH_PIXELS[band].format(grown=grown, distance=distance, authors=authors)
+
+
+def about_crf(arms: Sequence[ArmResult]) -> str:
+    """Units of the CRF parameters and the normalization that they belong to."""
+    used = dict.fromkeys(
+        str(arm.crf["normalization"]) for arm in arms if arm.crf and "normalization" in arm.crf
+    )
+    texts = [f"`{name}` ({NORMALIZATIONS[name]})" if name in NORMALIZATIONS else f"`{name}`" for name in used]
+    units = (
+        "theta_alpha and theta_gamma are in pixels, theta_beta in color units of 0..255 (the papers' "
+        "sigma_alpha, sigma_gamma and sigma_beta)."
+    )
+    if not texts:
+        return units
+    return (
+        f"{units} They were used with the kernel normalization {', '.join(texts)}, and do not carry over to "
+        "another normalization."
+    )
+
+
+def about_gallery(before: str, after: str, by: GalleryMetric, seed: str) -> str:
+    """Which images are shown, and what is compared; of one seed where it has a name."""
+    what = GALLERY_METRICS[by]
+    weighs = ", so a rare class weighs much" if by == "miou" else ""
+    return (
+        f"The images whose own {what} changes most from `{before}` to `{after}`{_alone(seed)}, gains first, "
+        f"then losses; in percentage points of {what} of that image alone{weighs}."
+    )
+
+
+def about_search(arms: Sequence[str], seed: str) -> str:
+    """What the heat map of a search shows; of one seed where it has a name."""
+    used = ", ".join(f"`{name}`" for name in arms)
+    return (
+        f"The search behind {used}{_alone(seed)}: its criterion in % over theta_alpha and theta_beta, one "
+        "panel per w1. The red frame is the point that was chosen."
+    )
+
+
+def about_history(name: str, seeds: int) -> str:
+    """What the curves of the parameters show."""
+    lines = f", a line for each of {seeds} seeds" if seeds > 1 else ""
+    return (
+        f"The CRF's parameters while `{name}` was trained, a value per iteration (per-class weights as their "
+        f"mean){lines}."
+    )
+
+
+def about_energy(arms: Sequence[ArmResult], seed: str) -> str:
+    """What the curves of the energy show, and when they need not fall; of one seed where it has a name."""
+    text = (
+        f"How the CRF's inference goes on single images{_alone(seed)}, one line each. Left: free energy F(Q) "
+        "above that of the network's own softmax, in nats per pixel. Right: the largest change of a marginal."
+    )
+    rows = {arm.crf.get("normalization") for arm in arms if arm.crf}
+    if rows & {"after", "before"}:
+        text += (
+            " Messages divided by the kernel's row sums are not symmetric: mean field need not lower F at "
+            "every step."
+        )
+    return text
+
+
+def _alone(seed: str) -> str:
+    return f" ({seed} alone)" if seed else ""

@@ -1,0 +1,69 @@
+"""Colors that can be told apart, of known data sets, of files."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from crfnet.data.classes import KNOWN
+from crfnet.data.dataset import palette
+from crfnet.errors import InputError
+from crfnet.evaluation.prediction import write_label_png
+from crfnet.explore import Session, distinct_colors, open_session
+from crfnet.explore.palettes import palette_of_png
+from tests.explore.test_files import IMAGE, SIZE
+
+
+@pytest.mark.parametrize("count", [2, 21, 22, 60, 150, 255])
+def test_colors_are_apart(count):
+    colors = distinct_colors(count)
+    assert len(colors) == count
+    assert colors[:21] == palette(21)[:count]
+    assert all(0 <= part <= 255 for color in colors for part in color)
+    apart = torch.cdist(*[torch.tensor(colors).float()] * 2).fill_diagonal_(torch.inf).min()
+    assert apart >= (45 if count <= 60 else 36)  # VOC's own come as near as 32, beyond its 64th
+
+
+def test_colors_of_files(tmp_path):
+    scores = tmp_path / "scores.npy"
+    np.save(scores, np.zeros((3, *SIZE), dtype=np.float32)[:, ::2, ::2])
+
+    def opened(**files):
+        return open_session(IMAGE, scores, "a", **files)
+
+    def refused(match, **files):
+        with pytest.raises(InputError, match=match) as caught:
+            opened(**files)
+        assert "\n" not in str(caught.value)
+
+    assert opened().colors == distinct_colors(3)
+    truth, chosen = tmp_path / "truth.png", ((1, 2, 3), (4, 5, 6), (250, 9, 8))
+    write_label_png(truth, torch.ones(SIZE, dtype=torch.long), chosen)
+    assert opened(labels=truth).colors == chosen
+    lines = tmp_path / "colors.txt"
+    lines.write_text("10 20 30\n\n40, 50, 60\n255 0 255\n0 0 0\n")
+    assert opened(labels=truth, palette=str(lines)).colors == ((10, 20, 30), (40, 50, 60), (255, 0, 255))
+    Image.new("L", SIZE[::-1]).save(truth)
+    assert opened(labels=truth).colors == distinct_colors(3)
+    assert palette_of_png(truth, 3) is None
+    refused("camvid has 11 classes; the scores have 3", palette="camvid")
+    refused("'vok' is neither a file nor one of toy, voc, camvid", palette="vok")
+    lines.write_text("1 2 3\n4 5 6\n")
+    refused("2 colors; the scores have 3", palette=str(lines))
+    lines.write_text("1 2 3\n4 5 256\n7 8 9\n")
+    refused(r"color 2 is \(4, 5, 256\)", palette=str(lines))
+    lines.write_text("red\n")
+    refused("cannot be read as lines", palette=str(lines))
+    with pytest.raises(InputError, match="colors: 2, must be 3"):
+        Session(IMAGE, torch.zeros(1, 3, *SIZE), colors=chosen[:2])
+
+
+def test_names_of_a_known_data_set(tmp_path):
+    np.save(tmp_path / "scores.npy", np.zeros((11, 6, 8), dtype=np.float32))
+    session = open_session(IMAGE, tmp_path / "scores.npy", "a", palette="camvid")
+    assert (session.names, session.colors) == KNOWN["camvid"]()
+    (tmp_path / "names.txt").write_text("".join(f"{letter}\n" for letter in "abcdefghijk"))
+    named = open_session(
+        IMAGE, tmp_path / "scores.npy", "a", palette="camvid", classes=tmp_path / "names.txt"
+    )
+    assert (named.names, named.colors) == (tuple("abcdefghijk"), KNOWN["camvid"]()[1])

@@ -2,9 +2,10 @@
 
     torchrun --nproc-per-node=2 -m crfnet train CONFIG
 
-Rank 0 is the one that writes and speaks. Whatever only it does, `first` hands on to the others, its failures
-too, and so does `each` with what all of them do: no rank waits for one that is gone. What one rank alone runs
-into elsewhere ends it; that breaks the others' connections, and `leaving` says which was first.
+Rank 0 is the one that writes and speaks. Whatever only it does, `on_rank_zero` hands on to the others, its
+failures too, and so does `on_all_ranks` with what all of them do: no rank waits for one that is gone. What one
+rank alone runs into elsewhere ends it; that breaks the others' connections, and `first_to_fail` says which was
+first.
 """
 
 import os
@@ -24,20 +25,20 @@ from torch.nn.parallel import DistributedDataParallel
 from crfnet.errors import InputError
 
 __all__ = [
-    "alike",
-    "apart",
+    "broadcast",
+    "no_sync",
     "device",
-    "each",
-    "first",
-    "gathered",
-    "is_first",
-    "leaving",
-    "ranks",
+    "on_all_ranks",
+    "on_rank_zero",
+    "all_gather",
+    "is_rank_zero",
+    "first_to_fail",
+    "world_size",
     "rank",
-    "replicated",
-    "share",
-    "summed",
-    "together",
+    "data_parallel",
+    "shard",
+    "all_reduce_sum",
+    "process_group",
 ]
 
 T = TypeVar("T")
@@ -45,12 +46,12 @@ T = TypeVar("T")
 #: Ranks may wait for hours while the first one searches; one that is gone is noticed without a clock.
 _PATIENCE = timedelta(days=30)
 _PARTING = 2.0  #: seconds that rank 0 waits for ranks that leave, too
-_alone = False  # within `first`, where rank 0 works while the others wait
+_alone = False  # within `on_rank_zero`, where rank 0 works while the others wait
 _notes: PrefixStore | None = None  # what ranks say to one another without waiting
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Within, the processes that ``torchrun`` started know one another; does nothing in one process.
 
     Over NCCL between GPUs, over gloo between CPUs and for everything that is no tensor on a GPU.
@@ -83,12 +84,12 @@ def rank() -> int:
     return dist.get_rank() if _several() else 0
 
 
-def ranks() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if _several() else 1
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return rank() == 0
 
@@ -108,21 +109,21 @@ def device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
+def shard(items: Sequence[T]) -> Sequence[T]:
     """This rank's part of ``items``: every item is in exactly one rank's, none twice."""
-    return items[rank() :: ranks()]
+    return items[rank() :: world_size()]
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The values of all ranks, in their order, on every rank. All have to call it; picklable."""
     if not _several():
         return [value]
-    values: list[T | None] = [None] * ranks()
+    values: list[T | None] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]
 
 
-def first(work: Callable[[], T]) -> T:
+def on_rank_zero(work: Callable[[], T]) -> T:
     """What ``work`` returns on rank 0, on every rank; its exception is raised on every rank, too.
 
     Also a point that no rank passes before rank 0 has done the work. Within, everything is as in one process,
@@ -132,7 +133,7 @@ def first(work: Callable[[], T]) -> T:
     if not _several():
         return work()
     outcome: list[tuple[T | None, Exception | None]] = [(None, None)]
-    if is_first():
+    if is_rank_zero():
         _alone = True
         try:
             outcome = [(work(), None)]
@@ -147,7 +148,7 @@ def first(work: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]
 
 
-def each(work: Callable[[], T]) -> list[T]:
+def on_all_ranks(work: Callable[[], T]) -> list[T]:
     """What ``work`` returns on every rank, in their order, on every rank; where one fails, all fail.
 
     A point that no rank passes before all have done the work, which must not wait for others itself.
@@ -157,9 +158,9 @@ def each(work: Callable[[], T]) -> list[T]:
     mine: tuple[T | None, Exception | None]
     try:
         mine = (work(), None)
-    except Exception as error:  # as in `first`
+    except Exception as error:  # as in `on_rank_zero`
         mine = (None, error)
-    found = gathered(mine)
+    found = all_gather(mine)
     failures = [
         mine[1],
         *(failure for _, failure in found),
@@ -170,8 +171,8 @@ def each(work: Callable[[], T]) -> list[T]:
     return [value for value, _ in found]  # type: ignore[misc]
 
 
-def leaving(status: int) -> tuple[bool, int]:
-    """Notes that this rank ends with an error; to be called inside `together`, before the rank leaves it.
+def first_to_fail(status: int) -> tuple[bool, int]:
+    """Note that this rank ends with an error; to be called inside `process_group`, before it is left.
 
     Args:
         status: the exit status that it would have by itself, not 0.
@@ -196,7 +197,7 @@ def leaving(status: int) -> tuple[bool, int]:
     return noted == mine, int(noted.split()[1])
 
 
-def summed(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum of the tensors of all ranks, on every rank; alone the tensor itself. All have to call it."""
     if not _several():
         return values
@@ -205,14 +206,14 @@ def summed(values: Tensor) -> Tensor:
     return total
 
 
-def alike(tensors: Iterable[Tensor]) -> None:
+def broadcast(tensors: Iterable[Tensor]) -> None:
     """Every rank's tensors become those of rank 0, in place. All have to call it."""
     if _several():
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
 
-def replicated(module: nn.Module) -> nn.Module:
+def data_parallel(module: nn.Module) -> nn.Module:
     """The module with gradients that are the mean over the ranks after each backward pass.
 
     Its parameters become those of rank 0 now, its buffers before every forward pass. Parameters that a step
@@ -223,8 +224,8 @@ def replicated(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, find_unused_parameters=True)
 
 
-def apart(module: nn.Module, active: bool) -> AbstractContextManager[None]:
-    """While ``active``, backward passes of a `replicated` module add to this rank's own gradient alone."""
+def no_sync(module: nn.Module, active: bool) -> AbstractContextManager[None]:
+    """While ``active``, backward passes of a `data_parallel` module add to this rank's own gradient alone."""
     return module.no_sync() if active and isinstance(module, DistributedDataParallel) else nullcontext()
 
 

@@ -5,19 +5,19 @@ import torch
 from torch import nn
 
 from crfnet.distributed import (
-    alike,
-    apart,
+    all_gather,
+    all_reduce_sum,
+    broadcast,
+    data_parallel,
     device,
-    each,
-    first,
-    gathered,
-    is_first,
+    is_rank_zero,
+    no_sync,
+    on_all_ranks,
+    on_rank_zero,
+    process_group,
     rank,
-    ranks,
-    replicated,
-    share,
-    summed,
-    together,
+    shard,
+    world_size,
 )
 from crfnet.errors import InputError
 from tests.training.processes import run
@@ -29,32 +29,32 @@ def refuse() -> None:
 
 def in_three() -> None:
     me = rank()
-    assert ranks() == 3
-    assert is_first() == (me == 0)
-    assert list(share(range(7))) == list(range(me, 7, 3))
-    assert gathered(me * 10) == each(lambda: me * 10) == [0, 10, 20]
-    assert first(lambda: me + 5) == 5
+    assert world_size() == 3
+    assert is_rank_zero() == (me == 0)
+    assert list(shard(range(7))) == list(range(me, 7, 3))
+    assert all_gather(me * 10) == on_all_ranks(lambda: me * 10) == [0, 10, 20]
+    assert on_rank_zero(lambda: me + 5) == 5
     with pytest.raises(ValueError, match="said by 0"):
-        first(refuse)
+        on_rank_zero(refuse)
     with pytest.raises(ValueError, match=f"said by {me}"):
-        each(refuse)
+        on_all_ranks(refuse)
 
     mine = torch.tensor([me, 1])
-    assert summed(mine).tolist() == [3, 3]
+    assert all_reduce_sum(mine).tolist() == [3, 3]
     assert mine.tolist() == [me, 1]  # as it was
     tensors = [torch.full((2,), float(me)), torch.tensor(me)]
-    alike(tensors)
+    broadcast(tensors)
     assert [tensor.sum().item() for tensor in tensors] == [0, 0]
 
     module = nn.Linear(2, 1, bias=False)
     nn.init.constant_(module.weight, float(me))
-    replica = replicated(module)
+    replica = data_parallel(module)
     assert module.weight.tolist() == [[0, 0]]
     given = torch.tensor([[1.0, 3.0 * me]])
-    with apart(replica, True):
+    with no_sync(replica, True):
         replica(given).sum().backward()
     assert module.weight.grad.tolist() == [[1, 3 * me]]
-    with apart(replica, False):
+    with no_sync(replica, False):
         replica(given).sum().backward()
     assert module.weight.grad.tolist() == [[2, 6]]  # the mean of all, with what was there before
 
@@ -66,16 +66,16 @@ def test_three_processes(tmp_path):
 def test_one_alone(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with together():
-        assert (rank(), ranks(), is_first()) == (0, 1, True)
-        assert gathered("a") == ["a"]
+    with process_group():
+        assert (rank(), world_size(), is_rank_zero()) == (0, 1, True)
+        assert all_gather("a") == ["a"]
         tensor = torch.ones(2)
-        assert summed(tensor) is tensor
+        assert all_reduce_sum(tensor) is tensor
         module = nn.Linear(1, 1)
-        assert replicated(module) is module
-        assert share("abc") == "abc"
+        assert data_parallel(module) is module
+        assert shard("abc") == "abc"
         with pytest.raises(ValueError, match="said by 0"):
-            first(refuse)
+            on_rank_zero(refuse)
 
 
 def test_a_gpu_that_is_not_there_is_refused_in_one_line(monkeypatch):

@@ -106,13 +106,13 @@ def test_what_one_process_cannot_use_ends_both(tmp_path):
 def fail_alone() -> None:
     """Rank 1 refuses what the other accepts, which is soon waiting for it."""
     from crfnet import commands
-    from crfnet.distributed import gathered, rank
+    from crfnet.distributed import all_gather, rank
     from crfnet.errors import InputError
 
     def command(*_: object) -> str:
         if rank() == 1:
             raise InputError("root: is not there on this machine")
-        return str(gathered(rank()))
+        return str(all_gather(rank()))
 
     commands.COMMANDS["scores"] = command
 

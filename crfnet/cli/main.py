@@ -50,16 +50,16 @@ def _run(arguments: list[str]) -> None:
     options = parsed(arguments)
     # torch takes seconds to import, which --help should not.
     from crfnet import commands
-    from crfnet.distributed import is_first, leaving, together
+    from crfnet.distributed import first_to_fail, is_rank_zero, process_group
 
     command = shlex.join(["crfnet", *arguments, *overrides])
-    with together():
+    with process_group():
         try:
             said = commands.COMMANDS[options.command](options, overrides, command)
-            if is_first():
+            if is_rank_zero():
                 print(said)
         except BaseException as error:
-            _leave(error, leaving)
+            _leave(error, first_to_fail)
 
 
 def _rank() -> int:
@@ -99,7 +99,7 @@ def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> 
 
     Args:
         error: a bug is raised again.
-        leaving: tells the other ranks; see `crfnet.distributed.leaving`.
+        leaving: tells the other ranks; see `crfnet.distributed.first_to_fail`.
     """
     if "RANK" in os.environ and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which torchrun sends the others when one has left
@@ -132,9 +132,9 @@ def _ending(error: BaseException) -> tuple[str | None, int]:
             return str(error), error.status
         word, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
         return f"{word}; the same command, with --resume where it has that, goes on where it was", status
-    from crfnet.training import TrainingDiverged, TrainingFailed
+    from crfnet.training import TrainingDivergedError, TrainingFailedError
 
-    line = str(error) if isinstance(error, (TrainingDiverged, TrainingFailed)) else None
+    line = str(error) if isinstance(error, (TrainingDivergedError, TrainingFailedError)) else None
     if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that cannot be written
         line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError) or "allocate" in str(error).partition("\n")[0]:  # torch: RuntimeError

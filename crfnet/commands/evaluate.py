@@ -11,7 +11,7 @@ from crfnet.commands.folders import evaluate_folders_command
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, load_dataset
-from crfnet.distributed import first
+from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.pipeline.compare import resolve_device, within_memory
 from crfnet.pipeline.run_config import Run
@@ -53,10 +53,10 @@ def evaluate_command(options: Namespace, overrides: Sequence[str], command: str)
     if not ids:
         raise InputError(f"{options.exclude}: leaves no image of split {options.split!r} to evaluate")
     arms = _arms(run, dataset, ids, options)
-    first(dataset.check)
+    on_rank_zero(dataset.check)
     source = options.predictions or options.scores or options.checkpoint
     run = replace(run, output=run.output / "evaluation")
-    facts = first(lambda: _open(run, options, command))
+    facts = on_rank_zero(lambda: _open(run, options, command))
     facts["data"] = (
         f"{dataset.name}, split {options.split}, {len(ids)} of {len(dataset.ids)} images; {source}"
     )
@@ -78,7 +78,7 @@ def evaluate_command(options: Namespace, overrides: Sequence[str], command: str)
         )
         return f"\n{console_table(results, run.evaluation)}\n\nreport: {path}, report.html"
 
-    return first(report)
+    return on_rank_zero(report)
 
 
 def _open(run: Run, options: Namespace, command: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ import math
 from argparse import Namespace
 from collections.abc import Sequence
 
-from crfnet.distributed import first
+from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import VOID
 from crfnet.evaluation.csv_tables import write_tables
@@ -29,10 +29,10 @@ def evaluate_folders_command(options: Namespace, overrides: Sequence[str], comma
     if options.resume:
         raise InputError("evaluate --resume: needs a CONFIG; two folders are scored from the beginning")
     if folder is not None:
-        first(lambda: check_folder(folder, resume=False, overwrite=options.overwrite))
+        on_rank_zero(lambda: check_folder(folder, resume=False, overwrite=options.overwrite))
     device = resolve_device(run.device)
     evaluation = evaluate_folders(options.predictions, options.labels, len(names), config, device)
-    return first(lambda: _told(evaluation, names, run, options, command))
+    return on_rank_zero(lambda: _told(evaluation, names, run, options, command))
 
 
 def _told(evaluation: Evaluation, names: Sequence[str], run: Run, options: Namespace, command: str) -> str:

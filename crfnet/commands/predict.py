@@ -15,7 +15,7 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.data import classes_of, load_dataset
 from crfnet.data.on_disk import read_image
 from crfnet.errors import InputError
-from crfnet.evaluation.inference import Protocol
+from crfnet.evaluation.inference import TiledInference
 from crfnet.evaluation.prediction import overlay, predict_labels, write_label_png, write_picture
 from crfnet.explore import open_session
 from crfnet.files import check_writable
@@ -42,7 +42,7 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
     crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
     with_crf = options.crf is None and crf is not None
     network = segmenter_of(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
-    model = Protocol(network, run.predict).eval()
+    model = TiledInference(network, run.predict).eval()
     device = next(model.parameters()).device
     open_folder(folder, resume=True, overwrite=False)  # other images' label maps stay
     pairs = zip(names, images, strict=True)

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from crfnet.commands.common import load, segmenter_of
 from crfnet.data import load_dataset
-from crfnet.distributed import first
+from crfnet.distributed import on_rank_zero
 from crfnet.files import check_writable
 from crfnet.pipeline.compare import resolve_device
 from crfnet.pipeline.scoring import cache_scores
@@ -21,10 +21,10 @@ def scores_command(options: Namespace, overrides: Sequence[str], command: str) -
     """``crfnet scores``: a network's scores of a split, cached."""
     run = load(options, overrides)
     folder = run.output / "scores"
-    first(lambda: check_writable(folder))
+    on_rank_zero(lambda: check_writable(folder))
     dataset = load_dataset(run.data, options.split)
     model = segmenter_of(run, dataset.num_classes, options.checkpoint, None).eval()
-    first(dataset.check)
+    on_rank_zero(dataset.check)
     source = f"{options.checkpoint}, split {options.split}"
     scores = cache_scores(
         model,

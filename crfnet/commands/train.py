@@ -7,7 +7,7 @@ from dataclasses import replace
 from crfnet.commands.common import load, segmenter_of
 from crfnet.crf.config_file import load_crf_config
 from crfnet.data import load_dataset
-from crfnet.distributed import first
+from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.pipeline.compare import warm_start
 from crfnet.pipeline.run_folder import open_run
@@ -34,9 +34,9 @@ def train_command(options: Namespace, overrides: Sequence[str], command: str) ->
     model = segmenter_of(run, dataset.num_classes, options.checkpoint, crf)
     for images in (dataset, validation):
         if images is not None:
-            first(images.check)
+            on_rank_zero(images.check)
     run = replace(run, output=run.output / options.stage / "train")
-    first(lambda: open_run(run, resume=options.resume, overwrite=options.overwrite, command=command))
+    on_rank_zero(lambda: open_run(run, resume=options.resume, overwrite=options.overwrite, command=command))
     result = train(
         model,
         dataset,

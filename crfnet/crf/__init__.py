@@ -4,18 +4,18 @@ from crfnet.crf.crfasrnn import from_crfasrnn, to_crfasrnn
 from crfnet.crf.inference import FrankWolfe, MeanField
 from crfnet.crf.layer import PRESETS, CRFConfig, DenseCRF
 from crfnet.crf.loss import DenseCRFLoss
-from crfnet.crf.potentials import BilateralKernel, FeatureKernel, SpatialKernel
+from crfnet.crf.potentials import BilateralPotential, FeaturePotential, SpatialPotential
 
 __all__ = [
     "PRESETS",
-    "BilateralKernel",
+    "BilateralPotential",
     "CRFConfig",
     "DenseCRF",
     "DenseCRFLoss",
-    "FeatureKernel",
+    "FeaturePotential",
     "FrankWolfe",
     "MeanField",
-    "SpatialKernel",
+    "SpatialPotential",
     "from_crfasrnn",
     "to_crfasrnn",
 ]

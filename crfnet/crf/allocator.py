@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 
-__all__ = ["kept_pages"]
+__all__ = ["retain_freed_memory"]
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt's names for them
 #: Bytes; larger blocks are mapped, and given back, each by itself: holes of that size would be much memory.
@@ -19,7 +19,7 @@ _users = 0
 
 
 @contextmanager
-def kept_pages(device: torch.device) -> Iterator[None]:
+def retain_freed_memory(device: torch.device) -> Iterator[None]:
     """Within, glibc keeps large freed blocks, up to 256 MB, for the next allocation.
 
     A mean-field step makes and frees tables of tens of megabytes. glibc maps each of them anew, and the

@@ -9,7 +9,7 @@ from crfnet.crf.compatibility import COMPATIBILITIES
 from crfnet.crf.filters import FILTERS, GaussianFilter
 from crfnet.crf.inference import INFERENCES, Inference
 from crfnet.crf.normalization import NORMALIZATIONS
-from crfnet.crf.potentials import WEIGHTS, BilateralKernel, Kernel, SpatialKernel
+from crfnet.crf.potentials import WEIGHTS, BilateralPotential, Potential, SpatialPotential
 from crfnet.errors import InputError
 
 __all__ = ["PRESETS", "CRFConfig"]
@@ -123,7 +123,7 @@ class CRFConfig:
                 # "MeanField: damping is 2, must be .." in the words of this section
                 raise InputError("crf." + str(error).split(": ", 1)[-1]) from error
 
-    def build_kernels(self, num_classes: int) -> dict[str, Kernel]:
+    def build_kernels(self, num_classes: int) -> dict[str, Potential]:
         """The kernels whose weight is not 0, by name."""
         shared: dict[str, Any] = {
             "num_classes": num_classes,
@@ -131,11 +131,11 @@ class CRFConfig:
             "learn_weight": self.learn_weights,
             "learn_theta": self.learn_theta,
         }
-        kernels: dict[str, Kernel] = {}
+        kernels: dict[str, Potential] = {}
         if self.w1 != 0:
-            kernels["bilateral"] = BilateralKernel(self.w1, self.theta_alpha, self.theta_beta, **shared)
+            kernels["bilateral"] = BilateralPotential(self.w1, self.theta_alpha, self.theta_beta, **shared)
         if self.w2 != 0:
-            kernels["spatial"] = SpatialKernel(self.w2, self.theta_gamma, **shared)
+            kernels["spatial"] = SpatialPotential(self.w2, self.theta_gamma, **shared)
         return kernels
 
     def build_inference(self) -> Inference:

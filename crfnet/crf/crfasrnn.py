@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from crfnet.crf.compatibility import MatrixCompatibility
 from crfnet.crf.layer import PRESETS, CRFConfig, DenseCRF
-from crfnet.crf.potentials import BilateralKernel, SpatialKernel
+from crfnet.crf.potentials import BilateralPotential, SpatialPotential
 from crfnet.errors import InputError
 
 __all__ = ["NAMES", "Convention", "from_crfasrnn", "to_crfasrnn"]
@@ -133,8 +133,8 @@ def _parameters(crf: DenseCRF, caller: str) -> tuple[nn.Parameter, nn.Parameter,
     kernels = dict(crf.kernels.items())
     spatial, bilateral, compatibility = kernels.get("spatial"), kernels.get("bilateral"), crf.compatibility
     if (
-        isinstance(spatial, SpatialKernel)
-        and isinstance(bilateral, BilateralKernel)
+        isinstance(spatial, SpatialPotential)
+        and isinstance(bilateral, BilateralPotential)
         and isinstance(compatibility, MatrixCompatibility)
         and len(kernels) == 2
         and spatial.weight.weights == bilateral.weight.weights == "full"

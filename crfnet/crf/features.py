@@ -9,11 +9,11 @@ from torch import Tensor
 
 from crfnet.shapes import Features, Grid, GridImage, Mask, Spacing
 
-__all__ = ["Scene", "bilateral_features", "positions", "spatial_features"]
+__all__ = ["KernelInputs", "bilateral_features", "positions", "spatial_features"]
 
 
 @dataclass(frozen=True)
-class Scene:
+class KernelInputs:
     """What kernels see of a batch: where its pixels are and what they look like.
 
     Attributes:

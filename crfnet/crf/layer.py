@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crfnet.crf.allocator import kept_pages
+from crfnet.crf.allocator import retain_freed_memory
 from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility, PottsCompatibility
 from crfnet.crf.config import PRESETS, CRFConfig
 from crfnet.crf.energy import Trace, energy, free_energy, trace_of
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference
-from crfnet.crf.potentials import Kernel
+from crfnet.crf.potentials import Potential
 from crfnet.crf.problem import Problem, read
 from crfnet.errors import InputError
 from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Spacing, Values
@@ -53,7 +53,7 @@ class DenseCRF(nn.Module):
         num_classes: int,
         config: CRFConfig = PRESETS["deeplab"],
         *,
-        kernels: Mapping[str, Kernel] | None = None,
+        kernels: Mapping[str, Potential] | None = None,
         compatibility: Compatibility | None = None,
         inference: Inference | None = None,
         filter: GaussianFilter | None = None,
@@ -111,7 +111,7 @@ class DenseCRF(nn.Module):
                 channels. None where no kernel looks at it.
             mask: False for pixels that neither send nor receive messages (padding); they keep their unary,
                 and what image and features hold there does not matter as long as it is finite.
-            features: (b, d, n) or (b, d, h, w) for each `FeatureKernel` that names them.
+            features: (b, d, n) or (b, d, h, w) for each `FeaturePotential` that names them.
             spacing: distance between neighbors along each axis, slowest axis first, of all images (axes,)
                 or of each (b, axes); bandwidths over positions are then in these units. None for pixels.
             trace: a list to which the marginals of every step are appended, Q^0 = softmax(logits) first.
@@ -194,7 +194,7 @@ class DenseCRF(nn.Module):
         mask: Tensor | None,
         **options: Any,
     ) -> Tensor:
-        keep = nullcontext() if torch.is_grad_enabled() else kept_pages(logits.device)
+        keep = nullcontext() if torch.is_grad_enabled() else retain_freed_memory(logits.device)
         iterations = self.inference.train_iterations if self.training else self.inference.iterations
         prune = 0.0 if self.training or torch.is_grad_enabled() else self.config.prune
         steps: list[Values] | None = None if trace is None else []
@@ -253,7 +253,7 @@ class DenseCRF(nn.Module):
         }
         return dataclasses.replace(self.config, **current)  # type: ignore[arg-type]
 
-    def _kernels(self) -> dict[str, Kernel]:
+    def _kernels(self) -> dict[str, Potential]:
         return dict(self.kernels.items())  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from crfnet.crf.potentials import KernelWeight
+from crfnet.crf.potentials import PotentialWeight
 from crfnet.shapes import Values
 
 __all__ = ["Term", "labels_at_once", "messages"]
@@ -39,7 +39,7 @@ class Term:
         """The messages of some labels, whose marginals are ``q``."""
         if self.weight is None:
             return self.filtered(q)
-        return KernelWeight.weigh(self.filtered(q), self.weight if self.mixes else self.weight[labels])
+        return PotentialWeight.weigh(self.filtered(q), self.weight if self.mixes else self.weight[labels])
 
 
 def messages(terms: Sequence[Term], q: Values, memory: int | None = None) -> Values:

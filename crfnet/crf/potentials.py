@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crfnet.crf.features import Scene, bilateral_features, positions
+from crfnet.crf.features import KernelInputs, bilateral_features, positions
 from crfnet.crf.filters import GaussianFilter, KernelOperator
 from crfnet.crf.filters.separable import SeparableGaussian
 from crfnet.errors import InputError
@@ -16,11 +16,11 @@ from crfnet.shapes import Features, Values
 
 __all__ = [
     "WEIGHTS",
-    "BilateralKernel",
-    "FeatureKernel",
-    "Kernel",
-    "KernelWeight",
-    "SpatialKernel",
+    "BilateralPotential",
+    "FeaturePotential",
+    "Potential",
+    "PotentialWeight",
+    "SpatialPotential",
     "Weights",
 ]
 
@@ -28,7 +28,7 @@ Weights = Literal["scalar", "per_class", "full"]
 WEIGHTS: tuple[Weights, ...] = ("scalar", "per_class", "full")
 
 
-class KernelWeight(nn.Module):
+class PotentialWeight(nn.Module):
     """How strongly a kernel's messages count: one number, one per class, or a full matrix over classes.
 
     Scalar and per-class weights are held as ``log(exp(w) - 1)`` (inverse softplus) and so stay positive in
@@ -46,9 +46,9 @@ class KernelWeight(nn.Module):
     def __init__(self, weight: float, *, weights: Weights, num_classes: int, learnable: bool) -> None:
         super().__init__()
         if weights not in WEIGHTS:
-            raise InputError(f"KernelWeight: weights is {weights!r}, must be one of {WEIGHTS}")
+            raise InputError(f"PotentialWeight: weights is {weights!r}, must be one of {WEIGHTS}")
         if not math.isfinite(weight) or weight == 0 or (weight < 0 and weights != "full"):
-            raise InputError(f"KernelWeight: weight is {weight}, must be > 0 (instead of 0, no kernel)")
+            raise InputError(f"PotentialWeight: weight is {weight}, must be > 0 (instead of 0, no kernel)")
         self.weights = weights
         if weights == "full":
             raw = weight * torch.eye(num_classes)
@@ -81,7 +81,7 @@ class KernelWeight(nn.Module):
         return f"{value.item():.4g}" if value.ndim == 0 else f"{self.weights}, {len(value)} labels"
 
 
-class Kernel(nn.Module, ABC):
+class Potential(nn.Module, ABC):
     """One term ``w k(f_i, f_j)`` of the pairwise energy: features with bandwidths, and a weight.
 
     Args:
@@ -95,10 +95,12 @@ class Kernel(nn.Module, ABC):
         self, weight: float, *, num_classes: int, weights: Weights = "scalar", learn_weight: bool = True
     ) -> None:
         super().__init__()
-        self.weight = KernelWeight(weight, weights=weights, num_classes=num_classes, learnable=learn_weight)
+        self.weight = PotentialWeight(
+            weight, weights=weights, num_classes=num_classes, learnable=learn_weight
+        )
 
     @abstractmethod
-    def operator(self, scene: Scene, filter: GaussianFilter) -> KernelOperator:
+    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """The unnormalized kernel matrix K of a batch, through ``filter`` if it needs one.
 
         Raises:
@@ -115,7 +117,7 @@ class Kernel(nn.Module, ABC):
         return ", ".join(f"{name}={theta.item():.4g}" for name, theta in thetas)
 
 
-class BilateralKernel(Kernel):
+class BilateralPotential(Potential):
     """Appearance: ``w1 exp(-|p_i - p_j|^2 / 2 theta_alpha^2 - |I_i - I_j|^2 / 2 theta_beta^2)``.
 
     Krahenbuhl & Koltun 2011, eq. 3, first term. Images may have any number of channels.
@@ -126,7 +128,7 @@ class BilateralKernel(Kernel):
             positions out, as ConvCRF does, and is not learned.
         theta_beta: width over colors, on the scale 0..255, > 0.
         learn_theta: whether gradients reach the widths (held as logarithms, so they stay positive).
-        options: num_classes, weights and learn_weight, as of `Kernel`.
+        options: num_classes, weights and learn_weight, as of `Potential`.
     """
 
     def __init__(
@@ -153,7 +155,7 @@ class BilateralKernel(Kernel):
         """Width over colors (), on the scale 0..255."""
         return _at_least_float32(self.log_theta_beta).exp()
 
-    def operator(self, scene: Scene, filter: GaussianFilter) -> KernelOperator:
+    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """K over (position, color), by ``filter``."""
         image = _image(scene, self)
         alpha, beta = self.theta_alpha.to(image.dtype), self.theta_beta.to(image.dtype)
@@ -168,7 +170,7 @@ class BilateralKernel(Kernel):
         return {"w1": self.weight.value, "theta_alpha": self.theta_alpha, "theta_beta": self.theta_beta}
 
 
-class SpatialKernel(Kernel):
+class SpatialPotential(Potential):
     """Smoothness: ``w2 exp(-|p_i - p_j|^2 / 2 theta_gamma^2)``, on a grid of 1, 2 or 3 axes.
 
     Separable, so it is a 1-D convolution per axis whatever the filter.
@@ -179,7 +181,7 @@ class SpatialKernel(Kernel):
         weight: initial w2, > 0.
         theta_gamma: width over positions, in pixels (in units of the scene's spacing), > 0.
         learn_theta: whether gradients reach the width (held as a logarithm, so it stays positive).
-        options: num_classes, weights and learn_weight, as of `Kernel`.
+        options: num_classes, weights and learn_weight, as of `Potential`.
     """
 
     def __init__(
@@ -193,11 +195,11 @@ class SpatialKernel(Kernel):
         """Width over positions (), in pixels."""
         return _at_least_float32(self.log_theta_gamma).exp()
 
-    def operator(self, scene: Scene, filter: GaussianFilter) -> KernelOperator:
+    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """K over positions of the grid; neither colors nor ``filter`` matter."""
         if scene.grid is None:
             raise ValueError(
-                "SpatialKernel: points have no grid; logits must be (b, l, h, w), with an image if 1-D"
+                "SpatialPotential: points have no grid; logits must be (b, l, h, w), with an image if 1-D"
             )
         return SeparableGaussian(scene.grid, self.theta_gamma, spacing=scene.spacing, mask=scene.mask)
 
@@ -206,7 +208,7 @@ class SpatialKernel(Kernel):
         return {"w2": self.weight.value, "theta_gamma": self.theta_gamma}
 
 
-class FeatureKernel(Kernel):
+class FeaturePotential(Potential):
     """Any Gaussian: ``w exp(-(f_i - f_j)^T P (f_i - f_j) / 2)`` with a precision matrix P over d features.
 
     A full P over (position, color) is the general kernel of Krahenbuhl & Koltun 2013, section 3. P is held
@@ -218,7 +220,7 @@ class FeatureKernel(Kernel):
         source: what the features are: ``"bilateral"``, (x, y, channels of the image); ``"image"``, its
             channels alone; ``"spatial"``, (x, y); else the name of features that the layer is given.
         learn_precision: whether gradients reach P. A diagonal P then stays diagonal.
-        options: num_classes, weights and learn_weight, as of `Kernel`.
+        options: num_classes, weights and learn_weight, as of `Potential`.
 
     Raises:
         InputError: ``precision`` is not symmetric, positive definite and finite.
@@ -254,7 +256,7 @@ class FeatureKernel(Kernel):
         """P (d, d)."""
         return self.factor @ self.factor.mT
 
-    def operator(self, scene: Scene, filter: GaussianFilter) -> KernelOperator:
+    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """K over ``C^T f``, by ``filter``."""
         features = self._features(scene)
         if features.shape[1] != len(self.log_diagonal):
@@ -266,7 +268,7 @@ class FeatureKernel(Kernel):
         scaled = factor.mT @ features if self.full else factor.diagonal().view(-1, 1) * features
         return filter.operator(scaled, grid=scene.grid, mask=scene.mask)
 
-    def _features(self, scene: Scene) -> Features:
+    def _features(self, scene: KernelInputs) -> Features:
         if self.source == "bilateral":
             return bilateral_features(_image(scene, self), 1.0, 1.0, scene.spacing)
         if self.source == "image":
@@ -287,7 +289,7 @@ class FeatureKernel(Kernel):
         return {"weight": self.weight.value, "precision": self.precision}
 
 
-def _image(scene: Scene, kernel: Kernel) -> Tensor:
+def _image(scene: KernelInputs, kernel: Potential) -> Tensor:
     if scene.image is None:
         raise ValueError(f"image: None, but {type(kernel).__name__} looks at it; must be (b, c, h, w)")
     return scene.image
@@ -299,13 +301,13 @@ def _cholesky(precision: Tensor) -> Tensor:
     square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] > 0
     if not square or not matrix.isfinite().all() or not torch.allclose(matrix, matrix.mT):
         raise InputError(
-            f"FeatureKernel: precision of shape {tuple(precision.shape)}, must be (d,) or symmetric (d, d), "
-            "and finite"
+            f"FeaturePotential: precision of shape {tuple(precision.shape)}, must be (d,) or symmetric "
+            "(d, d), and finite"
         )
     factor: Tensor
     factor, info = torch.linalg.cholesky_ex(matrix)
     if info.item():
-        raise InputError("FeatureKernel: precision is not positive definite; every width must be > 0")
+        raise InputError("FeaturePotential: precision is not positive definite; every width must be > 0")
     return factor
 
 

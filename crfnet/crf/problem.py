@@ -8,12 +8,12 @@ from torch import Tensor
 
 from crfnet.crf.checks import check_input
 from crfnet.crf.compatibility import Compatibility
-from crfnet.crf.features import Scene
+from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference
 from crfnet.crf.messages import Term, messages
 from crfnet.crf.normalization import normalized
-from crfnet.crf.potentials import Kernel
+from crfnet.crf.potentials import Potential
 from crfnet.crf.pruning import Pruning
 from crfnet.shapes import Values
 
@@ -29,7 +29,7 @@ def read(
     mask: Tensor | None = None,
     features: Mapping[str, Tensor] | None = None,
     spacing: Tensor | None = None,
-) -> tuple[Scene, Values]:
+) -> tuple[KernelInputs, Values]:
     """What came, checked: the scene, and the unary (b, l, n) in the precision to compute in.
 
     Arguments and errors as of `DenseCRF`; one channel of logits becomes two.
@@ -43,7 +43,7 @@ def read(
     if unary.shape[1] < num_classes:
         unary = torch.cat([torch.zeros_like(unary), unary], dim=1)
     points = image is None and logits.ndim == 3
-    scene = Scene(
+    scene = KernelInputs(
         image=None if image is None else image.to(dtype),
         grid=None if points else tuple(logits.shape[2:]),
         features={name: given.to(dtype).flatten(2) for name, given in features.items()},
@@ -67,9 +67,9 @@ class Problem:
         memory: see `labels_at_once`.
     """
 
-    scene: Scene
+    scene: KernelInputs
     unary: Values
-    kernels: Sequence[Kernel]
+    kernels: Sequence[Potential]
     compatibility: Compatibility
     filter: GaussianFilter
     normalization: str
@@ -117,7 +117,7 @@ class Problem:
 
         return penalty
 
-    def _term(self, kernel: Kernel, labels: Tensor | None) -> Term:
+    def _term(self, kernel: Potential, labels: Tensor | None) -> Term:
         """``Q -> W K~ Q`` of one kernel."""
         operator = kernel.operator(self.scene, self._filter())
         weight = kernel.weight.of(labels).to(self.unary.dtype)

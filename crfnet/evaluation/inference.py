@@ -16,7 +16,7 @@ from crfnet.resize import rescale_image
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Logits
 
-__all__ = ["PredictConfig", "Protocol", "tiled"]
+__all__ = ["PredictConfig", "TiledInference", "tiled"]
 
 #: Tiles begin at multiples of this, which every output stride divides.
 GRID = 32
@@ -74,7 +74,7 @@ class PredictConfig:
         return self.scales == (1.0,) and not self.mirror and not self.tile
 
 
-class Protocol(nn.Module):
+class TiledInference(nn.Module):
     """A segmenter asked by a protocol: image in, logits at image size out, as of the segmenter itself.
 
     The CRF, where there is one, runs once, on the fused logits (logarithms of the mean probabilities) and the

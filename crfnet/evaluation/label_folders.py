@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from crfnet.distributed import each, is_first, share
+from crfnet.distributed import is_rank_zero, on_all_ranks, shard
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.prediction import read_label_png
@@ -57,7 +57,7 @@ def evaluate_folders(
 
     def some(ids: Sequence[str]) -> Evaluation:
         evaluation = Evaluation(num_classes, config.max_width, config.element, config.boundary)
-        for id in tqdm(ids, "evaluate", unit="image", mininterval=0.5, disable=not is_first()):
+        for id in tqdm(ids, "evaluate", unit="image", mininterval=0.5, disable=not is_rank_zero()):
             mine, truth = pairs[id]
             prediction = read_label_png(mine).to(device)
             try:
@@ -66,7 +66,7 @@ def evaluate_folders(
                 raise InputError(f"{mine} against {truth}: {error}") from error
         return evaluation
 
-    return Evaluation.of_parts(each(lambda: some(share(list(pairs)))), list(pairs))
+    return Evaluation.of_parts(on_all_ranks(lambda: some(shard(list(pairs)))), list(pairs))
 
 
 def _pngs(folder: Path) -> dict[str, Path]:

@@ -5,7 +5,7 @@
 knows a page. ``page`` and ``server`` do, and need bokeh.
 """
 
-from crfnet.explore.cached_filter import KeptFilter, Superseded
+from crfnet.explore.cached_filter import CachedFilter, Canceled
 from crfnet.explore.open_session import open_session
 from crfnet.explore.palettes import distinct_colors
 from crfnet.explore.redraw import Redraw
@@ -13,11 +13,11 @@ from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
 
 __all__ = [
-    "KeptFilter",
+    "CachedFilter",
     "Picture",
     "Redraw",
     "Session",
-    "Superseded",
+    "Canceled",
     "distinct_colors",
     "open_session",
     "save_crf",

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from crfnet.crf.features import Scene
+from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter, KernelOperator
-from crfnet.crf.potentials import SpatialKernel
+from crfnet.crf.potentials import SpatialPotential
 from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
-__all__ = ["KeptFilter", "KeptSpatialKernel", "Superseded"]
+__all__ = ["CachedFilter", "CachedSpatialPotential", "Canceled"]
 
 _WIDTHS = 8  # of the spatial kernel that are kept
 _POINTS = 1_500_000  # of all that is kept together; a lattice takes some 300 bytes a point
@@ -19,7 +19,7 @@ _POINTS = 1_500_000  # of all that is kept together; a lattice takes some 300 by
 _Stop = Callable[[], bool]
 
 
-class Superseded(Exception):  # noqa: N818 - nothing went wrong
+class Canceled(Exception):  # noqa: N818 - nothing went wrong
     """The result is not wanted any more."""
 
 
@@ -39,7 +39,7 @@ class _KeptOperator(KernelOperator):
 
     def product(self, values: Values) -> Values:
         if self.stop():
-            raise Superseded
+            raise Canceled
         return self._inner.product(values)
 
     def scaled(self, send: Tensor | None, receive: Tensor | None) -> Callable[[Values], Values]:
@@ -47,7 +47,7 @@ class _KeptOperator(KernelOperator):
 
         def unless_stopped(values: Values) -> Values:
             if self.stop():
-                raise Superseded
+                raise Canceled
             return apply(values)
 
         return unless_stopped
@@ -64,7 +64,7 @@ class _Entry(NamedTuple):
     operator: _KeptOperator
 
 
-class KeptFilter(GaussianFilter):
+class CachedFilter(GaussianFilter):
     """Another filter's operators, the latest ones kept: features that were seen before build nothing.
 
     For features without gradient. What comes out is what the other filter gives.
@@ -82,12 +82,12 @@ class KeptFilter(GaussianFilter):
         self._entries: list[_Entry] = []  # the latest first
         self._spatial: dict[Hashable, _KeptOperator] = {}  # the latest last
 
-    def use(self, inner: GaussianFilter, stop: _Stop = _never) -> "KeptFilter":
+    def use(self, inner: GaussianFilter, stop: _Stop = _never) -> "CachedFilter":
         """This memory for another filter.
 
         Args:
             inner: the filter that builds; what an unequal one has built is not reused.
-            stop: asked before every building and application; True raises `Superseded` there.
+            stop: asked before every building and application; True raises `Canceled` there.
         """
         self._inner, self._stop = inner, stop
         return self
@@ -98,12 +98,12 @@ class KeptFilter(GaussianFilter):
         Raises:
             ValueError: a mask, features that require a gradient or that the filter does not take, or no
                 filter to build by.
-            Superseded: ``stop`` of `use` said so.
+            Canceled: ``stop`` of `use` said so.
         """
         if self._inner is None or mask is not None or features.requires_grad:
-            raise ValueError("KeptFilter: needs use() first, no mask, and features without gradient")
+            raise ValueError("CachedFilter: needs use() first, no mask, and features without gradient")
         if self._stop():
-            raise Superseded
+            raise Canceled
         found = [each for each in self._entries if each.filter == self._inner and _same(each, features)]
         if found:
             entry = found[0]
@@ -132,25 +132,25 @@ class KeptFilter(GaussianFilter):
         self._entries = entries
 
 
-class KeptSpatialKernel(SpatialKernel):
+class CachedSpatialPotential(SpatialPotential):
     """A spatial kernel whose operators of a few widths and grids are kept, with their row sums.
 
     Args:
         memory: where.
-        weight: as of `SpatialKernel`.
-        theta_gamma: as of `SpatialKernel`.
-        options: as of `SpatialKernel`.
+        weight: as of `SpatialPotential`.
+        theta_gamma: as of `SpatialPotential`.
+        options: as of `SpatialPotential`.
     """
 
-    def __init__(self, memory: KeptFilter, weight: float, theta_gamma: float, **options: Any) -> None:
+    def __init__(self, memory: CachedFilter, weight: float, theta_gamma: float, **options: Any) -> None:
         super().__init__(weight, theta_gamma, learn_theta=False, **options)
         self._memory = memory
 
-    def operator(self, scene: Scene, filter: GaussianFilter) -> KernelOperator:
+    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """The kept operator of an equal width, grid and spacing, or a new one."""
         spacing = None if scene.spacing is None else tuple(scene.spacing.flatten().tolist())
         key = (float(self.theta_gamma), scene.grid, spacing)
-        return self._memory.spatial(key, lambda: super(KeptSpatialKernel, self).operator(scene, filter))
+        return self._memory.spatial(key, lambda: super(CachedSpatialPotential, self).operator(scene, filter))
 
 
 def _same(entry: _Entry, features: Features) -> bool:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from crfnet.crf.layer import CRFConfig
-from crfnet.explore.cached_filter import Superseded
+from crfnet.explore.cached_filter import Canceled
 from crfnet.explore.session import Picture, Session
 
 __all__ = ["REST", "Redraw"]
@@ -61,7 +61,7 @@ class Redraw:
                 config, self._wanted = self._wanted, None
             try:
                 self._solve(config)
-            except Superseded:
+            except Canceled:
                 continue
             except (ValueError, RuntimeError, MemoryError) as error:  # the page lives on
                 self._fail(" ".join(str(error).split()) or type(error).__name__)
@@ -73,6 +73,6 @@ class Redraw:
             return
         with self._changed:
             if self._changed.wait_for(self._superseded, timeout=REST):
-                raise Superseded
+                raise Canceled
         full = self._session.full(first, self._superseded)
         self._show(first if full is None else full, False)

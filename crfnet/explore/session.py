@@ -15,7 +15,7 @@ from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
 from crfnet.evaluation.prediction import Palette
-from crfnet.explore.cached_filter import KeptFilter, KeptSpatialKernel
+from crfnet.explore.cached_filter import CachedFilter, CachedSpatialPotential
 from crfnet.explore.pace import Pace, power
 from crfnet.explore.palettes import distinct_colors
 from crfnet.shapes import Image, ImageBytes, LabelMap, Logits
@@ -90,7 +90,7 @@ class Session:
         self.colors: Palette = distinct_colors(l) if colors is None else colors
         self.network = logits[0].argmax(0)  #: labels without a CRF
         self.network_scores = self.scores(self.network)  # a wrong truth is refused now
-        self._filter = KeptFilter()
+        self._filter = CachedFilter()
         self._scenes: dict[int, tuple[Image, Logits, Tensor]] = {}
         self._pace = Pace()
         self._seen: dict[Hashable, None] = {}  # what lattices were built for, the latest last
@@ -120,7 +120,7 @@ class Session:
         None only for the filter ``exact`` where that takes over half a minute: no step of it can be stopped.
 
         Raises:
-            Superseded: ``stop`` said so, on its way.
+            Canceled: ``stop`` said so, on its way.
         """
         if first.factor == 1:
             return first
@@ -137,7 +137,7 @@ class Session:
 
         Raises:
             ValueError: something that the CRF does not take.
-            Superseded: ``stop`` said so.
+            Canceled: ``stop`` said so.
         """
         with self._lock, torch.no_grad():
             start, built = time.perf_counter(), self.built
@@ -163,7 +163,7 @@ class Session:
         crf = DenseCRF(self.logits.shape[1], config, filter=kept).eval()
         if config.w2 != 0:
             options = {"num_classes": self.logits.shape[1], "weights": config.weights}
-            crf.kernels["spatial"] = KeptSpatialKernel(kept, config.w2, config.theta_gamma, **options)
+            crf.kernels["spatial"] = CachedSpatialPotential(kept, config.w2, config.theta_gamma, **options)
         return crf
 
     def _see(self, lattice: Hashable) -> None:

@@ -23,7 +23,7 @@ from crfnet.checkpoints.checkpoint import load_model
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import load_dataset
-from crfnet.distributed import device, first
+from crfnet.distributed import device, on_rank_zero
 from crfnet.errors import InputError
 from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import check_folder, open_run, seconds_of, stage
@@ -60,9 +60,9 @@ def compare(
         InputError: anything in the data, the config or the output folder that cannot be used, before
             training begins.
     """
-    first(lambda: check_folder(run.output, resume=resume, overwrite=overwrite))
+    on_rank_zero(lambda: check_folder(run.output, resume=resume, overwrite=overwrite))
     job = _Job(run)
-    facts = first(lambda: open_run(run, resume=resume, overwrite=overwrite, command=command))
+    facts = on_rank_zero(lambda: open_run(run, resume=resume, overwrite=overwrite, command=command))
     log.info(
         "%s: searching on %d images, reporting on %d", job.val.name, len(job.search_ids), len(job.report_ids)
     )
@@ -93,7 +93,7 @@ def compare(
         f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
         f"scores from the other {len(job.report_ids)} of split {run.data.val!r}"
     )
-    return first(lambda: _report(job, arms, facts))
+    return on_rank_zero(lambda: _report(job, arms, facts))
 
 
 def _report(job: "_Job", arms: Sequence[ArmResult], facts: Mapping[str, str]) -> tuple[Path, str]:
@@ -148,8 +148,8 @@ class _Job:
         self.search_ids = draw_images(self.val.ids, run.search)
         searched = set(self.search_ids)
         self.report_ids = [name for name in self.val.ids if name not in searched]
-        first(self.train_set.check)
-        first(self.val.check)
+        on_rank_zero(self.train_set.check)
+        on_rank_zero(self.val.check)
 
     def folder(self, arm: str) -> Path:
         return self.run.output / arm.replace("+", "_plus")
@@ -203,7 +203,7 @@ class _Job:
             # Both searches of a run may share a database: each under its own name.
             config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
             # By the first process, with search.workers others of its own; the rest of the ranks wait.
-            first(lambda: self._search(scores, config, folder))
+            on_rank_zero(lambda: self._search(scores, config, folder))
             return {}
 
         stage(folder, work)

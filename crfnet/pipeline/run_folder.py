@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import crfnet
-from crfnet.distributed import first
+from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.files import check_writable, leftovers, one_line, write_atomically, write_json
 from crfnet.pipeline.cost import Cost
@@ -102,7 +102,7 @@ def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, fl
     def look() -> dict[str, float] | None:
         return _read_json(record) if record.is_file() else None
 
-    if (done := first(look)) is not None:
+    if (done := on_rank_zero(look)) is not None:
         return done
     folder.mkdir(parents=True, exist_ok=True)
     with Cost() as cost:
@@ -113,7 +113,7 @@ def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, fl
         write_json(record, outcome)
         return outcome
 
-    return first(write)
+    return on_rank_zero(write)
 
 
 def seconds_of(folder: Path) -> float:

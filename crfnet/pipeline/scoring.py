@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import Sample, SegmentationDataset
-from crfnet.distributed import each, first, is_first, share
+from crfnet.distributed import is_rank_zero, on_all_ranks, on_rank_zero, shard
 from crfnet.errors import InputError
 from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.inference import PredictConfig, Protocol
+from crfnet.evaluation.inference import PredictConfig, TiledInference
 from crfnet.evaluation.prediction import predict_labels, read_label_png, write_label_png
 from crfnet.pipeline.run_folder import stage
 from crfnet.report import ENERGY_FILE, ArmResult, Descent, StripSample, write_descents
@@ -52,7 +52,7 @@ _TRACED_SIDE = 1024  # pixels of them along each side: a trace keeps the margina
 
 def from_model(model: Segmenter, config: PredictConfig) -> Predictor:
     """The labels that `model`, with or without a CRF, gives an image by the protocol of `config`."""
-    protocol = Protocol(model, config).eval()
+    protocol = TiledInference(model, config).eval()
     device = next(model.parameters()).device
     return lambda sample: predict_labels(protocol, sample.image.to(device))
 
@@ -75,7 +75,7 @@ def from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device)
 
 def unary_of_model(model: Segmenter, config: PredictConfig) -> Unary:
     """The logits that the CRF of `model` is given, by the protocol of `config`."""
-    protocol = Protocol(model, config).eval()
+    protocol = TiledInference(model, config).eval()
     device = next(model.parameters()).device
     return lambda sample: protocol.unary(sample.image[None].to(device))
 
@@ -123,7 +123,7 @@ def cache_scores(
     At the network's stride where `config` is one pass over the whole image; at image size where passes or
     tiles are put together.
     """
-    protocol = Protocol(model, config)
+    protocol = TiledInference(model, config)
     scores = model.scores if config.plain else protocol.unary
     classes, device = len(dataset.classes), next(model.parameters()).device
 
@@ -136,8 +136,8 @@ def cache_scores(
             with torch.inference_mode():
                 yield sample.id, scores(sample.image[None].to(device))[0].float()
 
-    left = share(first(begin))
-    each(lambda: add_scores(folder, pairs(left), classes))
+    left = shard(on_rank_zero(begin))
+    on_all_ranks(lambda: add_scores(folder, pairs(left), classes))
     return ScoreFolder(folder)
 
 
@@ -188,14 +188,14 @@ def score_arm(
         return evaluation, seconds
 
     def work() -> dict[str, float]:
-        parts, seconds = zip(*each(lambda: some(share(ids))), strict=True)
+        parts, seconds = zip(*on_all_ranks(lambda: some(shard(ids))), strict=True)
 
         def write() -> None:
             evaluation = Evaluation.of_parts(parts, ids)
             evaluation.save(folder / "evaluation.npz")
             write_tables(folder, evaluation, dataset.classes, config.absent)
 
-        first(write)
+        on_rank_zero(write)
         return {"inference_seconds": math.fsum(seconds)}
 
     cost = stage(folder, work)
@@ -213,7 +213,7 @@ def score_arm(
 
 def _shown(samples: Iterator[Sample], name: str, number: int) -> Iterator[Sample]:
     """The samples, with a bar where they are those of the first process."""
-    yield from tqdm(samples, name, number, unit="image", mininterval=0.5, disable=not is_first())
+    yield from tqdm(samples, name, number, unit="image", mininterval=0.5, disable=not is_rank_zero())
 
 
 def trace_energy(
@@ -237,7 +237,7 @@ def trace_energy(
 
     def work() -> dict[str, float]:
         samples = pick(dataset, ids[:TRACED])
-        first(lambda: write_descents(folder / ENERGY_FILE, [descent(sample) for sample in samples]))
+        on_rank_zero(lambda: write_descents(folder / ENERGY_FILE, [descent(sample) for sample in samples]))
         return {}
 
     stage((folder / ENERGY_FILE).parent, work)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crfnet.crf.allocator import kept_pages
+from crfnet.crf.allocator import retain_freed_memory
 from crfnet.crf.energy import free_energy
 from crfnet.crf.inference.softmax import softmax
 from crfnet.crf.pruning import Pruning
@@ -52,7 +52,7 @@ class Solver:
     def computing(self) -> Iterator[None]:
         """Within, all is float32 without gradients, and freed memory is kept."""
         off = torch.autocast(self.device.type, enabled=False)
-        with torch.inference_mode(), off, kept_pages(self.device):
+        with torch.inference_mode(), off, retain_freed_memory(self.device):
             yield
 
     def marginals(self, steps: int) -> Values:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from crfnet.errors import InputError
 from crfnet.files import read_yaml
 
-__all__ = ["SHEET", "SUFFIXES", "Kind", "Sheet", "ids_in", "read_sheet"]
+__all__ = ["SHEET", "SUFFIXES", "Kind", "ScoreMetadata", "ids_in", "read_metadata"]
 
 Kind = Literal["logits", "probabilities"]
 SHEET = "scores.yaml"
@@ -15,7 +15,7 @@ SUFFIXES = (".npz", ".npy")
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ScoreMetadata:
     """The contents of scores.yaml."""
 
     num_classes: int
@@ -24,7 +24,7 @@ class Sheet:
     source: str
 
 
-def read_sheet(path: Path) -> Sheet:
+def read_metadata(path: Path) -> ScoreMetadata:
     """The sheet at `path`.
 
     Raises:
@@ -33,7 +33,7 @@ def read_sheet(path: Path) -> Sheet:
     if not path.exists():
         raise InputError(f"{path}: not there; a score folder says there what it holds")
     content = read_yaml(path)
-    allowed = [field.name for field in fields(Sheet)]
+    allowed = [field.name for field in fields(ScoreMetadata)]
     if not isinstance(content, dict) or sorted(map(str, content)) != sorted(allowed):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise InputError(f"{path}: holds {keys}; expected exactly the keys {', '.join(allowed)}")
@@ -43,7 +43,7 @@ def read_sheet(path: Path) -> Sheet:
     _check_value(path, content, "kind", "logits or probabilities", content["kind"] in get_args(Kind))
     _check_value(path, content, "align_corners", "true or false", isinstance(content["align_corners"], bool))
     _check_value(path, content, "source", "text", isinstance(content["source"], str))
-    return Sheet(**content)
+    return ScoreMetadata(**content)
 
 
 def _check_value(path: Path, content: dict[str, object], key: str, allowed: str, good: bool) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from crfnet.errors import InputError
 from crfnet.files import read_arrays
 from crfnet.resize import resize_scores
-from crfnet.score_cache.metadata import SHEET, SUFFIXES, Sheet, ids_in, read_sheet
+from crfnet.score_cache.metadata import SHEET, SUFFIXES, ScoreMetadata, ids_in, read_metadata
 from crfnet.shapes import Logits
 
 __all__ = ["ScoreFolder"]
@@ -44,11 +44,13 @@ class ScoreFolder:
         self.path = path
         self._stacked: NDArray[Any] | None = None
         if path.is_dir():
-            self._sheet = read_sheet(path / SHEET)
+            self._sheet = read_metadata(path / SHEET)
             self.ids: tuple[str, ...] = ids_in(path)
         elif path.is_file() and path.suffix == ".npz":
             self.ids, self._stacked = _read_single(path)
-            self._sheet = Sheet(self._stacked.shape[1], "logits", align_corners=False, source=path.stem)
+            self._sheet = ScoreMetadata(
+                self._stacked.shape[1], "logits", align_corners=False, source=path.stem
+            )
         else:
             raise InputError(f"{path}: no scores there; expected a folder with {SHEET}, or one .npz file")
         if not self.ids:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.files import leftovers, write_atomically
-from crfnet.score_cache.metadata import SHEET, SUFFIXES, Kind, Sheet, ids_in, read_sheet
+from crfnet.score_cache.metadata import SHEET, SUFFIXES, Kind, ScoreMetadata, ids_in, read_metadata
 from crfnet.score_cache.reader import ScoreFolder
 
 __all__ = ["add_scores", "claim_scores", "missing_scores", "write_scores"]
@@ -67,7 +67,7 @@ def claim_scores(
     overwrite: bool = False,
 ) -> None:
     """The first half of `write_scores`: makes the folder ready for the scores of one source."""
-    sheet = Sheet(num_classes, kind, align_corners, source)
+    sheet = ScoreMetadata(num_classes, kind, align_corners, source)
     if num_classes < 2:
         raise InputError(f"{folder}: scores of {num_classes} class; expected 2 or more")
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,8 @@ def claim_scores(
     write_atomically(path, yaml.safe_dump(asdict(sheet), sort_keys=False).encode())
 
 
-def _refuse_other_source(path: Path, sheet: Sheet) -> None:
-    there = read_sheet(path)
+def _refuse_other_source(path: Path, sheet: ScoreMetadata) -> None:
+    there = read_metadata(path)
     for key, wanted in asdict(sheet).items():
         if getattr(there, key) != wanted:
             raise InputError(

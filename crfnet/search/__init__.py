@@ -3,8 +3,8 @@
 ``config`` says what is searched: ``grid`` the points and published ranges, ``sampling`` which of them are
 tried, ``criteria`` what the winner has most of. ``sweep`` runs the mean field of many points at once,
 ``open_pixels`` (with ``open_kernels``) on the pixels in doubt alone, ``counting`` counts what came of it.
-``study`` keeps what is finished, ``ledger`` what follows from it (``racing``, ``folds``); ``drive`` does the
-work, ``workers`` by several hands. ``search`` is the search and ``results`` what it leaves behind.
+``task_queue`` keeps what is finished, ``leaderboard`` what follows from it (``racing``, ``folds``);
+``run_tasks`` does the work, ``workers`` by several hands. ``search`` is the search and ``results`` what it leaves behind.
 """
 
 from crfnet.search.config import SearchConfig

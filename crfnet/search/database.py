@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from crfnet.errors import InputError
-from crfnet.search.study import Study, Where
+from crfnet.search.task_queue import StudyLocation, TaskQueue
 
 if TYPE_CHECKING:
     import optuna
@@ -29,8 +29,8 @@ _TRIES = 10  #: to open a database while other processes make its tables
 
 @contextmanager
 def open_study(
-    where: Where, settings: Mapping[str, Any] | None, *, overwrite: bool = False
-) -> Iterator[Study]:
+    where: StudyLocation, settings: Mapping[str, Any] | None, *, overwrite: bool = False
+) -> Iterator[TaskQueue]:
     """Opens a search's studies, or makes them.
 
     Args:
@@ -60,7 +60,7 @@ def open_study(
         try:
             if settings is not None:
                 _agree(found[0], json.loads(json.dumps(settings)), place)  # as it will read back
-            yield Study(storage, found[0], found[1])
+            yield TaskQueue(storage, found[0], found[1])
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise _failure(place, error) from error
         finally:

@@ -12,11 +12,11 @@ import numpy as np
 from crfnet.search.config import SearchConfig
 from crfnet.search.grid import Point
 
-__all__ = ["View", "views"]
+__all__ = ["Fold", "folds_of"]
 
 
 @dataclass
-class View:
+class Fold:
     """One choice among points.
 
     Attributes:
@@ -38,13 +38,13 @@ class View:
         return [i for i in self.images if i < images]
 
 
-def views(images: int, config: SearchConfig) -> list[View]:
+def folds_of(images: int, config: SearchConfig) -> list[Fold]:
     """The view of all `images`, then one for each fold; the seed draws folds of equal size, but for 1."""
     everything = list(range(images))
-    found = [View(everything, [])]
+    found = [Fold(everything, [])]
     if config.folds:
         order = np.random.default_rng([config.seed, 2]).permutation(images).tolist()
         for k in range(config.folds):
             fold = set(order[k :: config.folds])
-            found.append(View([i for i in everything if i not in fold], sorted(fold)))
+            found.append(Fold([i for i in everything if i not in fold], sorted(fold)))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from crfnet.files import write_atomically
 from crfnet.search.grid import Point
-from crfnet.search.ledger import Ledger
+from crfnet.search.leaderboard import Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["write_heatmap"]
 
 
-def write_heatmap(path: Path, ledger: Ledger) -> None:
+def write_heatmap(path: Path, ledger: Leaderboard) -> None:
     """Draws the criterion in per cent over theta_alpha and theta_beta.
 
     A grid as small multiples, a row per round and a panel per w1, of the points that agree with the best in

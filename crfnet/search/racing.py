@@ -28,7 +28,7 @@ from jaxtyping import Int
 from scipy.special import ndtr, stdtrit
 from torch import Tensor
 
-__all__ = ["BLOCKS", "LEAST", "blocks", "cannot_win"]
+__all__ = ["BLOCKS", "LEAST", "blocks", "eliminated"]
 
 BLOCKS = 10  #: blocks of images in a race at most
 LEAST = 10  #: images before the first test
@@ -48,7 +48,7 @@ def blocks(images: int, racing: float) -> list[tuple[int, int]]:
     return [(start, min(start + size, images)) for start in range(0, images, size)]
 
 
-def cannot_win(
+def eliminated(
     counts: Sequence[Int[Tensor, "n ..."]], score: _Score, *, images: int, level: float
 ) -> list[bool]:
     """Whether each point is significantly worse than the leader, the best on the images seen.

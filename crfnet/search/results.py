@@ -14,8 +14,8 @@ from crfnet.search.counting import Counted
 from crfnet.search.grid import AXES, Point
 from crfnet.search.heatmap import write_heatmap
 from crfnet.search.images import Images
-from crfnet.search.ledger import Ledger, Row
-from crfnet.search.study import STUDY_FILE
+from crfnet.search.leaderboard import Candidate, Leaderboard
+from crfnet.search.task_queue import STUDY_FILE
 
 __all__ = [
     "BEST_FILE",
@@ -48,7 +48,7 @@ def best_config(point: Point, config: SearchConfig) -> CRFConfig:
     return CRFConfig(**point._asdict(), normalization=config.normalization, prune=config.prune)
 
 
-def write_results(folder: Path, ledger: Ledger, images: Images, before: Counted) -> None:
+def write_results(folder: Path, ledger: Leaderboard, images: Images, before: Counted) -> None:
     """Writes all files of a finished search.
 
     Args:
@@ -88,7 +88,7 @@ def write_best(path: Path, crf: CRFConfig, head: Sequence[str]) -> None:
     write_atomically(path, ("".join(lines) + body).encode())
 
 
-def write_table(path: Path, ledger: Ledger) -> None:
+def write_table(path: Path, ledger: Leaderboard) -> None:
     """Writes one line a point: its score (0..1) over the images it has seen, and how many those are.
 
     They are the first ones in images.txt. A point that has not seen all was dropped in a race: its scores do
@@ -100,14 +100,14 @@ def write_table(path: Path, ledger: Ledger) -> None:
     _write_csv(path, [names, *(_line(ledger, row) for row in ledger.rows.values())])
 
 
-def _line(ledger: Ledger, row: Row) -> list[str]:
+def _line(ledger: Leaderboard, row: Candidate) -> list[str]:
     scores = [f"{row.miou:.6f}", f"{row.pixel_accuracy:.6f}"]
     if not ledger.criterion.uses_confusion:
         scores.insert(0, f"{ledger.score(row.point, range(row.images)):.6f}")
     return [str(row.round), *_values(row.point), *scores, str(row.images), f"{row.seconds:.3f}"]
 
 
-def write_folds(path: Path, ledger: Ledger, ids: Sequence[str]) -> None:
+def write_folds(path: Path, ledger: Leaderboard, ids: Sequence[str]) -> None:
     """Writes one line a fold: its winner, chosen on the other images, and the score there and on the fold.
 
     The last line is that of all images: the winner of `best.yaml` with its score, which has looked at its own

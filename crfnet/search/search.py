@@ -19,11 +19,11 @@ from crfnet.errors import InputError
 from crfnet.score_cache import ScoreFolder
 from crfnet.search.config import SearchConfig
 from crfnet.search.database import open_study
-from crfnet.search.drive import drive
 from crfnet.search.images import Images, draw_images, order_of_visit
-from crfnet.search.ledger import Ledger
+from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.results import OUTPUTS, best_config, write_results
-from crfnet.search.study import STUDY_FILE, Study, Where
+from crfnet.search.run_tasks import run_tasks
+from crfnet.search.task_queue import STUDY_FILE, StudyLocation, TaskQueue
 from crfnet.search.workers import helpers
 
 __all__ = ["search"]
@@ -77,21 +77,21 @@ def search(
     drawn = draw_images(ids, config)
     images = Images(dataset, order_of_visit(drawn, config), scores)
     before, digest = images.check(config)
-    ledger = Ledger(config, len(images))
+    ledger = Leaderboard(config, len(images))
     plain = float(ledger.criterion.score(before.counts[0].sum(0)))
     logger.info("search on %d images, %s %.4f without CRF", len(drawn), ledger.criterion.label, plain)
     if overwrite:
         for path in old:
             path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    where = Where.of(folder, config.storage, config.study)
+    where = StudyLocation.of(folder, config.storage, config.study)
     facts = _facts(images, config, digest)
     with (
         open_study(where, facts, overwrite=overwrite and not own_storage) as study,
         helpers(where, images, config, device),
         tqdm(desc="search", total=0, unit="point", mininterval=0.5) as bar,
     ):
-        ledger = drive(study, images, config, device, bar=bar)
+        ledger = run_tasks(study, images, config, device, bar=bar)
         _publish(study, ledger)
     best = ledger.best(ledger.views[0])
     write_results(folder, ledger, images, before)
@@ -118,7 +118,7 @@ def _facts(images: Images, config: SearchConfig, digest: str) -> dict[str, Any]:
     }
 
 
-def _publish(study: Study, ledger: Ledger) -> None:
+def _publish(study: TaskQueue, ledger: Leaderboard) -> None:
     """All points as trials, for Optuna's own tools."""
     everything = ledger.views[0]
     rows: list[tuple[Any, float | None, dict[str, Any]]] = []

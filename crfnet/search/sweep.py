@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crfnet.crf.compatibility import PottsCompatibility
-from crfnet.crf.features import Scene
+from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.inference import MeanField
 from crfnet.crf.normalization import normalized
-from crfnet.crf.potentials import BilateralKernel, SpatialKernel
+from crfnet.crf.potentials import BilateralPotential, SpatialPotential
 from crfnet.crf.pruning import Pruning
 from crfnet.search.config import SearchConfig
 from crfnet.search.grid import Point
@@ -53,7 +53,7 @@ def sweep(
         Every point once, with its marginals; sorted by theta_gamma, w1, w2 and iterations.
     """
     unary = logits.detach().float().flatten(2)
-    scene = Scene(image=image.float(), grid=tuple(logits.shape[2:]))
+    scene = KernelInputs(image=image.float(), grid=tuple(logits.shape[2:]))
     pruning = Pruning.below(config.prune, unary, None) if config.prune > 0 else None
     if pruning is not None and len(pruning.dropped) == 0:
         pruning = None
@@ -69,7 +69,9 @@ def sweep(
 class _Problem:
     """One image: its unary, whole or pruned, and what the points share."""
 
-    def __init__(self, unary: Values, scene: Scene, config: SearchConfig, pruning: Pruning | None) -> None:
+    def __init__(
+        self, unary: Values, scene: KernelInputs, config: SearchConfig, pruning: Pruning | None
+    ) -> None:
         self.unary, self.scene, self.config, self.pruning = unary, scene, config, pruning
         self.start = unary if pruning is None else pruning.reduce(unary)
         self.compatibility = PottsCompatibility(unary.shape[1])
@@ -77,14 +79,14 @@ class _Problem:
     @torch.no_grad()
     def bilateral(self, theta_alpha: float, theta_beta: float) -> _Linear:
         """K~_1, normalized."""
-        kernel = BilateralKernel(1.0, theta_alpha, theta_beta, num_classes=self.unary.shape[1])
+        kernel = BilateralPotential(1.0, theta_alpha, theta_beta, num_classes=self.unary.shape[1])
         operator = kernel.to(self.unary.device).operator(self.scene, PermutohedralFilter())
         return normalized(operator, self.unary, self.config.normalization)
 
     @torch.no_grad()
     def spatial(self, theta_gamma: float) -> _Linear:
         """K~_2, normalized."""
-        kernel = SpatialKernel(1.0, theta_gamma, num_classes=self.unary.shape[1])
+        kernel = SpatialPotential(1.0, theta_gamma, num_classes=self.unary.shape[1])
         operator = kernel.to(self.unary.device).operator(self.scene, PermutohedralFilter())
         return normalized(operator, self.unary, self.config.normalization)
 

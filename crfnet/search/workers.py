@@ -13,9 +13,9 @@ from tqdm import tqdm
 from crfnet.errors import InputError
 from crfnet.search.config import SearchConfig
 from crfnet.search.database import open_study
-from crfnet.search.drive import drive
 from crfnet.search.images import Images
-from crfnet.search.study import Where
+from crfnet.search.run_tasks import run_tasks
+from crfnet.search.task_queue import StudyLocation
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -32,7 +32,9 @@ class _OrphanedError(Exception):
 
 
 @contextmanager
-def helpers(where: Where, images: Images, config: SearchConfig, device: torch.device) -> Iterator[None]:
+def helpers(
+    where: StudyLocation, images: Images, config: SearchConfig, device: torch.device
+) -> Iterator[None]:
     """Within, ``config.workers - 1`` other processes do the same search; all, this one too, on one thread.
 
     A script that searches with several needs the usual ``if __name__ == "__main__"``.
@@ -80,7 +82,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _help(where: Where, images: Images, config: SearchConfig, device: torch.device, rank: int) -> None:
+def _help(
+    where: StudyLocation, images: Images, config: SearchConfig, device: torch.device, rank: int
+) -> None:
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
 
@@ -90,7 +94,7 @@ def _help(where: Where, images: Images, config: SearchConfig, device: torch.devi
 
     try:
         with open_study(where, None) as study, tqdm(disable=True) as bar:
-            drive(study, images, config, device, bar=bar, rank=rank, alive=alive)
+            run_tasks(study, images, config, device, bar=bar, rank=rank, alive=alive)
     except (_OrphanedError, KeyboardInterrupt):
         return
     except (InputError, OSError) as error:

@@ -2,15 +2,15 @@
 
 from crfnet.training.config import TrainConfig
 from crfnet.training.loop import TrainResult, train
-from crfnet.training.state import TrainingDiverged, TrainingFailed
+from crfnet.training.status import TrainingDivergedError, TrainingFailedError
 from crfnet.training.stopping import TrainingInterrupted
-from crfnet.training.update import check_batch_size
+from crfnet.training.train_step import check_batch_size
 
 __all__ = [
     "TrainConfig",
     "TrainResult",
-    "TrainingDiverged",
-    "TrainingFailed",
+    "TrainingDivergedError",
+    "TrainingFailedError",
     "TrainingInterrupted",
     "check_batch_size",
     "train",

@@ -12,18 +12,18 @@ from torch.amp.grad_scaler import GradScaler
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
-from crfnet.distributed import alike, first
+from crfnet.distributed import broadcast, on_rank_zero
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, LabelMap
-from crfnet.training.batches import Batches
 from crfnet.training.config import TrainConfig
-from crfnet.training.journal import Journal
 from crfnet.training.optim import build_optimizer
+from crfnet.training.run_logger import RunLogger
 from crfnet.training.saving import Saves, seed_all, settings_of
-from crfnet.training.state import recorded
+from crfnet.training.status import track_status
 from crfnet.training.stopping import TrainingInterrupted, stop_requests
-from crfnet.training.update import Update, check_batch_size, prepare, trains_crf
+from crfnet.training.train_loader import TrainLoader
+from crfnet.training.train_step import TrainStep, check_batch_size, prepare, trains_crf
 from crfnet.training.validation import validate
 
 __all__ = ["TrainResult", "train"]
@@ -82,8 +82,8 @@ def train(
         InputError: ``folder`` holds a run and neither ``resume`` nor ``overwrite`` is given; the checkpoint
             is damaged, of another model or made with other settings; the loss has no use for the model's CRF;
             the batch cannot be shared.
-        TrainingDiverged: see there; the last checkpoint is kept.
-        TrainingFailed: a file cannot be written or read any more; the last checkpoint is kept.
+        TrainingDivergedError: see there; the last checkpoint is kept.
+        TrainingFailedError: a file cannot be written or read any more; the last checkpoint is kept.
         TrainingInterrupted: by a signal, with a checkpoint.
     """
     _check(model, config, folder, validation, resume=resume, overwrite=overwrite)
@@ -96,15 +96,15 @@ def train(
     # Everything random is drawn from the seed, or goes on where the checkpoint was.
     seed_all(seed)
     begin, seconds = (0 if trains_crf(optimizer) else config.crf_warmup), 0.0
-    if first(lambda: _begin(folder, resume=resume, overwrite=overwrite)):
+    if on_rank_zero(lambda: _begin(folder, resume=resume, overwrite=overwrite)):
         begin, seconds = saves.resume()
-    update = Update(model, optimizer, scaler, config, saves.path)
-    batches = Batches(dataset, config, seed, begin)
+    update = TrainStep(model, optimizer, scaler, config, saves.path)
+    batches = TrainLoader(dataset, config, seed, begin)
 
     with (
-        recorded(folder, begin) as state,
+        track_status(folder, begin) as state,
         stop_requests() as stop,
-        Journal(folder, begin, config.iterations, config.log_every, again=bool(saves.owed)) as journal,
+        RunLogger(folder, begin, config.iterations, config.log_every, again=bool(saves.owed)) as journal,
     ):
         started = time.perf_counter() - seconds
         tell = _teller(model, validation, config, saves, journal, started)
@@ -131,7 +131,7 @@ def train(
                 raise TrainingInterrupted(signal, step + 1, config.iterations)
         seconds = time.perf_counter() - started
         saves.save(config.iterations, seconds)
-    alike(model.buffers())
+    broadcast(model.buffers())
     model.eval()
     log.info("trained for %.0f s, %.0f s of them waiting for images", seconds, batches.seconds)
     return TrainResult(
@@ -144,7 +144,7 @@ def _teller(
     validation: SegmentationDataset | None,
     config: TrainConfig,
     saves: Saves,
-    journal: Journal,
+    journal: RunLogger,
     started: float,
 ) -> Callable[[int, dict[str, float]], None]:
     """Of a step: its validation, where one is due, and its line in the log."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crfnet.data import VOID
-from crfnet.distributed import summed
+from crfnet.distributed import all_reduce_sum
 from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels, Logits, ScoreMap, Scores
@@ -104,7 +104,9 @@ def training_loss(
     maps = (all_scores or model.all_scores)(image)
     whole: Tensor = labels if batch is None else batch
     # Counted before anything that may end otherwise in another process: all have to take part.
-    counts = summed(torch.stack([_valid(whole), *(_valid(_subsampled(whole, scores)) for scores in maps)]))
+    counts = all_reduce_sum(
+        torch.stack([_valid(whole), *(_valid(_subsampled(whole, scores)) for scores in maps)])
+    )
     if config.loss == "stride":
         return _summed(maps, labels, counts[1:])
     scores = maps[0]

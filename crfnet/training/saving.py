@@ -22,11 +22,11 @@ from crfnet.checkpoints.checkpoint import (
 )
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
-from crfnet.distributed import alike, first, gathered, rank, ranks
+from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
-from crfnet.training.state import TrainingDiverged
+from crfnet.training.status import TrainingDivergedError
 
 __all__ = ["Saves", "check_finite", "seed_all", "settings_of"]
 
@@ -103,10 +103,10 @@ class Saves:
         """The last checkpoint becomes this one.
 
         Raises:
-            TrainingDiverged: a weight is not finite; the checkpoint stays as it was.
+            TrainingDivergedError: a weight is not finite; the checkpoint stays as it was.
             OSError: it cannot be written, and stays as it was.
         """
-        states = gathered(random_state(self.device))
+        states = all_gather(random_state(self.device))
         everyone = {str(number): state for number, state in enumerate(states)}
         self._write(
             self.path, step, seconds, optimizer=lambda: dict(self.optimizer.state_dict()), random=everyone
@@ -116,7 +116,7 @@ class Saves:
         """Writes ``best.pt``, weights alone, where the validation is better than all before.
 
         Raises:
-            TrainingDiverged: as of `save`.
+            TrainingDivergedError: as of `save`.
             OSError: as of `save`.
         """
         if miou > self.best:
@@ -132,7 +132,7 @@ class Saves:
         optimizer: Callable[[], dict[str, Any]],
         random: dict[str, Any],
     ) -> None:
-        alike(self.model.buffers())  # statistics of batches: those of the first process count
+        broadcast(self.model.buffers())  # statistics of batches: those of the first process count
 
         def work() -> None:
             state = self.model.state_dict()
@@ -155,7 +155,7 @@ class Saves:
                 ),
             )
 
-        first(work)
+        on_rank_zero(work)
 
 
 def settings_of(
@@ -166,7 +166,7 @@ def settings_of(
     plain = dataclasses.asdict(config)
     plain |= {f"augment.{name}": value for name, value in plain.pop("augment").items()}
     plain |= {f"crf.{name}": value for name, value in crf.items()}
-    plain |= {"seed": seed, "dataset": dataset.name, "images": len(dataset), "processes": ranks()}
+    plain |= {"seed": seed, "dataset": dataset.name, "images": len(dataset), "processes": world_size()}
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in plain.items()
@@ -196,12 +196,12 @@ def check_finite(numbers: dict[str, float], step: int, path: Path) -> None:
         path: of the last checkpoint, if there is one.
 
     Raises:
-        TrainingDiverged: one is not finite.
+        TrainingDivergedError: one is not finite.
     """
     for name, number in numbers.items():
         if not math.isfinite(number):
             kept = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"training diverged: {name} is {number} in iteration {step}; {kept}; "
                 "try a lower lr or crf_lr, or set clip"
             )

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crfnet.distributed import summed
+from crfnet.distributed import all_reduce_sum
 
 __all__ = ["StopRequest", "TrainingInterrupted", "ignore_stop_signals", "stop_requests", "totals"]
 
@@ -92,7 +92,7 @@ def stop_requests() -> Iterator[StopRequest]:
 def totals(loss: Float[Tensor, ""], request: StopRequest) -> tuple[float, int]:
     """The sum of all processes' losses, and the signal that any of them got or 0; alike in all."""
     flags = [float(request.signal == number) for number in SIGNALS]
-    total, *asked = summed(torch.cat([loss.double()[None], loss.new_tensor(flags).double()])).tolist()
+    total, *asked = all_reduce_sum(torch.cat([loss.double()[None], loss.new_tensor(flags).double()])).tolist()
     return total, next((int(number) for number, count in zip(SIGNALS, asked, strict=True) if count), 0)
 
 

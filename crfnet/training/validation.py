@@ -3,7 +3,7 @@
 import torch
 
 from crfnet.data import SegmentationDataset
-from crfnet.distributed import alike, share, summed
+from crfnet.distributed import all_reduce_sum, broadcast, shard
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.evaluation.prediction import predict_labels
 from crfnet.segmenter import Segmenter
@@ -20,12 +20,12 @@ def validate(model: Segmenter, dataset: SegmentationDataset, images: int) -> flo
         images: how many, from the first one; 0 for all.
     """
     device = next(model.parameters()).device
-    alike(model.buffers())
+    broadcast(model.buffers())
     model.eval()
     classes = dataset.num_classes
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    for index in share(range(min(images or len(dataset), len(dataset)))):
+    for index in shard(range(min(images or len(dataset), len(dataset)))):
         sample = dataset[index]
         prediction = predict_labels(model, sample.image.to(device))
         confusion += confusion_matrix(prediction, sample.labels.to(device), classes)
-    return float(metrics(summed(confusion)).miou)
+    return float(metrics(all_reduce_sum(confusion)).miou)

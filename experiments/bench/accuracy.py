@@ -22,7 +22,7 @@ from posthoc import load
 from torch import Tensor
 
 from crfnet.crf import CRFConfig, DenseCRF
-from crfnet.crf.filters import ExactFilter, GaussianFilter, LocalFilter, PermutohedralFilter, filter_error
+from crfnet.crf.filters import ExactFilter, GaussianFilter, LocalFilter, PermutohedralFilter, filter_accuracy
 from crfnet.crf.filters.accuracy import smooth_logits
 
 BANDWIDTHS = ((67.0, 3.0), (50.0, 5.0), (80.0, 13.0))
@@ -76,7 +76,7 @@ def values(problem: str, image: Tensor, logits: Tensor, alpha: float, beta: floa
     expected = labels_after(ORACLE, image, logits, alpha, beta)
     for name, filter in FILTERS.items():
         start = time.perf_counter()
-        error = filter_error(filter, image, alpha, beta, marginals=logits.softmax(1))
+        error = filter_accuracy(filter, image, alpha, beta, marginals=logits.softmax(1))
         agree = (labels_after(filter, image, logits, alpha, beta) == expected).double().mean()
         l2 = [error.raw, *(error.relative_l2[way] for way in ("after", "symmetric", "before"))]
         cells = [problem, f"{alpha:g}/{beta:g}", name, *(f"{100 * x:.2g} %" for x in l2)]

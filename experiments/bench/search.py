@@ -41,8 +41,8 @@ from crfnet.data import DataConfig, Sample, SegmentationDataset, load_dataset, p
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, draw_images, search
-from crfnet.search.drive import drive
 from crfnet.search.grid import AXES, Point
+from crfnet.search.run_tasks import run_tasks
 
 WHOLE = 128 * 100
 ARMS = {
@@ -161,7 +161,7 @@ def by_crfnet(dataset: SegmentationDataset, scores: ScoreFolder, config: SearchC
     def timed(*args: Any, **options: Any) -> Any:
         nonlocal seconds
         start = time.perf_counter()
-        ledger = drive(*args, **options)
+        ledger = run_tasks(*args, **options)
         seconds = time.perf_counter() - start
         return ledger
 

@@ -34,7 +34,7 @@ from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, train
 from crfnet.training.optim import build_optimizer
 from crfnet.training.stopping import StopRequest
-from crfnet.training.update import Update
+from crfnet.training.train_step import TrainStep
 
 
 def main() -> None:
@@ -146,7 +146,7 @@ class Bench:
     def update(self, model: Segmenter, config: TrainConfig) -> Callable[[], object]:
         optimizer = build_optimizer(model, config)
         scaler = GradScaler(self.device.type, enabled=config.precision == "float16")
-        made = Update(model, optimizer, scaler, config, Path("checkpoint.pt"))
+        made = TrainStep(model, optimizer, scaler, config, Path("checkpoint.pt"))
         return lambda: made(0, self.batch, StopRequest())
 
     def report(self, name: str, images: int, work: Callable[[], object]) -> None:

@@ -139,7 +139,7 @@ def run_row(output: Path, row: Row, seed: int, overrides: Sequence[str]) -> None
         try:
             train(model, toy.train_set, run.joint, folder, seed=seed, overwrite=True)
             kept[run.joint.iterations] = copy.deepcopy(model.state_dict())
-        except (ValueError, RuntimeError) as error:  # TrainingDiverged, or the CRF refuses what it got
+        except (ValueError, RuntimeError) as error:  # TrainingDivergedError, or the CRF refuses what it got
             if not read_log(folder):
                 raise
             (folder / "error.txt").write_text(f"{error}\n")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crfnet.crf.features import bilateral_features
-from crfnet.crf.filters import ExactFilter, FilterError, LocalFilter, PermutohedralFilter, filter_error
+from crfnet.crf.filters import ExactFilter, FilterAccuracy, LocalFilter, PermutohedralFilter, filter_accuracy
 from crfnet.crf.reference import local_matrix, normalized_kernel_matrix
 from tests.tolerances import relative_l2
 
@@ -20,7 +20,7 @@ def image():
 
 def test_against_matrices(image):
     marginals = torch.rand(2, 4, 9, 14, dtype=F64).softmax(1)
-    error = filter_error(LocalFilter(5), image, 4.0, 90.0, marginals=marginals)
+    error = filter_accuracy(LocalFilter(5), image, 4.0, 90.0, marginals=marginals)
     features, values = bilateral_features(image, 4.0, 90.0), marginals.flatten(2)
     local = local_matrix(features, (9, 14), 5, 1)
     rows, columns = local.sum(2, keepdim=True), local.sum(1, keepdim=True)
@@ -34,13 +34,15 @@ def test_against_matrices(image):
 
 
 def test_exact_has_none(image):
-    error = filter_error(ExactFilter(), image, 4.0, 40.0)
+    error = filter_accuracy(ExactFilter(), image, 4.0, 40.0)
     assert error.raw == 0
     assert set(error.relative_l2.values()) == set(error.largest.values()) == {0}
 
 
 def test_made_up_marginals_are_seeded(image):
-    first, again, other = (filter_error(PermutohedralFilter(), image, 4.0, 40.0, seed=s) for s in (0, 0, 1))
+    first, again, other = (
+        filter_accuracy(PermutohedralFilter(), image, 4.0, 40.0, seed=s) for s in (0, 0, 1)
+    )
     assert first == again
     assert first.raw != other.raw
     assert torch.initial_seed() == 0  # the global generator is left alone
@@ -48,7 +50,7 @@ def test_made_up_marginals_are_seeded(image):
 
 
 def test_bytes_and_text(image):
-    error = filter_error(PermutohedralFilter(rows=9), image.to(torch.uint8), 4.0, 40.0, labels=3)
+    error = filter_accuracy(PermutohedralFilter(rows=9), image.to(torch.uint8), 4.0, 40.0, labels=3)
     assert 0.001 < error.relative_l2["after"] < 0.5
     text = str(error)
     assert "PermutohedralFilter(rows=9) against ExactFilter(eps=1e-06)" in text
@@ -56,7 +58,7 @@ def test_bytes_and_text(image):
     assert f"symmetric   relative L2 {100 * error.relative_l2['symmetric']:.3g} %" in text
     with pytest.raises(dataclasses.FrozenInstanceError):
         error.raw = 0.0
-    assert isinstance(error, FilterError)
+    assert isinstance(error, FilterAccuracy)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +76,9 @@ def test_bytes_and_text(image):
 def test_arguments_are_checked(image, changes, message):
     arguments = {"theta_alpha": 4.0, "theta_beta": 40.0, **changes}
     with pytest.raises(ValueError, match=message):
-        filter_error(PermutohedralFilter(), image, **arguments)
+        filter_accuracy(PermutohedralFilter(), image, **arguments)
 
 
 def test_an_empty_image_is_refused():
     with pytest.raises(ValueError, match=r"image: shape \(1, 3, 0, 4\)"):
-        filter_error(PermutohedralFilter(), torch.zeros(1, 3, 0, 4), 4.0, 40.0)
+        filter_accuracy(PermutohedralFilter(), torch.zeros(1, 3, 0, 4), 4.0, 40.0)

@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
-from crfnet.crf.allocator import kept_pages
+from crfnet.crf.allocator import retain_freed_memory
 
 CPU = torch.device("cpu")
 COUNT = """
 import json, resource, torch
-from crfnet.crf.allocator import kept_pages
+from crfnet.crf.allocator import retain_freed_memory
 
 def faults(blocks):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -22,12 +22,12 @@ def faults(blocks):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 fresh = faults(8)
-with kept_pages(torch.device("cpu")):
+with retain_freed_memory(torch.device("cpu")):
     first = faults(1)
-    with kept_pages(torch.device("cpu")):  # nested: changes nothing when it ends
+    with retain_freed_memory(torch.device("cpu")):  # nested: changes nothing when it ends
         pass
     kept = faults(8)
-with kept_pages(torch.device("cpu")):
+with retain_freed_memory(torch.device("cpu")):
     again = faults(8)
 print(json.dumps([fresh, first, kept, again]))
 """
@@ -44,12 +44,12 @@ def test_freed_blocks_are_used_again():
 
 
 def test_other_devices_are_left_alone():
-    with kept_pages(torch.device("meta")):
+    with retain_freed_memory(torch.device("meta")):
         pass
 
 
 def test_an_error_inside_comes_out():
-    with pytest.raises(RuntimeError, match="inside"), kept_pages(CPU):
+    with pytest.raises(RuntimeError, match="inside"), retain_freed_memory(CPU):
         raise RuntimeError("inside")
-    with kept_pages(CPU):
+    with retain_freed_memory(CPU):
         assert torch.ones(3).sum() == 3

@@ -11,7 +11,7 @@ from crfnet.crf.compatibility import COMPATIBILITIES, MatrixCompatibility
 from crfnet.crf.features import bilateral_features, spatial_features
 from crfnet.crf.filters import FILTERS, ExactFilter, GaussianFilter, PermutohedralFilter
 from crfnet.crf.normalization import NORMALIZATIONS
-from crfnet.crf.potentials import WEIGHTS, BilateralKernel, SpatialKernel
+from crfnet.crf.potentials import WEIGHTS, BilateralPotential, SpatialPotential
 from crfnet.errors import InputError
 from tests.tolerances import assert_close
 
@@ -421,7 +421,7 @@ def test_every_axis_can_be_replaced():
         compatibility.mu.zero_()
     crf = DenseCRF(
         LABELS,
-        kernels={"wide": SpatialKernel(1.0, 9.0, num_classes=LABELS)},
+        kernels={"wide": SpatialPotential(1.0, 9.0, num_classes=LABELS)},
         compatibility=compatibility,
         inference=MeanField(iterations=1),
         filter=ExactFilter(),
@@ -431,7 +431,8 @@ def test_every_axis_can_be_replaced():
     assert_close(crf(logits, image, trace=trace), logits.log_softmax(1), "layer", torch.float64)
     assert len(trace) == 2
     two = {
-        name: BilateralKernel(1.0, a, 50.0, num_classes=LABELS) for name, a in (("near", 2.0), ("far", 9.0))
+        name: BilateralPotential(1.0, a, 50.0, num_classes=LABELS)
+        for name, a in (("near", 2.0), ("far", 9.0))
     }
     crf = DenseCRF(LABELS, kernels=two, filter=ExactFilter()).double().eval()
     q = logits.flatten(2).softmax(1)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from crfnet.crf import reference
-from crfnet.crf.features import Scene, bilateral_features, spatial_features
+from crfnet.crf.features import KernelInputs, bilateral_features, spatial_features
 from crfnet.crf.filters import ExactFilter
-from crfnet.crf.potentials import WEIGHTS, BilateralKernel, KernelWeight, SpatialKernel
+from crfnet.crf.potentials import WEIGHTS, BilateralPotential, PotentialWeight, SpatialPotential
 from tests.tolerances import assert_close
 
 LABELS = 3
@@ -17,16 +17,16 @@ def _image() -> torch.Tensor:
     return 255 * torch.rand(2, 3, 3, 4, dtype=torch.float64)
 
 
-def _weight(weights, value=2.5, learnable=True) -> KernelWeight:
-    return KernelWeight(value, weights=weights, num_classes=LABELS, learnable=learnable)
+def _weight(weights, value=2.5, learnable=True) -> PotentialWeight:
+    return PotentialWeight(value, weights=weights, num_classes=LABELS, learnable=learnable)
 
 
-def _bilateral(**changes) -> BilateralKernel:
-    return BilateralKernel(4.0, 2.0, 60.0, num_classes=LABELS, **changes).double()
+def _bilateral(**changes) -> BilateralPotential:
+    return BilateralPotential(4.0, 2.0, 60.0, num_classes=LABELS, **changes).double()
 
 
-def _spatial(**changes) -> SpatialKernel:
-    return SpatialKernel(3.0, 1.5, num_classes=LABELS, **changes).double()
+def _spatial(**changes) -> SpatialPotential:
+    return SpatialPotential(3.0, 1.5, num_classes=LABELS, **changes).double()
 
 
 @pytest.mark.parametrize(("weights", "shape"), [("scalar", ()), ("per_class", (3,)), ("full", (3, 3))])
@@ -70,12 +70,12 @@ def test_bilateral_operator_is_the_kernel_of_the_paper():
     values = torch.randn(2, LABELS, 12, dtype=torch.float64)
     expected = reference.filter_values(values, bilateral_features(image, 2.0, 60.0))
     assert_close(
-        kernel.operator(Scene(image, (3, 4)), ExactFilter())(values), expected, "layer", torch.float32
+        kernel.operator(KernelInputs(image, (3, 4)), ExactFilter())(values), expected, "layer", torch.float32
     )
     thetas = kernel.theta_alpha, kernel.theta_beta
     expected = reference.filter_values(values, bilateral_features(image, *thetas))
     assert_close(
-        kernel.operator(Scene(image, (3, 4)), ExactFilter())(values), expected, "layer", torch.float64
+        kernel.operator(KernelInputs(image, (3, 4)), ExactFilter())(values), expected, "layer", torch.float64
     )
 
 
@@ -85,7 +85,10 @@ def test_spatial_operator_is_the_kernel_of_the_paper():
     features = spatial_features(3, 4, kernel.theta_gamma, dtype=torch.float64, device=values.device)
     expected = reference.filter_values(values, features.expand(2, -1, -1))
     assert_close(
-        kernel.operator(Scene(_image(), (3, 4)), ExactFilter())(values), expected, "layer", torch.float64
+        kernel.operator(KernelInputs(_image(), (3, 4)), ExactFilter())(values),
+        expected,
+        "layer",
+        torch.float64,
     )
 
 
@@ -109,7 +112,7 @@ class _Filtered(torch.nn.Module):
         self.kernel, self.image = kernel, image
 
     def forward(self, values):
-        return self.kernel.operator(Scene(self.image, (3, 4)), ExactFilter())(values)
+        return self.kernel.operator(KernelInputs(self.image, (3, 4)), ExactFilter())(values)
 
 
 def test_names_and_units():
@@ -140,11 +143,11 @@ def test_learns_only_what_is_asked(make, learned):
 def test_bad_theta_is_refused(theta):
     if theta != math.inf:  # which leaves positions out
         with pytest.raises(ValueError, match="theta_alpha is"):
-            BilateralKernel(1.0, theta, 5.0, num_classes=2)
+            BilateralPotential(1.0, theta, 5.0, num_classes=2)
     with pytest.raises(ValueError, match="theta_beta is"):
-        BilateralKernel(1.0, 5.0, theta, num_classes=2)
+        BilateralPotential(1.0, 5.0, theta, num_classes=2)
     with pytest.raises(ValueError, match="theta_gamma is"):
-        SpatialKernel(1.0, theta, num_classes=2)
+        SpatialPotential(1.0, theta, num_classes=2)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +159,8 @@ def test_bad_weight_is_refused(weights, value):
 
 
 def test_print_shows_weights_and_widths():
-    text = str(BilateralKernel(4.0, 67.0, 3.0, num_classes=2))
+    text = str(BilateralPotential(4.0, 67.0, 3.0, num_classes=2))
     assert "theta_alpha=67, theta_beta=3" in text
-    assert "KernelWeight(4)" in text
-    assert "theta_gamma=3" in str(SpatialKernel(1.0, 3.0, num_classes=2))
-    assert "per_class, 5 labels" in str(SpatialKernel(1.0, 3.0, num_classes=5, weights="per_class"))
+    assert "PotentialWeight(4)" in text
+    assert "theta_gamma=3" in str(SpatialPotential(1.0, 3.0, num_classes=2))
+    assert "per_class, 5 labels" in str(SpatialPotential(1.0, 3.0, num_classes=5, weights="per_class"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crfnet.crf import BilateralKernel, CRFConfig, DenseCRF, FeatureKernel, SpatialKernel, reference
+from crfnet.crf import BilateralPotential, CRFConfig, DenseCRF, FeaturePotential, SpatialPotential, reference
 from crfnet.crf.features import positions
 from crfnet.crf.filters import FILTERS
 from crfnet.crf.normalization import NORMALIZATIONS
@@ -186,7 +186,7 @@ def test_bad_spacings_are_refused(spacing, message):
 
 
 def points_crf(dimensions=4, **options):
-    kernels = {"points": FeatureKernel(3.0, torch.ones(dimensions), source="points", num_classes=LABELS)}
+    kernels = {"points": FeaturePotential(3.0, torch.ones(dimensions), source="points", num_classes=LABELS)}
     return DenseCRF(LABELS, CRFConfig(iterations=3, **options), kernels=kernels).double().eval()
 
 
@@ -231,7 +231,7 @@ def test_precision_matrices(source, full):
     scale = (1 / raw.std((0, 2))).diag()
     precision = scale @ root @ root.T @ scale
     given = precision if full else precision.diagonal()
-    kernel = FeatureKernel(2.0, given, source=source, num_classes=LABELS)
+    kernel = FeaturePotential(2.0, given, source=source, num_classes=LABELS)
     layer = DenseCRF(LABELS, CRFConfig(iterations=3, filter="exact"), kernels={"own": kernel}).double().eval()
     difference = raw.unsqueeze(-1) - raw.unsqueeze(-2)
     distance = torch.einsum("bdij,de,beij->bij", difference, precision, difference)
@@ -247,7 +247,7 @@ def test_precision_matrices(source, full):
 
 def test_precision_learns_and_stays_positive_definite():
     root = torch.eye(5) * torch.tensor([0.3, 0.3, 0.02, 0.02, 0.02])
-    kernel = FeatureKernel(2.0, root @ root, num_classes=LABELS)
+    kernel = FeaturePotential(2.0, root @ root, num_classes=LABELS)
     layer = DenseCRF(LABELS, CRFConfig(filter="exact"), kernels={"own": kernel}).train()
     logits, image = on_grid(4, 4)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-5)
@@ -271,7 +271,7 @@ def test_precision_learns_and_stays_positive_definite():
 )
 def test_bad_precisions_are_refused(precision, message):
     with pytest.raises(InputError, match=message):
-        FeatureKernel(1.0, torch.as_tensor(precision), num_classes=LABELS)
+        FeaturePotential(1.0, torch.as_tensor(precision), num_classes=LABELS)
 
 
 def test_features_that_are_missing_or_do_not_fit_are_refused():
@@ -287,9 +287,9 @@ def test_features_that_are_missing_or_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             layer(logits, features=given)
-    with pytest.raises(ValueError, match="BilateralKernel looks at it"):
+    with pytest.raises(ValueError, match="BilateralPotential looks at it"):
         crf()(torch.randn(1, LABELS, 4, 4))
-    spatial = {"spatial": SpatialKernel(1.0, 2.0, num_classes=LABELS)}
+    spatial = {"spatial": SpatialPotential(1.0, 2.0, num_classes=LABELS)}
     with pytest.raises(ValueError, match="points have no grid"):
         DenseCRF(LABELS, kernels=spatial)(logits)
 
@@ -297,9 +297,9 @@ def test_features_that_are_missing_or_do_not_fit_are_refused():
 def test_any_number_of_kernels():
     logits, image = on_grid(3, 4)
     kernels = {
-        "near": BilateralKernel(1.0, 1.0, 30.0, num_classes=LABELS),
-        "far": BilateralKernel(2.0, 9.0, 50.0, num_classes=LABELS),
-        "color": BilateralKernel(0.5, math.inf, 40.0, num_classes=LABELS),
+        "near": BilateralPotential(1.0, 1.0, 30.0, num_classes=LABELS),
+        "far": BilateralPotential(2.0, 9.0, 50.0, num_classes=LABELS),
+        "color": BilateralPotential(0.5, math.inf, 40.0, num_classes=LABELS),
     }
     layer = DenseCRF(LABELS, CRFConfig(iterations=3, filter="exact"), kernels=kernels).double().eval()
     place = positions((3, 4), dtype=F64, device=CPU).expand(2, -1, -1)

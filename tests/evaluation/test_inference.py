@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import InputError
-from crfnet.evaluation.inference import PredictConfig, Protocol, tiled
+from crfnet.evaluation.inference import PredictConfig, TiledInference, tiled
 from crfnet.segmenter import Segmenter
 from tests.allocations import Held
 from tests.tolerances import assert_close
@@ -33,7 +33,7 @@ class SpyCRF(nn.Module):
 def test_the_default_is_the_segmenter_itself():
     model = Segmenter(nn.Conv2d(3, 4, 9, 8), SpyCRF()).eval()
     image = photo()
-    assert torch.equal(Protocol(model, PredictConfig())(image), model(image))
+    assert torch.equal(TiledInference(model, PredictConfig())(image), model(image))
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
@@ -54,13 +54,13 @@ def test_scales_and_mirror_written_out(align_corners, fusion):
         expected = torch.stack(passes).amax(0)
     else:
         expected = torch.stack([logits.softmax(1) for logits in passes]).mean(0).log()
-    assert_close(Protocol(model, config)(image), expected, *CLOSE)
+    assert_close(TiledInference(model, config)(image), expected, *CLOSE)
 
 
 @torch.no_grad()
 def test_mirroring_makes_the_labels_symmetric():
     model, image = strided(), photo(33, 49)
-    protocol = Protocol(model, PredictConfig(mirror=True))
+    protocol = TiledInference(model, PredictConfig(mirror=True))
     assert_close(protocol(image.flip(3)).flip(3), protocol(image), *CLOSE)
     assert not torch.allclose(model(image.flip(3)).flip(3), model(image), atol=1e-3)
 
@@ -69,7 +69,7 @@ def test_mirroring_makes_the_labels_symmetric():
 def test_the_crf_runs_once_on_fused_logits_and_the_raw_image():
     crf = SpyCRF()
     model, image = Segmenter(nn.Conv2d(3, 4, 9, 8, padding=4), crf).eval(), photo()
-    protocol = Protocol(model, PredictConfig(scales=(0.75, 1.0)))
+    protocol = TiledInference(model, PredictConfig(scales=(0.75, 1.0)))
     logits = protocol(image)
     assert crf.image is image
     torch.testing.assert_close(crf.logits.exp().sum(1), torch.ones(2, 45, 70))
@@ -86,13 +86,13 @@ def test_tiles_change_nothing_where_the_overlap_holds_the_field_of_view(size, al
     if not align_corners:
         size = tuple(-(-side // 8) * 8 for side in size)  # else the positions of tiles lie elsewhere
     image = photo(*size)
-    assert_close(Protocol(model, PredictConfig(tile=64, overlap=32))(image), model(image), *CLOSE)
+    assert_close(TiledInference(model, PredictConfig(tile=64, overlap=32))(image), model(image), *CLOSE)
 
 
 @torch.no_grad()
 def test_tiles_without_overlap_show_their_seams():
     model, image = strided(), photo(64, 161)
-    difference = (Protocol(model, PredictConfig(tile=64))(image) - model(image)).abs().amax((0, 1, 2))
+    difference = (TiledInference(model, PredictConfig(tile=64))(image) - model(image)).abs().amax((0, 1, 2))
     assert difference[:40].max() < 1e-5
     assert difference[56:64].max() > 1e-2
 
@@ -120,9 +120,9 @@ def test_blended_tiles_change_nothing_where_a_quarter_of_the_overlap_is_enough()
     """4 pixels around a position and 8 to the next position are less than 64 / 4."""
     model, image = strided(), photo(200, 161)
     config = PredictConfig(tile=96, overlap=64, blend=True)
-    assert_close(Protocol(model, config)(image), model(image), *CLOSE)
+    assert_close(TiledInference(model, config)(image), model(image), *CLOSE)
     seams = PredictConfig(tile=48, overlap=16, blend=True)  # 4 pixels are not
-    assert (Protocol(model, seams)(image) - model(image)).abs().max() > 1e-3
+    assert (TiledInference(model, seams)(image) - model(image)).abs().max() > 1e-3
 
 
 def maps_of(config: PredictConfig, height: int, width: int) -> float:
@@ -130,7 +130,7 @@ def maps_of(config: PredictConfig, height: int, width: int) -> float:
     model = Segmenter(nn.Conv2d(3, 40, 9, 8, padding=4), align_corners=True).eval()
     image = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
     with Held(image) as held:
-        Protocol(model, config).unary(image)
+        TiledInference(model, config).unary(image)
     return held.most / (4 * 40 * height * width)
 
 
@@ -166,8 +166,8 @@ def test_every_pixel_comes_from_the_tile_where_it_is_farther_from_the_cut():
 def test_tiles_at_every_scale():
     model, image = strided(), photo(65, 97)
     config = PredictConfig(scales=(0.5, 1.0), mirror=True)
-    whole = Protocol(model, config)(image)
-    parts = Protocol(model, PredictConfig(scales=(0.5, 1.0), mirror=True, tile=64, overlap=32))(image)
+    whole = TiledInference(model, config)(image)
+    parts = TiledInference(model, PredictConfig(scales=(0.5, 1.0), mirror=True, tile=64, overlap=32))(image)
     assert_close(parts, whole, *CLOSE)
 
 

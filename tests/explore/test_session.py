@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from crfnet.crf import potentials
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
-from crfnet.explore import KeptFilter, Redraw, Session, Superseded
+from crfnet.explore import CachedFilter, Canceled, Redraw, Session
 from crfnet.explore import session as session_module
 from crfnet.resize import resize_scores
 
@@ -102,13 +102,13 @@ def test_a_small_picture_is_that_of_the_small_image_with_smaller_widths():
 
 def test_spatial_kernels_are_kept(session, monkeypatch):
     made = []
-    operator = potentials.SpatialKernel.operator
+    operator = potentials.SpatialPotential.operator
 
     def counted(self, scene, filter):
         made.append(float(self.theta_gamma))
         return operator(self, scene, filter)
 
-    monkeypatch.setattr(potentials.SpatialKernel, "operator", counted)
+    monkeypatch.setattr(potentials.SpatialPotential, "operator", counted)
     for change in (
         {},
         {"w2": 7.0},
@@ -135,7 +135,7 @@ def test_a_stop_ends_it_between_steps_and_leaves_the_session_usable(session):
         asked.append(1)
         return len(asked) == 3
 
-    with pytest.raises(Superseded):
+    with pytest.raises(Canceled):
         session.solve(replace(CRF, iterations=10), stop=at_the_third)
     assert len(asked) == 3
     assert torch.equal(session.solve(CRF).labels, by_the_layer(session, CRF))
@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="labels holds 4"):
         Session(image, logits, truth=torch.full((37, 52), 4))
     with pytest.raises(ValueError, match="needs use"):
-        KeptFilter().build(torch.zeros(1, 2, 5), None, None)
+        CachedFilter().build(torch.zeros(1, 2, 5), None, None)
 
 
 class Recorder:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from crfnet.crf import CRFConfig, DenseCRF, FeatureKernel
+from crfnet.crf import CRFConfig, DenseCRF, FeaturePotential
 from tests.pydensecrf import plain
 
 RUN = """
@@ -137,8 +137,8 @@ def test_posthoc_is_our_layer(folder):
     given, answer = np.load(folder / "posthoc.npz"), np.load(folder / "posthoc_out.npz")
     config = CRFConfig(normalization="symmetric", iterations=10)
     kernels = {
-        "place": FeatureKernel(3.0, [1 / 9] * 2, source="spatial", num_classes=4),
-        "color": FeatureKernel(4.0, [1 / 1600] * 2 + [1 / 169] * 3, num_classes=4),
+        "place": FeaturePotential(3.0, [1 / 9] * 2, source="spatial", num_classes=4),
+        "color": FeaturePotential(4.0, [1 / 1600] * 2 + [1 / 169] * 3, num_classes=4),
     }
     crf = DenseCRF(4, config, kernels=kernels).eval()
     image = torch.from_numpy(given["image"]).permute(2, 0, 1).unsqueeze(0)

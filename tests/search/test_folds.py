@@ -5,9 +5,9 @@ import torch
 
 from crfnet.search import SearchConfig, search
 from crfnet.search.counting import Counted
-from crfnet.search.folds import views
-from crfnet.search.ledger import Ledger
-from crfnet.search.study import Outcome
+from crfnet.search.folds import folds_of
+from crfnet.search.leaderboard import Leaderboard
+from crfnet.search.task_queue import TaskResult
 
 SMALL = SearchConfig(
     images=12, w1=(1.0, 2.0, 4.0), theta_alpha=(10.0, 20.0), theta_beta=(4.0,), rounds=3, folds=3
@@ -15,7 +15,7 @@ SMALL = SearchConfig(
 
 
 def test_views_part_the_images():
-    everything, *folds = views(11, SearchConfig(images=11, folds=4))
+    everything, *folds = folds_of(11, SearchConfig(images=11, folds=4))
     assert everything.images == list(range(11))
     assert everything.held_out == []
     assert sorted(i for fold in folds for i in fold.held_out) == list(range(11))
@@ -23,12 +23,12 @@ def test_views_part_the_images():
     for fold in folds:
         assert sorted(fold.images + fold.held_out) == list(range(11))
     assert folds[0].held_out != [0, 1, 2]  # drawn
-    assert len(views(11, SearchConfig(images=11))) == 1
+    assert len(folds_of(11, SearchConfig(images=11))) == 1
 
 
-def run(config: SearchConfig, table) -> Ledger:
+def run(config: SearchConfig, table) -> Leaderboard:
     """A search in which `table(point)` gives the right pixels, of 1000, of every image."""
-    ledger = Ledger(config, config.images)
+    ledger = Leaderboard(config, config.images)
     number = 1
     while ledger.ask(number):
         for start, stop in ledger.blocks:
@@ -39,7 +39,7 @@ def run(config: SearchConfig, table) -> Ledger:
                     confusion = torch.zeros(1, stop - start, 2, 2, dtype=torch.int32)
                     confusion[0, :, 0, 0], confusion[0, :, 0, 1] = right, 1000 - right
                     counted.append(Counted(confusion, confusion))
-                ledger.add(unit, Outcome(tuple(counted), 1.0))
+                ledger.add(unit, TaskResult(tuple(counted), 1.0))
             if stop < config.images:
                 ledger.race(stop)
         number += 1

@@ -7,7 +7,7 @@ from scipy.stats import ttest_rel
 
 from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, racing, search
-from crfnet.search.racing import blocks, cannot_win
+from crfnet.search.racing import blocks, eliminated
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
 
 
@@ -29,7 +29,7 @@ def images(right: torch.Tensor) -> torch.Tensor:
 
 
 def lost(points: list[torch.Tensor], level: float, everything: int = 10**9) -> list[bool]:
-    return cannot_win([images(point) for point in points], accuracy, images=everything, level=level)
+    return eliminated([images(point) for point in points], accuracy, images=everything, level=level)
 
 
 def test_of_two_means_it_is_the_paired_t_test(monkeypatch):
@@ -75,7 +75,7 @@ def test_equal_points_stay():
 def test_a_score_that_is_not_defined_drops_nothing():
     nothing = torch.zeros(5, 2, dtype=torch.int32)
     counts = [nothing, images(torch.arange(5)), nothing]
-    assert cannot_win(counts, accuracy, images=100, level=0.4) == [False] * 3
+    assert eliminated(counts, accuracy, images=100, level=0.4) == [False] * 3
 
 
 def test_error_level(monkeypatch):

@@ -8,9 +8,9 @@ from crfnet.search import SearchConfig
 from crfnet.search.counting import Counted
 from crfnet.search.grid import Point
 from crfnet.search.heatmap import write_heatmap
-from crfnet.search.ledger import Ledger
+from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.results import best_config, write_best, write_folds, write_table
-from crfnet.search.study import Outcome
+from crfnet.search.task_queue import TaskResult
 
 
 def test_best_yaml_fills_the_config(tmp_path):
@@ -65,9 +65,9 @@ def test_missing_file(tmp_path):
         load_crf_config(tmp_path / "c.yaml")
 
 
-def booked(config: SearchConfig) -> Ledger:
+def booked(config: SearchConfig) -> Leaderboard:
     """A finished search whose point number k gets k of the first image's 12 pixels right, 2 k of 24 after."""
-    ledger = Ledger(config, config.images)
+    ledger = Leaderboard(config, config.images)
     number = 1
     while ledger.ask(number):
         for unit in ledger.units(0, config.images):
@@ -77,7 +77,7 @@ def booked(config: SearchConfig) -> Ledger:
                 right = torch.tensor([[k, 12 - k], [0, 0]], dtype=torch.int32)
                 confusion = torch.stack([right, *(2 * right for _ in range(config.images - 1))])[None]
                 counted.append(Counted(confusion, confusion))
-            ledger.add(unit, Outcome(tuple(counted), 3.0))
+            ledger.add(unit, TaskResult(tuple(counted), 3.0))
         number += 1
     return ledger
 

@@ -18,7 +18,7 @@ from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, draw_images, drive, search, study
 from crfnet.search.counting import Counted
 from crfnet.search.grid import AXES, Point
-from crfnet.search.study import Outcome
+from crfnet.search.task_queue import TaskResult
 from tests.search.pictures import CLASSES, Pictures, noisy_logits
 
 OUTPUTS = ("best.yaml", "heatmap.png", "images.txt", "study.db", "table.csv")
@@ -133,7 +133,7 @@ def test_ties_go_to_the_first(tmp_path, pictures, scores, config, monkeypatch):
 def test_a_kill_and_a_resume_end_in_the_same_table(
     tmp_path, pictures, scores, config, whole, monkeypatch, where, calls
 ):
-    targets = {"sweep": drive, "finish": study.Study, "publish": study.Study, "encode": Counted}
+    targets = {"sweep": drive, "finish": study.TaskQueue, "publish": study.TaskQueue, "encode": Counted}
     with monkeypatch.context() as patch:
         kill_after(patch, targets[where], where, calls)
         with pytest.raises(KeyboardInterrupt):
@@ -173,7 +173,7 @@ def test_the_study_is_optunas(whole, config):
         tuple(float(row[axis]) for axis in AXES) for row in rows
     ]
     assert [f"{trial.value:.6f}" for trial in trials] == [row["miou"] for row in rows]
-    outcomes = [Outcome.decode(trial.user_attrs) for trial in work]
+    outcomes = [TaskResult.decode(trial.user_attrs) for trial in work]
     counted = [one for outcome in outcomes for one in outcome.counted]
     assert len(counted) == len(rows)
     # The first row of each of the three pictures is void.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from crfnet.distributed import together
+from crfnet.distributed import process_group
 from tests.several import PRELOADED, ended
 
 __all__ = ["begin", "ended", "run"]
@@ -52,5 +52,5 @@ def _main(
     if ranks > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    with together():
+    with process_group():
         work(*arguments)

@@ -11,7 +11,7 @@ from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.data import TrainingStream
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
-from crfnet.training import TrainConfig, TrainingDiverged, train
+from crfnet.training import TrainConfig, TrainingDivergedError, train
 from tests.training.conftest import (
     TinyDataset,
     TinyNetwork,
@@ -221,7 +221,7 @@ def test_divergence_stops_and_keeps_the_checkpoint(tmp_path, dataset, crf, facto
     model = Segmenter(Breaks(7, factor), tiny_segmenter(crf=True).crf if crf else None)
     config = tiny_config(**(JOINT if crf else {}))
     message = rf"training diverged: {named} in iteration 8; the last good checkpoint is .*checkpoint\.pt; try"
-    with pytest.raises(TrainingDiverged, match=message) as caught:
+    with pytest.raises(TrainingDivergedError, match=message) as caught:
         train(model, dataset, config, tmp_path, seed=0)
     assert "\n" not in str(caught.value)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 5
@@ -239,14 +239,16 @@ def test_gradient_that_is_not_finite_changes_no_weight(tmp_path, dataset):
     model = Segmenter(Root())
     before = dict(model.named_parameters())
     before = {name: value.detach().clone() for name, value in before.items()}
-    with pytest.raises(TrainingDiverged, match="gradient_norm is nan in iteration 1; there is no checkpoint"):
+    with pytest.raises(
+        TrainingDivergedError, match="gradient_norm is nan in iteration 1; there is no checkpoint"
+    ):
         train(model, dataset, tiny_config(), tmp_path, seed=0)
     assert_same({name: value.detach() for name, value in model.named_parameters()}, before)
 
 
 def test_weights_that_overflow_are_not_saved(tmp_path, dataset):
     config = tiny_config(checkpoint_every=1, lr=1e30, weight_decay=1e30)
-    with pytest.raises(TrainingDiverged, match="a weight is nan in iteration 1; there is no checkpoint"):
+    with pytest.raises(TrainingDivergedError, match="a weight is nan in iteration 1; there is no checkpoint"):
         train(tiny_segmenter(), dataset, config, tmp_path, seed=0)
     assert not (tmp_path / "checkpoint.pt").exists()
 

@@ -15,7 +15,7 @@ from crfnet.data import Sample
 from crfnet.distributed import rank
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
-from crfnet.training import TrainingDiverged, TrainingInterrupted, train
+from crfnet.training import TrainingDivergedError, TrainingInterrupted, train
 from tests.tolerances import assert_close
 from tests.training.conftest import TinyDataset, assert_same, tiny_config, tiny_segmenter
 from tests.training.processes import begin, ended, run
@@ -142,7 +142,7 @@ class BreaksAlone(Plain):
 
 
 def diverge(folder) -> None:
-    with pytest.raises(TrainingDiverged, match="loss is nan in iteration 4"):
+    with pytest.raises(TrainingDivergedError, match="loss is nan in iteration 4"):
         train(
             Segmenter(BreaksAlone(), plain_crf()),
             Uneven(),

@@ -16,8 +16,8 @@ from crfnet.checkpoints import checkpoint as checkpoints
 from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
-from crfnet.training import TrainingDiverged, TrainingFailed, train
-from crfnet.training.journal import Journal
+from crfnet.training import TrainingDivergedError, TrainingFailedError, train
+from crfnet.training.run_logger import RunLogger
 from tests.training.conftest import (
     TinyDataset,
     TinyNetwork,
@@ -55,7 +55,7 @@ def test_running_then_finished(tmp_path):
 
 
 def test_diverged(tmp_path):
-    with pytest.raises(TrainingDiverged) as caught:
+    with pytest.raises(TrainingDivergedError) as caught:
         train(Segmenter(Breaks(7, math.nan)), TinyDataset(), tiny_config(), tmp_path, seed=0)
     state = state_of(tmp_path)
     assert (state["state"], state["step"], state["message"]) == ("diverged", 7, str(caught.value))
@@ -84,14 +84,14 @@ def train_gone(folder, workers: int) -> None:
 
 
 def test_an_image_that_is_gone_is_one_line(tmp_path):
-    with pytest.raises(TrainingFailed, match=r"^b\.png: no such file$"):
+    with pytest.raises(TrainingFailedError, match=r"^b\.png: no such file$"):
         train_gone(tmp_path, 0)
     assert state_of(tmp_path)["state"] == "failed"
 
 
 def test_an_image_that_a_worker_misses_is_one_line_and_ends_the_process(tmp_path):
     assert ended(begin(1, tmp_path, train_gone, tmp_path / "run", 1), 60) == [1]
-    assert (tmp_path / "0.txt").read_text().endswith("TrainingFailed: b.png: no such file\n")
+    assert (tmp_path / "0.txt").read_text().endswith("TrainingFailedError: b.png: no such file\n")
     assert state_of(tmp_path / "run")["message"] == "b.png: no such file"
 
 
@@ -116,9 +116,9 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, place):
     if place == "checkpoint":
         monkeypatch.setattr(checkpoints.torch, "save", failing(torch.save, 1))
     else:
-        monkeypatch.setattr(Journal, "write", failing(Journal.write, 6))
+        monkeypatch.setattr(RunLogger, "write", failing(RunLogger.write, 6))
     config = tiny_config(checkpoint_every=3)
-    with pytest.raises(TrainingFailed) as caught:
+    with pytest.raises(TrainingFailedError) as caught:
         train(tiny_segmenter(), TinyDataset(), config, tmp_path, seed=0)
     line = str(caught.value)
     assert "\n" not in line
@@ -154,7 +154,7 @@ def outgrow(folder, limit: int, iterations: int) -> None:
     sys.dont_write_bytecode = True  # or Python would cut it off, too, for everybody after it
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     config = tiny_config(iterations=iterations, checkpoint_every=1)
-    with pytest.raises(TrainingFailed, match=r"File too large|No space left on device") as caught:
+    with pytest.raises(TrainingFailedError, match=r"File too large|No space left on device") as caught:
         train(Segmenter(Large()), TinyDataset(), config, folder, seed=0, resume=True)
     assert "\n" not in str(caught.value)
 
@@ -191,7 +191,7 @@ def test_a_disk_that_is_full(small_disk, tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(TrainingFailed, match=f"{tmp_path}/run.*; there is no checkpoint yet") as caught:
+    with pytest.raises(TrainingFailedError, match=f"{tmp_path}/run.*; there is no checkpoint yet") as caught:
         train(tiny_segmenter(), TinyDataset(), tiny_config(), tmp_path / "run", seed=0)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "run").read_text() == "mine"
@@ -202,7 +202,7 @@ def test_a_folder_that_is_read_only(small_disk):
     train(tiny_segmenter(), TinyDataset(), tiny_config(iterations=2), folder, seed=0)
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(TrainingFailed, match="Read-only file system; the last good one is"):
+    with pytest.raises(TrainingFailedError, match="Read-only file system; the last good one is"):
         train(tiny_segmenter(), TinyDataset(), tiny_config(iterations=2), folder, seed=0, resume=True)
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
-from crfnet.training import TrainingDiverged, train
+from crfnet.training import TrainingDivergedError, train
 from tests.tolerances import assert_close
 from tests.training.conftest import (
     TinyDataset,
@@ -119,7 +119,7 @@ def test_a_scaled_gradient_that_overflows_is_left_out(tmp_path, dataset):
     norms = [line["gradient_norm"] for line in log_of(tmp_path)]
     assert [norm is None for norm in norms] == [False, True, False, False]
     assert read_checkpoint(tmp_path / "checkpoint.pt")["scaler"]["scale"] == 2**15
-    with pytest.raises(TrainingDiverged, match=r"gradient_norm is (inf|nan) in iteration 2"):
+    with pytest.raises(TrainingDivergedError, match=r"gradient_norm is (inf|nan) in iteration 2"):
         train(Segmenter(Overflows()), dataset, tiny_config(iterations=4), tmp_path / "float32", seed=0)
 
 
@@ -129,7 +129,7 @@ def test_a_gradient_that_overflows_at_every_scale_has_diverged(tmp_path, dataset
             return (super().forward(image) * 0).abs().sqrt()  # 0, with an infinite derivative
 
     config = tiny_config(iterations=30, precision="float16")
-    with pytest.raises(TrainingDiverged, match=r"gradient_norm is (inf|nan) in iteration 17"):
+    with pytest.raises(TrainingDivergedError, match=r"gradient_norm is (inf|nan) in iteration 17"):
         train(Segmenter(Always()), dataset, config, tmp_path, seed=0)
 
 

@@ -1,6 +1,6 @@
 """How K v is computed. A new filter is a file beside this one and a line in `FILTERS`."""
 
-from crfnet.crf.filters.accuracy import FilterError, filter_error
+from crfnet.crf.filters.accuracy import FilterAccuracy, filter_accuracy
 from crfnet.crf.filters.auto import AutoFilter
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
 from crfnet.crf.filters.exact.filter import ExactFilter
@@ -14,11 +14,11 @@ __all__ = [
     "FILTERS",
     "AutoFilter",
     "ExactFilter",
-    "FilterError",
+    "FilterAccuracy",
     "LocalFilter",
     "PermutohedralFilter",
     "SeparableGaussian",
-    "filter_error",
+    "filter_accuracy",
 ]
 
 FILTERS: dict[str, type[GaussianFilter]] = {

@@ -12,14 +12,14 @@ from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.exact.filter import ExactFilter
 from crfnet.shapes import Image, Logits, Values
 
-__all__ = ["FilterError", "filter_error", "smooth_logits"]
+__all__ = ["FilterAccuracy", "filter_accuracy", "smooth_logits"]
 
 _ORACLE = ExactFilter(eps=1e-6)
 _NAMES = ("after", "symmetric", "before")
 
 
 @dataclass(frozen=True)
-class FilterError:
+class FilterAccuracy:
     """What a filter's output on some values differs by from that of ``ExactFilter(eps=1e-6)``.
 
     ``str()`` gives it as a few lines of text.
@@ -54,7 +54,7 @@ class FilterError:
 
 
 @torch.no_grad()
-def filter_error(
+def filter_accuracy(
     filter: GaussianFilter,
     image: Tensor,
     theta_alpha: float,
@@ -63,7 +63,7 @@ def filter_error(
     marginals: Tensor | None = None,
     labels: int = 21,
     seed: int = 0,
-) -> FilterError:
+) -> FilterAccuracy:
     """Measures a filter against the exact one, as a bilateral kernel of this image would use it.
 
     A photo of 500 x 334 with 21 labels takes tens of seconds on one CPU core.
@@ -101,7 +101,7 @@ def filter_error(
         _outputs(one.operator(features, grid=(height, width)), values) for one in (filter, _ORACLE)
     )
     errors = {name: _relative_l2(actual[name], expected[name]) for name in expected}
-    return FilterError(
+    return FilterAccuracy(
         filter=str(filter),
         problem=f"{batch} x {height} x {width} pixels, {values.shape[1]} labels, "
         f"{theta_alpha:g}/{theta_beta:g}",

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from crfnet import kernels
 
-__all__ = ["Gather"]
+__all__ = ["GatherSum"]
 
 
 @dataclass(frozen=True)
-class Gather:
+class GatherSum:
     """``out_r = sum over bag r of weights[k] * table[indices[k]]``; bag r is offsets[r] .. offsets[r+1]."""
 
     indices: Tensor  #: (k,) int32

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crfnet.crf.filters.contract import require_finite
-from crfnet.crf.filters.permutohedral.gather_sum import Gather
+from crfnet.crf.filters.permutohedral.gather_sum import GatherSum
 from crfnet.crf.filters.permutohedral.simplices import corner_codes, simplices
 from crfnet.crf.filters.places import places_of
 
@@ -29,9 +29,9 @@ _MOST = 2**31  # entries of one gather-sum: their indices are int32
 class Lattice:
     """The lattice of one batch of points: ``alpha S^T B_d .. B_0 S`` as gather-sums."""
 
-    splat: Gather  #: its last row has no entries: the corner that stands for those that do not exist
-    blurs: tuple[Gather, ...]  #: one per lattice axis
-    slice: Gather  #: with the factor alpha = 1 / (1 + 2^-d)
+    splat: GatherSum  #: its last row has no entries: the corner that stands for those that do not exist
+    blurs: tuple[GatherSum, ...]  #: one per lattice axis
+    slice: GatherSum  #: with the factor alpha = 1 / (1 + 2^-d)
 
     @property
     def corners(self) -> int:
@@ -81,7 +81,7 @@ def sum_of(lattices: Sequence[Lattice]) -> Lattice:
             )
             for axis in range(max(len(one.blurs) for one in lattices))
         ),
-        slice=Gather(
+        slice=GatherSum(
             corner.view(-1),
             _offsets(points, corner.shape[1], corner),
             torch.cat([part.weights.view(points, -1) for part in slices], dim=1).view(-1),
@@ -90,22 +90,22 @@ def sum_of(lattices: Sequence[Lattice]) -> Lattice:
     )
 
 
-def _one_below_the_other(parts: Sequence[Gather], starts: Sequence[int]) -> Gather:
+def _one_below_the_other(parts: Sequence[GatherSum], starts: Sequence[int]) -> GatherSum:
     """The rows of all parts; those of part i read from row ``starts[i]`` of the table on."""
     ends = [0, *itertools.accumulate(len(part.indices) for part in parts)]
     offsets = [part.offsets[:-1] + end for part, end in zip(parts, ends, strict=False)]
-    return Gather(
+    return GatherSum(
         torch.cat([part.indices + start for part, start in zip(parts, starts, strict=False)]),
         torch.cat([*offsets, parts[-1].offsets[-1:] + ends[-2]]),
         torch.cat([part.weights for part in parts]),
     )
 
 
-def _identity(like: Gather) -> Gather:
+def _identity(like: GatherSum) -> GatherSum:
     """Passes on each row of the table that ``like`` blurs."""
     rows = len(like.offsets) - 1
     offsets = _offsets(rows, 1, like.indices)
-    return Gather(offsets[:-1], offsets, torch.ones_like(like.weights[:rows]))
+    return GatherSum(offsets[:-1], offsets, torch.ones_like(like.weights[:rows]))
 
 
 def build_lattice(features: Tensor, silent: int = 0) -> Lattice:
@@ -146,12 +146,12 @@ def build_lattice(features: Tensor, silent: int = 0) -> Lattice:
     codes = ordered.index_select(0, first)
     del ordered, first
     point = order.int().div_(size, rounding_mode="floor").clamp_max_(points - 1)
-    splat = Gather(point, ends, weights.index_select(0, order))
+    splat = GatherSum(point, ends, weights.index_select(0, order))
     del order
     return Lattice(
         splat=splat,
         blurs=_blurs(codes, steps, weights.dtype),
-        slice=Gather(
+        slice=GatherSum(
             corner[: points * size], _offsets(points, size, corner), weights[: points * size] * alpha, size
         ),
     )
@@ -215,7 +215,7 @@ def _offsets(bags: int, entries: int, like: Tensor) -> Tensor:
     return torch.arange(0, bags * entries + 1, entries, dtype=torch.int32, device=like.device)
 
 
-def _blurs(codes: Tensor, steps: Tensor, dtype: torch.dtype) -> tuple[Gather, ...]:
+def _blurs(codes: Tensor, steps: Tensor, dtype: torch.dtype) -> tuple[GatherSum, ...]:
     """``out_v = v + (left + right) / 2`` along each axis; a bag is (v, right, left).
 
     A neighbor that does not exist is the row after the last, which holds zeros and remains so.
@@ -230,7 +230,7 @@ def _blurs(codes: Tensor, steps: Tensor, dtype: torch.dtype) -> tuple[Gather, ..
     weights = torch.full((count + 1, 3), 0.5, dtype=dtype, device=codes.device)
     weights[:, 0] = 1
     offsets = _offsets(count + 1, 3, codes)
-    return tuple(Gather(one.view(-1), offsets, weights.view(-1), entries=3) for one in indices)
+    return tuple(GatherSum(one.view(-1), offsets, weights.view(-1), entries=3) for one in indices)
 
 
 def _neighbors(codes: Tensor, steps: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 from crfnet.data import Sample
-from crfnet.distributed import apart, ranks, replicated
+from crfnet.distributed import data_parallel, no_sync, world_size
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels
@@ -22,7 +22,7 @@ from crfnet.training.optim import learning_rate_factor, set_learning_rates
 from crfnet.training.saving import check_finite
 from crfnet.training.stopping import StopRequest, totals
 
-__all__ = ["Objective", "Update", "check_batch_size", "prepare", "trains_crf"]
+__all__ = ["Objective", "TrainStep", "check_batch_size", "prepare", "trains_crf"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -49,10 +49,10 @@ def check_batch_size(config: TrainConfig) -> None:
     Raises:
         InputError: ``batch_size`` is no multiple of the number of processes times ``accumulate``.
     """
-    parts = ranks() * config.accumulate
+    parts = world_size() * config.accumulate
     if config.batch_size % parts:
         raise InputError(
-            f"batch_size: {config.batch_size}, shared by {ranks()} processes with accumulate "
+            f"batch_size: {config.batch_size}, shared by {world_size()} processes with accumulate "
             f"{config.accumulate}; allowed are multiples of {parts}"
         )
 
@@ -65,7 +65,7 @@ def prepare(model: Segmenter, config: TrainConfig) -> None:
     """
     if config.channels_last:
         model.network.to(memory_format=torch.channels_last)
-    if ranks() == 1:
+    if world_size() == 1:
         return
     if config.sync_batch_norm:
         from timm.layers.norm_act import convert_sync_batchnorm  # knows timm's own layers, too
@@ -79,7 +79,7 @@ def prepare(model: Segmenter, config: TrainConfig) -> None:
         )
 
 
-class Update:
+class TrainStep:
     """``update(step, batch, stop)`` is one update of a model.
 
     Args:
@@ -95,7 +95,7 @@ class Update:
     ) -> None:
         self._model, self._optimizer, self._scaler = model, optimizer, scaler
         self._config, self._path = config, path
-        self._objective = replicated(Objective(model, config))
+        self._objective = data_parallel(Objective(model, config))
         self._parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
         self._warmup = config.crf_warmup if trains_crf(optimizer) else 0
 
@@ -112,7 +112,7 @@ class Update:
             any process got, or 0. Alike in all processes.
 
         Raises:
-            TrainingDiverged: loss or gradient are not finite; no weight was touched.
+            TrainingDivergedError: loss or gradient are not finite; no weight was touched.
         """
         config, scaler = self._config, self._scaler
         factor = learning_rate_factor(step, config)
@@ -143,11 +143,11 @@ class Update:
         images = batch.image.chunk(config.accumulate)
         for number, labels in enumerate(whole.chunk(config.accumulate)):
             image = images[number].to(device, non_blocking=True).contiguous(memory_format=layout)
-            with apart(self._objective, number + 1 < config.accumulate):
+            with no_sync(self._objective, number + 1 < config.accumulate):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     loss = self._objective(image, labels, whole)
                 # Replicas take the mean of their gradients, where the sum is wanted.
-                self._scaler.scale(loss * ranks()).backward()
+                self._scaler.scale(loss * world_size()).backward()
             total = total + loss.detach()
         return total
 

@@ -12,15 +12,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
-from crfnet.distributed import is_first
+from crfnet.distributed import is_rank_zero
 from crfnet.evaluation.prediction import paint
 from crfnet.files import write_atomically
 from crfnet.shapes import ImageBytes, LabelMap
 
-__all__ = ["Journal"]
+__all__ = ["RunLogger"]
 
 
-class Journal:
+class RunLogger:
     """``log.jsonl`` and ``tensorboard/`` in a run's folder; used with ``with``; of the first process alone.
 
     Both may hold steps up to ``step`` from before; what a killed run wrote after its last checkpoint is cut
@@ -38,7 +38,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, step: int, steps: int, every: int, *, again: bool = False) -> None:
-        self._every, self.silent = every, not is_first()
+        self._every, self.silent = every, not is_rank_zero()
         if self.silent:
             return
         # Takes over a second, which commands that do not train need not wait for.
@@ -51,7 +51,7 @@ class Journal:
         self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self._bar = tqdm(desc="training", initial=step, total=steps, unit="step", mininterval=0.5)
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "RunLogger":
         return self
 
     def __exit__(

@@ -7,16 +7,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from crfnet.data import Sample, SegmentationDataset, TrainingStream
-from crfnet.distributed import share
+from crfnet.distributed import shard
 from crfnet.errors import InputError
 from crfnet.training.config import TrainConfig
-from crfnet.training.state import TrainingFailed
+from crfnet.training.status import TrainingFailedError
 from crfnet.training.stopping import ignore_stop_signals
 
-__all__ = ["Batches"]
+__all__ = ["TrainLoader"]
 
 
-class Batches:
+class TrainLoader:
     """The batches of iterations ``first`` to the last, as Samples with a leading axis.
 
     Iteration i has items ``i * batch_size`` and on of the `TrainingStream`; several processes share them, so
@@ -40,7 +40,7 @@ class Batches:
         # resumed run, which makes a second loader, would draw once more than one that was not killed.
         self._loader = DataLoader(
             TrainingStream(dataset, config.augment, seed=seed),
-            batch_sampler=[list(share(each)) for each in items],
+            batch_sampler=[list(shard(each)) for each in items],
             num_workers=config.workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
@@ -51,7 +51,7 @@ class Batches:
         """One after the other.
 
         Raises:
-            TrainingFailed: an image cannot be read any more; one line, from workers too.
+            TrainingFailedError: an image cannot be read any more; one line, from workers too.
         """
         batches = iter(self._loader)
         try:
@@ -64,7 +64,7 @@ class Batches:
                 yield batch
         except InputError as error:  # a worker's comes with its traceback, whose last line it is
             line = str(error).strip().splitlines()[-1]
-            raise TrainingFailed(line.removeprefix("crfnet.errors.InputError: ")) from error
+            raise TrainingFailedError(line.removeprefix("crfnet.errors.InputError: ")) from error
         finally:
             # Not left to the garbage collector: an error's traceback would keep the workers, which do not
             # listen to signals, and Python waits for them when it ends.

@@ -16,20 +16,20 @@ from crfnet.evaluation.confusion import metrics
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import Counted
 from crfnet.search.criteria import CRITERIA
-from crfnet.search.folds import View, views
+from crfnet.search.folds import Fold, folds_of
 from crfnet.search.grid import Point, first_best
-from crfnet.search.racing import LEAST, blocks, cannot_win
+from crfnet.search.racing import LEAST, blocks, eliminated
 from crfnet.search.sampling import SAMPLERS
-from crfnet.search.study import Outcome, Unit
+from crfnet.search.task_queue import Task, TaskResult
 
-__all__ = ["Ledger", "Row"]
+__all__ = ["Leaderboard", "Candidate"]
 
 #: A unit of work at most, what a kill may lose. An image is read and its open pixels are found once for it.
 LATTICES, IMAGES = 32, 1
 
 
 @dataclass
-class Row:
+class Candidate:
     """One point.
 
     Attributes:
@@ -68,7 +68,7 @@ class Row:
         return float(metrics(self.confusion()).pixel_accuracy)
 
 
-class Ledger:
+class Leaderboard:
     """The rows of all points, and the views.
 
     Args:
@@ -84,8 +84,8 @@ class Ledger:
         self.config, self.images = config, images
         self.criterion = CRITERIA[config.criterion]
         self.blocks = blocks(images, config.racing)
-        self.rows: dict[Point, Row] = {}
-        self.views: list[View] = views(images, config)
+        self.rows: dict[Point, Candidate] = {}
+        self.views: list[Fold] = folds_of(images, config)
 
     def ask(self, number: int) -> bool:
         """Adds the points of round `number`, from 1; False when no view asks for any."""
@@ -98,10 +98,10 @@ class Ledger:
             view.rounds.append(wanted)
             asked = asked or bool(wanted)
             for point in wanted:
-                self.rows.setdefault(point, Row(number, point))
+                self.rows.setdefault(point, Candidate(number, point))
         return asked
 
-    def units(self, start: int, stop: int) -> list[Unit]:
+    def units(self, start: int, stop: int) -> list[Task]:
         """The work of this round on the images `start` to `stop`: some lattices on some images each."""
         alive = {point for view in self.views for point in view.points}
         groups: dict[tuple[float, float], list[Point]] = {}
@@ -111,12 +111,12 @@ class Ledger:
         lattices = list(groups.values())
         bundles = [lattices[i : i + LATTICES] for i in range(0, len(lattices), LATTICES)]
         return [
-            Unit(tuple(itertools.chain.from_iterable(bundle)), first, min(first + IMAGES, stop))
+            Task(tuple(itertools.chain.from_iterable(bundle)), first, min(first + IMAGES, stop))
             for first in range(start, stop, IMAGES)
             for bundle in bundles
         ]
 
-    def add(self, unit: Unit, outcome: Outcome) -> None:
+    def add(self, unit: Task, outcome: TaskResult) -> None:
         """Books what came out of a unit."""
         for point, counted in zip(unit.points, outcome.counted, strict=True):
             self.rows[point].blocks.append(counted)
@@ -128,7 +128,7 @@ class Ledger:
             on = view.seen(seen)
             if len(on) < LEAST:
                 continue
-            out = cannot_win(
+            out = eliminated(
                 [self.rows[point].counts()[on] for point in view.points],
                 self.criterion.score,
                 images=len(view.images),
@@ -142,7 +142,7 @@ class Ledger:
         """The criterion over `images` (positions in the order of visit), all of which it has seen."""
         return float(self.criterion.score(self.rows[point].counts()[images].sum(0)))
 
-    def best(self, view: View) -> Point:
+    def best(self, view: Fold) -> Point:
         """The winner of a view: of equal ones the first. It has seen all of the view's images."""
         return first_best({point: self.score(point, view.images) for point in view.points})
 

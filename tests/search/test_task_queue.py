@@ -9,23 +9,23 @@ import torch
 
 from crfnet.errors import InputError
 from crfnet.search import SearchConfig, claims, search
-from crfnet.search.claims import Watch, gone, this_process
 from crfnet.search.counting import Counted
 from crfnet.search.database import open_study
 from crfnet.search.grid import Point
-from crfnet.search.study import Outcome, Unit, Where
+from crfnet.search.heartbeat import Watch, gone, this_process
+from crfnet.search.task_queue import StudyLocation, Task, TaskResult
 
-UNIT = Unit((Point(1.0, 2.0, 3.0), Point(2.0, 2.0, 3.0)), 0, 2)
+UNIT = Task((Point(1.0, 2.0, 3.0), Point(2.0, 2.0, 3.0)), 0, 2)
 
 
-def outcome() -> Outcome:
+def outcome() -> TaskResult:
     confusion = torch.arange(8, dtype=torch.int32).view(1, 2, 2, 2)
-    return Outcome((Counted(confusion, confusion), Counted(confusion + 1, confusion)), 1.5)
+    return TaskResult((Counted(confusion, confusion), Counted(confusion + 1, confusion)), 1.5)
 
 
 @pytest.fixture
-def where(tmp_path) -> Where:
-    return Where.of(tmp_path, "", "some search")
+def where(tmp_path) -> StudyLocation:
+    return StudyLocation.of(tmp_path, "", "some search")
 
 
 def test_a_claim_holds_until_it_is_finished(where):
@@ -127,10 +127,10 @@ def test_a_dead_process_is_known_at_once():
 
 def test_long_outcomes_in_pieces():
     confusion = torch.randint(0, 2**31 - 1, (1, 30, 21, 21), dtype=torch.int32)
-    texts = Outcome((Counted(confusion, confusion),), 2.0).encode()
+    texts = TaskResult((Counted(confusion, confusion),), 2.0).encode()
     assert len(texts) > 1
     assert max(map(len, texts.values())) < 65_000
-    back = Outcome.decode({"unit": "x", **texts})
+    back = TaskResult.decode({"unit": "x", **texts})
     assert torch.equal(back.counted[0].counts, confusion)
 
 

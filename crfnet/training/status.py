@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from crfnet.distributed import first, is_first
+from crfnet.distributed import is_rank_zero, on_rank_zero
 from crfnet.files import write_json
 from crfnet.training.stopping import TrainingInterrupted
 
-__all__ = ["RunState", "TrainingDiverged", "TrainingFailed", "recorded"]
+__all__ = ["RunState", "TrainingDivergedError", "TrainingFailedError", "track_status"]
 
 
-class TrainingDiverged(RuntimeError):  # noqa: N818 (what happened, not what was done wrong)
+class TrainingDivergedError(RuntimeError):
     """The loss, its gradient or a weight is no longer finite; the message says where, and what is left."""
 
 
-class TrainingFailed(RuntimeError):  # noqa: N818
+class TrainingFailedError(RuntimeError):
     """A file could not be written or read in the middle of training; one line with the reason."""
 
 
@@ -38,7 +38,7 @@ class RunState:
 
     def write(self, state: str, message: str = "") -> None:
         """Replaces what was written before."""
-        if not is_first():
+        if not is_rank_zero():
             return
         told = {
             "state": state,
@@ -56,24 +56,24 @@ class RunState:
 
 
 @contextmanager
-def recorded(folder: Path, step: int) -> Iterator[RunState]:
+def track_status(folder: Path, step: int) -> Iterator[RunState]:
     """A `RunState` that begins as ``running`` and ends as what happened within.
 
     ``finished``, ``interrupted``, ``diverged``, or ``failed`` for any other exception. A kill at once, which
     Python never hears of, leaves ``running``.
 
     Raises:
-        TrainingFailed: an `OSError` came from within (disk full, folder not writable), told in one line.
+        TrainingFailedError: an `OSError` came from within (disk full, folder not writable), told in one line.
     """
     state = RunState(folder / "state.json", step)
     try:
-        first(lambda: state.write("running"))
+        on_rank_zero(lambda: state.write("running"))
         yield state
     except TrainingInterrupted as error:
         state.end("interrupted", str(error))
         raise
-    except (TrainingDiverged, TrainingFailed) as error:
-        state.end("diverged" if isinstance(error, TrainingDiverged) else "failed", str(error))
+    except (TrainingDivergedError, TrainingFailedError) as error:
+        state.end("diverged" if isinstance(error, TrainingDivergedError) else "failed", str(error))
         raise
     except OSError as error:
         checkpoint = folder / "checkpoint.pt"
@@ -81,7 +81,7 @@ def recorded(folder: Path, step: int) -> Iterator[RunState]:
         reason = f"{error.filename or folder}: {error.strerror or error}"
         message = f"training failed after iteration {state.step}: {reason}; {kept}"
         state.end("failed", message)
-        raise TrainingFailed(message) from error
+        raise TrainingFailedError(message) from error
     except BaseException as error:
         state.end("failed", f"{type(error).__name__}: {error}".strip().splitlines()[0])
         raise

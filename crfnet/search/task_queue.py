@@ -16,32 +16,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crfnet.errors import InputError
 from crfnet.files import one_line
-from crfnet.search.claims import Watch, beating, gone, this_process
 from crfnet.search.counting import Counted
 from crfnet.search.grid import AXES, Point
+from crfnet.search.heartbeat import Watch, beating, gone, this_process
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["STUDY_FILE", "Outcome", "Study", "Unit", "Where"]
+__all__ = ["STUDY_FILE", "TaskResult", "TaskQueue", "Task", "StudyLocation"]
 
 STUDY_FILE = "study.db"
 _LONGEST = 60_000  #: characters of one attribute; MySQL stores 65,535 bytes
 
 
-class Where(NamedTuple):
+class StudyLocation(NamedTuple):
     """A search's place: the database's URL, and its name there."""
 
     url: str
     name: str
 
     @classmethod
-    def of(cls, folder: Path, storage: str, name: str) -> "Where":
+    def of(cls, folder: Path, storage: str, name: str) -> "StudyLocation":
         """In `storage`, or if that is empty in the SQLite file of `folder`."""
         return cls(storage or f"sqlite:///{(folder / STUDY_FILE).resolve()}", name)
 
 
-class Unit(NamedTuple):
+class Task(NamedTuple):
     """A piece of work: some points on the images `start` to `stop` of the order of visit."""
 
     points: tuple[Point, ...]
@@ -56,7 +56,7 @@ class Unit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """What came out of a unit: of each point what was counted, and the seconds that all took together."""
 
     counted: tuple[Counted, ...]
@@ -70,7 +70,7 @@ class Outcome:
         return {f"outcome.{i}": piece for i, piece in enumerate(pieces)}
 
     @classmethod
-    def decode(cls, attributes: Mapping[str, Any]) -> "Outcome":
+    def decode(cls, attributes: Mapping[str, Any]) -> "TaskResult":
         """What `encode` made, among other attributes."""
         names = map("outcome.{}".format, itertools.count())
         pieces = (attributes[name] for name in itertools.takewhile(attributes.__contains__, names))
@@ -78,7 +78,7 @@ class Outcome:
         return cls(tuple(map(Counted.decode, content["points"])), content["seconds"])
 
 
-class Study:
+class TaskQueue:
     """The finished units, in memory and in the database, and the claims on the others.
 
     Attributes:
@@ -93,7 +93,7 @@ class Study:
         self._watch = Watch()
         self._me = this_process()
         self._read: set[int] = set()
-        self.finished: dict[str, Outcome] = {}
+        self.finished: dict[str, TaskResult] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -102,7 +102,7 @@ class Study:
             if trial.number not in self._read:
                 self._read.add(trial.number)
                 try:
-                    unit, outcome = trial.user_attrs["unit"], Outcome.decode(trial.user_attrs)
+                    unit, outcome = trial.user_attrs["unit"], TaskResult.decode(trial.user_attrs)
                 except (ValueError, KeyError, TypeError) as error:
                     raise InputError(
                         f"search {self._points.study_name!r}: what is kept of trial {trial.number} cannot be "
@@ -111,7 +111,7 @@ class Study:
                 # Two processes may have done the same where one was thought dead: the first counts.
                 self.finished.setdefault(unit, outcome)
 
-    def claim(self, unit: Unit) -> int | None:
+    def claim(self, unit: Task) -> int | None:
         """The number of a new claim on `unit`, or None: it is finished or another process is at it."""
         import optuna
 
@@ -144,7 +144,7 @@ class Study:
             self._end(claim, optuna.trial.TrialState.FAIL)
             raise
 
-    def finish(self, claim: int, unit: Unit, outcome: Outcome) -> None:
+    def finish(self, claim: int, unit: Task, outcome: TaskResult) -> None:
         """Keeps the outcome of a claimed unit; it is in the database, whole, when this returns."""
         import optuna
 
@@ -158,12 +158,12 @@ class Study:
 
         One process of all that share the search does it; points that are there already are left alone.
         """
-        unit = Unit((), 0, 0)
+        unit = Task((), 0, 0)
         claim = self.claim(unit)
         if claim is not None:
             with self.at_work(claim):
                 self._publish(rows)
-                self.finish(claim, unit, Outcome((), 0.0))
+                self.finish(claim, unit, TaskResult((), 0.0))
 
     def _publish(self, rows: Sequence[tuple[Point, float | None, Mapping[str, Any]]]) -> None:
         import optuna
@@ -187,7 +187,7 @@ class Study:
                     )
                 )
 
-    def _taken(self, unit: Unit) -> bool:
+    def _taken(self, unit: Task) -> bool:
         """Whether a process that lives has claimed `unit`; claims of the dead are given back."""
         import optuna
 

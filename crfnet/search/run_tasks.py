@@ -8,25 +8,25 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from crfnet.crf.allocator import kept_pages
+from crfnet.crf.allocator import retain_freed_memory
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import Counted, count
 from crfnet.search.grid import Point
 from crfnet.search.images import Images
-from crfnet.search.ledger import Ledger
+from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.open_pixels import OpenPixels
-from crfnet.search.study import Outcome, Study, Unit
 from crfnet.search.sweep import sweep
+from crfnet.search.task_queue import Task, TaskQueue, TaskResult
 from crfnet.shapes import Image, LabelMap, Logits
 
-__all__ = ["drive"]
+__all__ = ["run_tasks"]
 
 #: Seconds between two looks at the work of others, at first and at most.
 _PAUSES = (0.02, 0.5)
 
 
-def drive(
-    study: Study,
+def run_tasks(
+    study: TaskQueue,
     images: Images,
     config: SearchConfig,
     device: torch.device,
@@ -34,7 +34,7 @@ def drive(
     bar: "tqdm[Any]",
     rank: int = 0,
     alive: Callable[[], None] = lambda: None,
-) -> Ledger:
+) -> Leaderboard:
     """Does the work that nobody has done yet until the search is over.
 
     A round ends when all its units are done, whoever did them; what follows is the same in every process.
@@ -51,7 +51,7 @@ def drive(
     Returns:
         The ledger of the whole search.
     """
-    ledger = Ledger(config, len(images))
+    ledger = Leaderboard(config, len(images))
     work = _Work(study, images, config, device, bar, rank, alive)
     number = 1
     while ledger.ask(number):
@@ -74,7 +74,7 @@ class _Work:
 
     def __init__(
         self,
-        study: Study,
+        study: TaskQueue,
         images: Images,
         config: SearchConfig,
         device: torch.device,
@@ -85,7 +85,7 @@ class _Work:
         self.study, self.images, self.config, self.device = study, images, config, device
         self.bar, self.rank, self.alive = bar, rank, alive
 
-    def finish(self, units: Sequence[Unit]) -> None:
+    def finish(self, units: Sequence[Task]) -> None:
         """Returns when all `units` are done."""
         before, pause = self.bar.n, _PAUSES[0]
         self.bar.total = (self.bar.total or 0) + sum(map(_cases, units))
@@ -105,7 +105,7 @@ class _Work:
             time.sleep(pause)
             pause = min(2 * pause, _PAUSES[1])
 
-    def _try(self, unit: Unit) -> bool:
+    def _try(self, unit: Task) -> bool:
         """Does a unit if nobody else does; whether it did."""
         claim = self.study.claim(unit)
         if claim is None:
@@ -114,13 +114,13 @@ class _Work:
             start = time.perf_counter()
             counted = self._score(unit)
             seconds = time.perf_counter() - start
-            self.study.finish(claim, unit, Outcome(counted, seconds))
+            self.study.finish(claim, unit, TaskResult(counted, seconds))
         return True
 
-    def _score(self, unit: Unit) -> tuple[Counted, ...]:
+    def _score(self, unit: Task) -> tuple[Counted, ...]:
         """What the points of a unit do on its images; the memory is that of one image."""
         found: list[Counted] = []
-        with kept_pages(self.device):
+        with retain_freed_memory(self.device):
             for case in self.images.visit(unit.start, unit.stop):
                 self.alive()
                 logits, image = case.logits.to(self.device), case.image.to(self.device)
@@ -134,7 +134,7 @@ class _Work:
         return tuple(together.of_point(i) for i in range(len(unit.points)))
 
 
-def _cases(unit: Unit) -> int:
+def _cases(unit: Task) -> int:
     """Points on an image."""
     return len(unit.points) * (unit.stop - unit.start)
 

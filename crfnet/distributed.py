@@ -3,9 +3,9 @@
     torchrun --nproc-per-node=2 -m crfnet train CONFIG
 
 Rank 0 is the one that writes and speaks. Whatever only it does, `on_rank_zero` hands on to the others, its
-failures too, and so does `on_all_ranks` with what all of them do: no rank waits for one that is gone. What one
-rank alone runs into elsewhere ends it; that breaks the others' connections, and `first_to_fail` says which was
-first.
+failures too, and so does `on_all_ranks` with what all of them do: no rank waits for one that is gone. What
+one rank alone runs into elsewhere ends it; that breaks the others' connections, and `first_to_fail` says
+which was first.
 """
 
 import os

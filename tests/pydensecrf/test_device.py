@@ -6,7 +6,7 @@ import torch
 
 from crfnet.pydensecrf import _options
 from crfnet.pydensecrf import densecrf as dcrf
-from tests.pydensecrf.small import H, M, N, W, crf, image, numbers
+from tests.pydensecrf.small_problem import H, M, N, W, crf, image, numbers
 
 
 def test_by_argument_by_variable_or_by_itself(monkeypatch):

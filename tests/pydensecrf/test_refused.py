@@ -7,7 +7,7 @@ import pytest
 
 from crfnet.pydensecrf import _pairwise
 from crfnet.pydensecrf import densecrf as dcrf
-from tests.pydensecrf.small import H, M, N, W, crf, image, numbers, read_only
+from tests.pydensecrf.small_problem import H, M, N, W, crf, image, numbers, read_only
 
 NAN = np.full((M, N), np.nan)
 INF = np.full((M, N), np.inf)

@@ -72,7 +72,7 @@ def test_conversions_that_left_folders_which_cannot_be_read(world):
     png, npy_ = world.root / "foreign/png/a_1.png", world.root / "foreign/npy/a.npy"
     with world.damaged(png):
         png.unlink()
-        assert "1 class; expected 2" in refused(world, ["convert-scores", png.parent, "--to", world.out])
+        assert "1 class, must be 2" in refused(world, ["convert-scores", png.parent, "--to", world.out])
     with world.damaged(npy_):
         np.save(npy_, np.zeros((CLASSES, 0, 20), np.float32))
         assert "a.npy" in refused(world, ["convert-scores", npy_.parent, "--to", world.out])

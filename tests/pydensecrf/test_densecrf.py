@@ -8,7 +8,7 @@ import torch
 
 from crfnet.crf.energy import energy
 from crfnet.crf.inference import MeanField
-from crfnet.pydensecrf import _pairwise, grid
+from crfnet.pydensecrf import _pairwise, image_crf
 from crfnet.pydensecrf import densecrf as dcrf
 from tests.pydensecrf import dense_reference
 
@@ -53,8 +53,12 @@ class TestAgainstPlainLoops:
         seen = np.asarray(q)
         for expected in dense_reference.mean_field(u, terms, 3):
             np.testing.assert_allclose(seen, expected, atol=2e-5)
-            assert crf.klDivergence(q) == pytest.approx(dense_reference.free_energy(u, terms, expected, 1.0), rel=1e-5)
-            assert crf.freeEnergy(q) == pytest.approx(dense_reference.free_energy(u, terms, expected, 0.5), rel=1e-5)
+            assert crf.klDivergence(q) == pytest.approx(
+                dense_reference.free_energy(u, terms, expected, 1.0), rel=1e-5
+            )
+            assert crf.freeEnergy(q) == pytest.approx(
+                dense_reference.free_energy(u, terms, expected, 0.5), rel=1e-5
+            )
             assert crf.stepInference(q, tmp1, tmp2) is None
 
     def test_energies_of_a_labeling(self, normalization, kind):
@@ -236,7 +240,7 @@ def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
     built = []
     build = _pairwise.build_lattice
     monkeypatch.setattr(_pairwise, "build_lattice", lambda *args: built.append(1) or build(*args))
-    grid._grid_lattice.cache_clear()
+    image_crf._smoothness_lattice.cache_clear()
 
     def answer(h=5, sxy=(2, 3), compat=3, normalization=dcrf.NORMALIZE_SYMMETRIC):
         crf = dcrf.DenseCRF2D(7, h, M, device="cpu")
@@ -249,7 +253,7 @@ def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
     assert len(built) == 1
     changed = answer(**other)
     assert len(built) == 1 + ("compat" not in other)  # the weight is not in what is shared
-    grid._grid_lattice.cache_clear()
+    image_crf._smoothness_lattice.cache_clear()
     assert np.array_equal(answer(**other), changed)
     assert np.array_equal(answer(), first)
 

@@ -9,7 +9,7 @@ import torch
 
 from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
 from crfnet.errors import InputError
-from crfnet.files import opened_picture, read_indices
+from crfnet.files import open_image, read_indices
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
@@ -33,7 +33,7 @@ def read_image(path: Path) -> ImageBytes:
     Raises:
         InputError: The file is missing, broken or has more than 8 bits a channel.
     """
-    with opened_picture(path) as file:
+    with open_image(path) as file:
         mode, pixels = file.mode, np.array(file.convert("RGB"))
     if mode.startswith(("I", "F")):
         raise InputError(f"{path}: image of mode {mode}; allowed are 8 bits a channel")

@@ -13,6 +13,7 @@ from crfnet.explore.session import Session
 from crfnet.files import read_arrays
 from crfnet.resize import resize_scores
 from crfnet.score_cache import ScoreFolder
+from crfnet.score_cache.metadata import are_probabilities
 from crfnet.shapes import ImageBytes
 
 __all__ = ["open_session"]
@@ -97,8 +98,7 @@ def _read_array(path: Path, size: tuple[int, int]) -> Tensor:
         scores = torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else np.array(np.nan))
     if not scores.isfinite().all():
         raise InputError(f"{path}: {array.dtype}; expected finite floating point numbers")
-    # No network's logits lie in 0..1 and sum to 1 at every pixel.
-    if scores.min() >= 0 and ((scores.sum(0) - 1).abs() < 1e-2).all():
+    if are_probabilities(scores.numpy()):
         return scores.clamp(_SMALLEST_PROBABILITY, 1.0).log()
     return scores
 

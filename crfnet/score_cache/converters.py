@@ -12,9 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.errors import InputError
-from crfnet.files import opened_picture
+from crfnet.files import open_image
 from crfnet.score_cache import ScoreFolder, missing_scores, write_scores
 from crfnet.score_cache.formats import FORMATS, Format
+from crfnet.score_cache.metadata import are_probabilities
 
 __all__ = ["ConvertOptions", "convert_scores"]
 
@@ -76,7 +77,7 @@ def convert_scores(
     images = format_.files(paths, strip)
     first = _read(next(iter(images.values())), format_, options)
     kind = options.kind or format_.kind
-    if kind == "logits" and _are_probabilities(first):
+    if kind == "logits" and are_probabilities(first):
         raise InputError(
             f"{next(iter(images.values()))[0]}: numbers of 0..1 that sum to 1 at every pixel are no logits; "
             "give --kind probabilities"
@@ -132,17 +133,12 @@ def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> ND
         return np.ascontiguousarray(ordered, dtype=np.float32)
 
 
-def _are_probabilities(scores: NDArray[Any]) -> bool:
-    """Whether the labels of every pixel are in 0..1 and sum to 1, which no network's logits are."""
-    return bool(scores.min() >= 0 and (np.abs(scores.sum(0) - 1) < 1e-2).all())
-
-
 def _picture(folder: Path, id_: str) -> tuple[int, int]:
     """Height and width of an image."""
     path = next((p for suffix in _PICTURES if (p := folder / f"{id_}{suffix}").is_file()), None)
     if path is None:
         raise InputError(f"{folder}: no image {id_!r} ({', '.join(_PICTURES)})")
-    with opened_picture(path) as file:
+    with open_image(path) as file:
         return file.height, file.width
 
 

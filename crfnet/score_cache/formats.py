@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfnet.errors import InputError
-from crfnet.files import one_line, opened_picture, read_arrays
+from crfnet.files import one_line, open_image, read_arrays
 
 __all__ = ["FORMATS", "Format"]
 
@@ -103,7 +103,7 @@ def _png(paths: Sequence[Path], key: str) -> NDArray[Any]:
 
 def _gray(path: Path) -> NDArray[Any]:
     """A gray picture as 0..1."""
-    with opened_picture(path) as file:
+    with open_image(path) as file:
         mode, pixels = file.mode, np.array(file)
     if mode != "L" and not mode.startswith("I"):
         raise InputError(f"{path}: a picture of mode {mode}; expected gray, 8 or 16 bit")

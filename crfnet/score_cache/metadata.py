@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crfnet.errors import InputError
 from crfnet.files import read_yaml
 
-__all__ = ["SHEET", "SUFFIXES", "Kind", "ScoreMetadata", "ids_in", "read_metadata"]
+__all__ = ["SHEET", "SUFFIXES", "Kind", "ScoreMetadata", "are_probabilities", "ids_in", "read_metadata"]
 
 Kind = Literal["logits", "probabilities"]
 SHEET = "scores.yaml"
@@ -49,6 +52,11 @@ def read_metadata(path: Path) -> ScoreMetadata:
 def _check_value(path: Path, content: dict[str, object], key: str, allowed: str, good: bool) -> None:
     if not good:
         raise InputError(f"{path}: {key} is {content[key]!r}; expected {allowed}")
+
+
+def are_probabilities(scores: NDArray[Any]) -> bool:
+    """Whether the labels of every pixel are in 0..1 and sum to 1, which no network's logits are."""
+    return bool(scores.min() >= 0 and (np.abs(scores.sum(0) - 1) < 1e-2).all())
 
 
 def ids_in(folder: Path) -> tuple[str, ...]:

@@ -1,14 +1,12 @@
 """What a search leaves behind: best.yaml, table.csv, heatmap.png, images.txt, and with folds folds.csv."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from crfnet.crf.layer import CRFConfig
-from crfnet.files import write_atomically
+from crfnet.files import write_atomically, write_csv
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import Counted
 from crfnet.search.grid import AXES, Point
@@ -97,7 +95,7 @@ def write_table(path: Path, ledger: Leaderboard) -> None:
     criterion = ledger.criterion
     own = [] if criterion.uses_confusion else [criterion.label.replace(" ", "_")]
     names = ["round", *AXES, *own, "miou", "pixel_accuracy", "images", "seconds"]
-    _write_csv(path, [names, *(_line(ledger, row) for row in ledger.rows.values())])
+    write_csv(path, [names, *(_line(ledger, row) for row in ledger.rows.values())])
 
 
 def _line(ledger: Leaderboard, row: Candidate) -> list[str]:
@@ -123,14 +121,8 @@ def write_folds(path: Path, ledger: Leaderboard, ids: Sequence[str]) -> None:
     best = ledger.best(everything)
     pair = (ledger.score(best, everything.images), ledger.cross_validated())
     lines.append(["all", str(len(ids)), *_values(best), *(f"{s:.6f}" for s in pair), ""])
-    _write_csv(path, lines)
+    write_csv(path, lines)
 
 
 def _values(point: Point) -> list[str]:
     return [f"{value:.9g}" for value in point]
-
-
-def _write_csv(path: Path, lines: Iterable[Sequence[str]]) -> None:
-    content = io.StringIO()
-    csv.writer(content, lineterminator="\n").writerows(lines)
-    write_atomically(path, content.getvalue().encode())

@@ -40,7 +40,7 @@ def test_pictures_of_another_kind(world, name, made):
 
 def test_two_bits_are_not_stretched(tmp_path):
     (tmp_path / "a.png").write_bytes(pictures()["two bits"])
-    with pytest.raises(InputError, match=r"a\.png: mask of mode L;2"):
+    with pytest.raises(InputError, match=r"a\.png is a mask of mode L;2"):
         read_label_png(tmp_path / "a.png")
 
 

@@ -1,7 +1,6 @@
 """The training loop: one function, top to bottom."""
 
 import logging
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import broadcast, on_rank_zero
 from crfnet.errors import InputError
+from crfnet.memory import peak_memory_mb
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, LabelMap
 from crfnet.training.config import TrainConfig
@@ -135,7 +135,7 @@ def train(
     model.eval()
     log.info("trained for %.0f s, %.0f s of them waiting for images", seconds, batches.seconds)
     return TrainResult(
-        saves.path, seconds, batches.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        saves.path, seconds, batches.seconds, peak_memory_mb()
     )
 
 

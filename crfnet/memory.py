@@ -2,7 +2,7 @@
 
 | platform | what is measured |
 | --- | --- |
-| Linux | largest resident size since `reset_peak_memory`, where the kernel allows that; since the start otherwise |
+| Linux | largest resident size since `reset_peak_memory`; since the start where the kernel refuses that |
 | macOS, other POSIX systems | largest resident size since the process started |
 | Windows, which has no module ``resource`` | nothing: NaN |
 """

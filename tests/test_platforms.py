@@ -18,7 +18,7 @@ import bokeh.server.server, jinja2, jsonargparse, matplotlib.figure, optuna, PIL
 import scipy.io, scipy.ndimage, timm, torch, torchvision, tqdm, yaml
 import torch.distributed.rendezvous, torch.utils.data, torch.utils.tensorboard
 
-for name in ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "syslog", "posix", "readline", "triton"):
+for name in "resource fcntl pwd grp termios tty pty syslog posix readline triton".split():
     for loaded in [key for key in sys.modules if key.partition(".")[0] == name]:
         del sys.modules[loaded]
     sys.modules[name] = None

@@ -134,9 +134,7 @@ def train(
     broadcast(model.buffers())
     model.eval()
     log.info("trained for %.0f s, %.0f s of them waiting for images", seconds, batches.seconds)
-    return TrainResult(
-        saves.path, seconds, batches.seconds, peak_memory_mb()
-    )
+    return TrainResult(saves.path, seconds, batches.seconds, peak_memory_mb())
 
 
 def _teller(

@@ -12,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 from crfnet.data import Sample
-from crfnet.distributed import data_parallel, no_sync, world_size
+from crfnet.distributed import distributed_data_parallel, no_sync, world_size
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels
@@ -95,7 +95,7 @@ class TrainStep:
     ) -> None:
         self._model, self._optimizer, self._scaler = model, optimizer, scaler
         self._config, self._path = config, path
-        self._objective = data_parallel(Objective(model, config))
+        self._objective = distributed_data_parallel(Objective(model, config))
         self._parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
         self._warmup = config.crf_warmup if trains_crf(optimizer) else 0
 

@@ -26,7 +26,7 @@ from torch.utils.data import default_collate
 
 from crfnet.data import Sample, TrainingStream, load_dataset
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.cost import Cost
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import provenance

@@ -83,12 +83,14 @@ def convert_scores(
             "give --kind probabilities"
         )
     left = list(images) if overwrite else missing_scores(folder, images)
-    sizes = {id_: None if options.images is None else _picture(options.images, id_) for id_ in left}
+    sizes = {
+        image_id: None if options.images is None else _picture(options.images, image_id) for image_id in left
+    }
 
     def pairs() -> Iterator[tuple[str, Tensor]]:
-        for id_ in tqdm(left, "convert", unit="image", mininterval=0.5):
-            scores = _read(images[id_], format_, options)
-            yield id_, torch.from_numpy(_cropped(scores, sizes[id_], images[id_][0]))
+        for image_id in tqdm(left, "convert", unit="image", mininterval=0.5):
+            scores = _read(images[image_id], format_, options)
+            yield image_id, torch.from_numpy(_cropped(scores, sizes[image_id], images[image_id][0]))
 
     return write_scores(
         folder,
@@ -133,11 +135,11 @@ def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> ND
         return np.ascontiguousarray(ordered, dtype=np.float32)
 
 
-def _picture(folder: Path, id_: str) -> tuple[int, int]:
+def _picture(folder: Path, image_id: str) -> tuple[int, int]:
     """Height and width of an image."""
-    path = next((p for suffix in _PICTURES if (p := folder / f"{id_}{suffix}").is_file()), None)
+    path = next((p for suffix in _PICTURES if (p := folder / f"{image_id}{suffix}").is_file()), None)
     if path is None:
-        raise InputError(f"{folder}: no image {id_!r} ({', '.join(_PICTURES)})")
+        raise InputError(f"{folder}: no image {image_id!r} ({', '.join(_PICTURES)})")
     with open_image(path) as file:
         return file.height, file.width
 

@@ -51,13 +51,13 @@ def _one_per_class(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
         if match is None:
             raise InputError(f"{path}: its name says no class; expected <id>_<class>{path.suffix}")
         found.setdefault(match[1], {})[int(match[2])] = path
-    for id_, classes in found.items():
+    for image_id, classes in found.items():
         missing = sorted(set(range(len(classes))) - set(classes))
         if missing:
             raise InputError(
-                f"{paths[0].parent}: {id_} has {len(classes)} files, but none of class {missing[0]}"
+                f"{paths[0].parent}: {image_id} has {len(classes)} files, but none of class {missing[0]}"
             )
-    return {id_: [path for _, path in sorted(classes.items())] for id_, classes in found.items()}
+    return {image_id: [path for _, path in sorted(classes.items())] for image_id, classes in found.items()}
 
 
 def _mat(paths: Sequence[Path], key: str) -> NDArray[Any]:

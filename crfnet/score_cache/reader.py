@@ -55,7 +55,7 @@ class ScoreFolder:
             raise InputError(f"{path}: no scores there; expected a folder with {SHEET}, or one .npz file")
         if not self.ids:
             raise InputError(f"{path}: holds the scores of no image; expected <id>.npz or <id>.npy files")
-        self._index = {id_: i for i, id_ in enumerate(self.ids)}
+        self._index = {image_id: i for i, image_id in enumerate(self.ids)}
 
     @property
     def num_classes(self) -> int:

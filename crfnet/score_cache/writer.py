@@ -22,7 +22,7 @@ __all__ = ["add_scores", "claim_scores", "missing_scores", "write_scores"]
 def missing_scores(folder: Path, ids: Iterable[str]) -> list[str]:
     """Those of `ids` that have no scores in `folder` yet, in order: what is left for the network to do."""
     finished = set(ids_in(folder)) if folder.is_dir() else set()
-    return [id_ for id_ in ids if id_ not in finished]
+    return [image_id for image_id in ids if image_id not in finished]
 
 
 def write_scores(
@@ -76,9 +76,9 @@ def claim_scores(
         if not overwrite:
             _refuse_other_source(path, sheet)
         # The new sheet comes after: until then a folder cut short still says whose scores it holds.
-        for id_ in ids_in(folder) if overwrite else ():
+        for image_id in ids_in(folder) if overwrite else ():
             for suffix in SUFFIXES:
-                (folder / f"{id_}{suffix}").unlink(missing_ok=True)
+                (folder / f"{image_id}{suffix}").unlink(missing_ok=True)
     elif set(folder.iterdir()) - set(half):
         raise InputError(
             f"{folder}: holds files but no {SHEET}; scores go to a new folder or to one of their own"
@@ -101,21 +101,24 @@ def _refuse_other_source(path: Path, sheet: ScoreMetadata) -> None:
 def add_scores(folder: Path, pairs: Iterable[tuple[str, Float[Tensor, "l hs ws"]]], num_classes: int) -> None:
     """The second half of `write_scores`: into a folder that is claimed, by several processes at once."""
     finished = set(ids_in(folder))
-    for id_, scores in pairs:
-        if not id_ or Path(id_).name != id_ or id_.startswith("."):
+    for image_id, scores in pairs:
+        if not image_id or Path(image_id).name != image_id or image_id.startswith("."):
             raise InputError(
-                f"image id {id_!r}: cannot name a file; expected a plain file name without a folder"
+                f"image id {image_id!r}: cannot name a file; expected a plain file name without a folder"
             )
-        if id_ in finished:
+        if image_id in finished:
             continue
         array = scores.detach().cpu().to(torch.float16)
         if array.shape[0] != num_classes:
             raise InputError(
-                f"scores of image {id_!r} have shape {tuple(array.shape)}; expected ({num_classes}, hs, ws)"
+                f"scores of image {image_id!r} have shape {tuple(array.shape)}; "
+                f"expected ({num_classes}, hs, ws)"
             )
         if not torch.isfinite(array).all():
-            raise InputError(f"scores of image {id_!r} hold NaN, infinity or numbers beyond float16 (65504)")
+            raise InputError(
+                f"scores of image {image_id!r} hold NaN, infinity or numbers beyond float16 (65504)"
+            )
         content = io.BytesIO()
         np.savez_compressed(content, scores=array.numpy())
-        write_atomically(folder / f"{id_}.npz", content.getvalue())
-        finished.add(id_)
+        write_atomically(folder / f"{image_id}.npz", content.getvalue())
+        finished.add(image_id)

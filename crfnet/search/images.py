@@ -72,8 +72,8 @@ class Images:
                 f"{dataset.name} has {dataset.num_classes}"
             )
         self.dataset, self.ids, self.scores = dataset, tuple(ids), scores
-        self._index = {id_: i for i, id_ in enumerate(dataset.ids)}
-        unknown = [id_ for id_ in ids if id_ not in self._index]
+        self._index = {image_id: i for i, image_id in enumerate(dataset.ids)}
+        unknown = [image_id for image_id in ids if image_id not in self._index]
         if unknown:
             raise InputError(f"search: {dataset.name} has no image {unknown[0]!r}; it has {len(self._index)}")
         self.num_classes = dataset.num_classes
@@ -83,9 +83,9 @@ class Images:
 
     def visit(self, start: int = 0, stop: int | None = None) -> Iterator[Case]:
         """Images `start` to `stop`, one at a time."""
-        for id_ in self.ids[start:stop]:
-            sample = self.dataset[self._index[id_]]
-            logits = self.scores.logits(id_, (sample.labels.shape[0], sample.labels.shape[1]))
+        for image_id in self.ids[start:stop]:
+            sample = self.dataset[self._index[image_id]]
+            logits = self.scores.logits(image_id, (sample.labels.shape[0], sample.labels.shape[1]))
             yield Case(sample.image[None], sample.labels, logits)
 
     def check(self, config: SearchConfig) -> tuple[Counted, str]:
@@ -99,14 +99,14 @@ class Images:
         """
         digest = hashlib.sha256()
         found = []
-        for id_, case in zip(
+        for image_id, case in zip(
             self.ids, tqdm(self.visit(), "check", len(self), unit="image", mininterval=0.5), strict=True
         ):
             if case.image.shape[-2:] != case.labels.shape:
-                raise InputError(f"{self.dataset.name} {id_}: image and labels differ in size")
+                raise InputError(f"{self.dataset.name} {image_id}: image and labels differ in size")
             prediction = case.logits[0].max(0).indices
             found.append(count([prediction], case.labels, self.num_classes, config))
-            for tensor in (case.image, case.labels, self.scores.scores(id_)):
+            for tensor in (case.image, case.labels, self.scores.scores(image_id)):
                 digest.update(tensor.contiguous().numpy().data)
         before = Counted.of_images(found)
         criterion = CRITERIA[config.criterion]

@@ -73,7 +73,7 @@ def write_results(folder: Path, ledger: Leaderboard, images: Images, before: Cou
             f"cross-validated in {config.folds} folds: {100 * honest:.3f} % (each image without its own say)",
         )
         write_folds(folder / FOLDS_FILE, ledger, images.ids)
-    write_atomically(folder / IMAGES_FILE, "".join(f"{id_}\n" for id_ in images.ids).encode())
+    write_atomically(folder / IMAGES_FILE, "".join(f"{image_id}\n" for image_id in images.ids).encode())
     write_table(folder / TABLE_FILE, ledger)
     write_heatmap(folder / HEATMAP_FILE, ledger)
     write_best(folder / BEST_FILE, best_config(best, config), head)

@@ -33,7 +33,7 @@ from crfnet.pipeline.run_folder import provenance
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, train
 from crfnet.training.optim import build_optimizer
-from crfnet.training.stopping import StopRequest
+from crfnet.training.stop_signals import StopRequest
 from crfnet.training.train_step import TrainStep
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from crfnet.cli.main import main
-from tests.several import ended, run, said, start
+from tests.multiprocess import ended, run, said, start
 from tests.test_cli import CONFIG, label_folders
 
 TIMES = ("second", "memory")

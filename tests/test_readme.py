@@ -95,7 +95,7 @@ def anchors(text):
 ROOMS = (ROOT / "crfnet/README.md").read_text()
 
 
-@pytest.mark.parametrize("path, names", re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", ROOMS))
+@pytest.mark.parametrize(("path", "names"), re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", ROOMS))
 def test_the_map_from_papers_to_code_names_what_is_there(path, names):
     code = (ROOT / "crfnet" / path).read_text()
     for name in re.findall(r"`(\w+)`", names):

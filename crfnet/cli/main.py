@@ -50,7 +50,7 @@ def _run(arguments: list[str]) -> None:
     options = parsed(arguments)
     # torch takes seconds to import, which --help should not.
     from crfnet import commands
-    from crfnet.distributed import first_to_fail, is_rank_zero, process_group
+    from crfnet.distributed import is_rank_zero, process_group, record_failure
 
     command = shlex.join(["crfnet", *arguments, *overrides])
     with process_group():
@@ -59,7 +59,7 @@ def _run(arguments: list[str]) -> None:
             if is_rank_zero():
                 print(said)
         except BaseException as error:
-            _leave(error, first_to_fail)
+            _leave(error, record_failure)
 
 
 def _rank() -> int:
@@ -99,7 +99,7 @@ def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> 
 
     Args:
         error: a bug is raised again.
-        leaving: tells the other ranks; see `crfnet.distributed.first_to_fail`.
+        leaving: tells the other ranks; see `crfnet.distributed.record_failure`.
     """
     if "RANK" in os.environ and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which torchrun sends the others when one has left

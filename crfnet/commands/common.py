@@ -1,43 +1,21 @@
-"""What several commands share: the run of a config, its model, ids from files."""
+"""What several commands share: the run of a config, ids from files."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from crfnet.checkpoints.checkpoint import load_model
-from crfnet.crf.layer import CRFConfig
 from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError
-from crfnet.pipeline.compare import resolve_device, within_memory
 from crfnet.pipeline.run_config import Run, load_run
-from crfnet.segmenter import Segmenter, build_segmenter
 
-__all__ = ["load", "read_ids", "require", "segmenter_of"]
+__all__ = ["load", "read_ids", "require"]
 
 
 def load(options: Namespace, overrides: Sequence[str]) -> Run:
     """The run of ``CONFIG``, changed by ``overrides`` and ``--output``."""
     run = load_run(options.config, overrides)
     return run if options.output is None else replace(run, output=options.output)
-
-
-def segmenter_of(
-    run: Run,
-    num_classes: int,
-    checkpoint: Path | None,
-    crf: CRFConfig | None,
-    *,
-    with_crf: bool = False,
-) -> Segmenter:
-    """The run's model; weights from `checkpoint`, those of its CRF only on request."""
-    torch.manual_seed(run.seed)
-    model = build_segmenter(run.model, num_classes, within_memory(crf, run))
-    if checkpoint is not None:
-        load_model(model, checkpoint, network_only=not with_crf)
-    return model.to(resolve_device(run.device))
 
 
 def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:

@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from crfnet.checkpoints.checkpoint import checkpoint_crf
-from crfnet.commands.common import load, read_ids, require, segmenter_of
+from crfnet.commands.common import load, read_ids, require
 from crfnet.commands.folders import evaluate_folders_command
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, load_dataset
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
-from crfnet.pipeline.compare import resolve_device, within_memory
-from crfnet.pipeline.run_config import Run
-from crfnet.pipeline.run_folder import open_run
-from crfnet.pipeline.scoring import (
+from crfnet.pipeline.build import build_run_segmenter, resolve_device, with_memory_limit
+from crfnet.pipeline.evaluate_arm import evaluate_arm
+from crfnet.pipeline.predictors import (
     Predictor,
     Unary,
-    from_model,
-    from_pngs,
-    from_scores,
-    score_arm,
-    strip_samples,
-    trace_energy,
-    unary_of_model,
-    unary_of_scores,
+    predictor_from_model,
+    predictor_from_pngs,
+    predictor_from_scores,
+    unary_from_model,
+    unary_from_scores,
 )
+from crfnet.pipeline.run_config import Run
+from crfnet.pipeline.run_folder import open_run
+from crfnet.pipeline.samples import strip_samples
+from crfnet.pipeline.trace_energy import trace_energy
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
 
@@ -96,7 +96,7 @@ def _scored(
 ) -> ArmResult:
     predict, crf, unary = how
     folder = run.output / name
-    arm = score_arm(name, predict, dataset, ids, folder, config=run.evaluation, crf=crf)
+    arm = evaluate_arm(name, predict, dataset, ids, folder, config=run.evaluation, crf=crf)
     if crf is None or unary is None:
         return arm
     trace_energy(folder, crf, unary, dataset, ids)
@@ -108,12 +108,12 @@ def _scored(
 def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: Namespace) -> _Arms:
     """What is evaluated: label maps as they are, or a network, and the same with the CRF behind it."""
     classes, device = len(dataset.classes), resolve_device(run.device)
-    crf = None if options.crf is None else within_memory(load_crf_config(options.crf), run)
+    crf = None if options.crf is None else with_memory_limit(load_crf_config(options.crf), run)
     if options.predictions is not None:
         if crf is not None:
             raise InputError("evaluate --crf needs the network's scores: give --scores or --checkpoint")
         require(options.predictions, [id for id in ids if not (options.predictions / f"{id}.png").is_file()])
-        return {"predictions": (from_pngs(options.predictions), None, None)}
+        return {"predictions": (predictor_from_pngs(options.predictions), None, None)}
     if options.scores is not None:
         scores = ScoreFolder(options.scores)
         if scores.num_classes != classes:
@@ -121,22 +121,28 @@ def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], options: N
                 f"{scores.path}: scores of {scores.num_classes} classes; {dataset.name} has {classes}"
             )
         require(scores.path, sorted(set(ids) - set(scores.ids)))
-        arms: _Arms = {"unary": (from_scores(scores, None, device), None, None)}
+        arms: _Arms = {"unary": (predictor_from_scores(scores, None, device), None, None)}
         if crf is not None:
             layer = DenseCRF(classes, crf).to(device)
-            arms["posthoc"] = (from_scores(scores, layer, device), layer, unary_of_scores(scores, device))
+            arms["posthoc"] = (
+                predictor_from_scores(scores, layer, device),
+                layer,
+                unary_from_scores(scores, device),
+            )
         return arms
     trained = None if options.checkpoint is None else checkpoint_crf(options.checkpoint)
-    models = {"unary": segmenter_of(run, dataset.num_classes, options.checkpoint, None)}
+    models = {"unary": build_run_segmenter(run, dataset.num_classes, options.checkpoint, None)}
     if trained is not None:
-        models["joint"] = segmenter_of(run, dataset.num_classes, options.checkpoint, trained, with_crf=True)
+        models["joint"] = build_run_segmenter(
+            run, dataset.num_classes, options.checkpoint, trained, with_crf=True
+        )
     if crf is not None:
-        models["posthoc"] = segmenter_of(run, dataset.num_classes, options.checkpoint, crf)
+        models["posthoc"] = build_run_segmenter(run, dataset.num_classes, options.checkpoint, crf)
     return {
         name: (
-            from_model(model, run.predict),
+            predictor_from_model(model, run.predict),
             model.crf if isinstance(model.crf, DenseCRF) else None,
-            unary_of_model(model, run.predict),
+            unary_from_model(model, run.predict),
         )
         for name, model in models.items()
     }

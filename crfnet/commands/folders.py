@@ -13,7 +13,7 @@ from crfnet.evaluation.label_folders import evaluate_folders
 from crfnet.evaluation.measures import interval
 from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.files import write_json
-from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import check_folder, open_folder, provenance
 from crfnet.report import ArmResult, console_table, write_report

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from crfnet.checkpoints.checkpoint import checkpoint_crf
 from crfnet.checkpoints.convert import convert_file, fitted, model_yaml, write_converted
-from crfnet.commands.common import load, segmenter_of
+from crfnet.commands.common import load
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import classes_of, load_dataset
@@ -19,6 +19,7 @@ from crfnet.evaluation.inference import TiledInference
 from crfnet.evaluation.prediction import overlay, predict_labels, write_label_png, write_picture
 from crfnet.explore import open_session
 from crfnet.files import check_writable
+from crfnet.pipeline.build import build_run_segmenter
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import open_folder
 from crfnet.shapes import ImageBytes
@@ -41,7 +42,7 @@ def predict_command(options: Namespace, overrides: Sequence[str], command: str) 
     classes, colors = classes_of(run.data)
     crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
     with_crf = options.crf is None and crf is not None
-    network = segmenter_of(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
+    network = build_run_segmenter(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
     model = TiledInference(network, run.predict).eval()
     device = next(model.parameters()).device
     open_folder(folder, resume=True, overwrite=False)  # other images' label maps stay

@@ -11,7 +11,7 @@ from crfnet.errors import InputError
 from crfnet.files import check_writable, write_atomically, write_json
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import open_folder, provenance
-from crfnet.pipeline.scoring import strip_samples
+from crfnet.pipeline.samples import strip_samples
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
 
 __all__ = ["report_command"]

@@ -4,12 +4,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields
 
-from crfnet.commands.common import load, segmenter_of
+from crfnet.commands.common import load
 from crfnet.data import load_dataset
 from crfnet.distributed import on_rank_zero
 from crfnet.files import check_writable
-from crfnet.pipeline.compare import resolve_device
-from crfnet.pipeline.scoring import cache_scores
+from crfnet.pipeline.build import build_run_segmenter, resolve_device
+from crfnet.pipeline.cache_scores import cache_scores
 from crfnet.score_cache import ScoreFolder
 from crfnet.score_cache.converters import ConvertOptions, convert_scores
 from crfnet.search import search
@@ -23,7 +23,7 @@ def scores_command(options: Namespace, overrides: Sequence[str], command: str) -
     folder = run.output / "scores"
     on_rank_zero(lambda: check_writable(folder))
     dataset = load_dataset(run.data, options.split)
-    model = segmenter_of(run, dataset.num_classes, options.checkpoint, None).eval()
+    model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, None).eval()
     on_rank_zero(dataset.check)
     source = f"{options.checkpoint}, split {options.split}"
     scores = cache_scores(

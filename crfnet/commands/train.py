@@ -4,12 +4,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crfnet.commands.common import load, segmenter_of
+from crfnet.commands.common import load
 from crfnet.crf.config_file import load_crf_config
 from crfnet.data import load_dataset
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
-from crfnet.pipeline.compare import warm_start
+from crfnet.pipeline.build import build_run_segmenter, warm_start
 from crfnet.pipeline.run_folder import open_run
 from crfnet.training import check_batch_size, train
 
@@ -31,7 +31,7 @@ def train_command(options: Namespace, overrides: Sequence[str], command: str) ->
     crf = run.crf if joint else None
     if crf is not None and options.crf is not None:
         crf = warm_start(crf, load_crf_config(options.crf))
-    model = segmenter_of(run, dataset.num_classes, options.checkpoint, crf)
+    model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, crf)
     for images in (dataset, validation):
         if images is not None:
             on_rank_zero(images.check)

@@ -49,10 +49,10 @@ def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:
     if not ids:
         raise InputError(f"{path}: the list is empty; allowed is one id a line, at least one")
     seen: set[str] = set()
-    for id_ in ids:
-        if id_ in seen:
-            raise InputError(f"{path}: id {id_} stands in the list twice; allowed is once")
-        seen.add(id_)
+    for image_id in ids:
+        if image_id in seen:
+            raise InputError(f"{path}: id {image_id} stands in the list twice; allowed is once")
+        seen.add(image_id)
     return tuple(ids)
 
 

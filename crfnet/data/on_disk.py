@@ -9,7 +9,7 @@ import torch
 
 from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
 from crfnet.errors import InputError
-from crfnet.files import opened_picture, read_indices
+from crfnet.files import open_image, read_indices
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
@@ -33,7 +33,7 @@ def read_image(path: Path) -> ImageBytes:
     Raises:
         InputError: The file is missing, broken or has more than 8 bits a channel.
     """
-    with opened_picture(path) as file:
+    with open_image(path) as file:
         mode, pixels = file.mode, np.array(file.convert("RGB"))
     if mode.startswith(("I", "F")):
         raise InputError(f"{path}: image of mode {mode}; allowed are 8 bits a channel")
@@ -110,25 +110,25 @@ class FileDataset(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Sample number ``index``, read from disk; ``InputError`` when its files cannot be used."""
-        id_ = self.ids[index]
-        image_path, (mask_path, kind) = self._image_path(id_), self._mask_path(id_)
+        image_id = self.ids[index]
+        image_path, (mask_path, kind) = self._image_path(image_id), self._mask_path(image_id)
         image, labels = read_image(image_path), self._read_mask(mask_path, kind)
         if image.shape[1:] != labels.shape:
             raise InputError(
                 f"{mask_path}: the mask is {_size(labels)} but the image {image_path} is {_size(image)}; "
                 "allowed are equal sizes"
             )
-        return Sample(id_, image, labels)
+        return Sample(image_id, image, labels)
 
-    def _image_path(self, id_: str) -> Path:
-        candidates = [_place(self._root, pattern, id_) for pattern in self._images]
+    def _image_path(self, image_id: str) -> Path:
+        candidates = [_place(self._root, pattern, image_id) for pattern in self._images]
         for path in candidates:
             if path.is_file():
                 return path
         raise InputError(f"{candidates[0]}: no such image; allowed are {', '.join(self._images)}")
 
-    def _mask_path(self, id_: str) -> tuple[Path, MaskFiles]:
-        candidates = [(_place(self._root, kind.pattern, id_), kind) for kind in self._masks]
+    def _mask_path(self, image_id: str) -> tuple[Path, MaskFiles]:
+        candidates = [(_place(self._root, kind.pattern, image_id), kind) for kind in self._masks]
         for path, kind in candidates:
             if path.is_file():
                 return path, kind
@@ -149,8 +149,8 @@ class FileDataset(SegmentationDataset):
         return torch.from_numpy(labels)
 
 
-def _place(root: Path, pattern: str, id_: str) -> Path:
-    return root / pattern.replace("{id}", id_).replace("{city}", id_.partition("_")[0])
+def _place(root: Path, pattern: str, image_id: str) -> Path:
+    return root / pattern.replace("{id}", image_id).replace("{city}", image_id.partition("_")[0])
 
 
 def _ranges(numbers: np.ndarray) -> str:

@@ -51,12 +51,12 @@ class ShapesToy(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Draws sample number ``index``: some 5 ms for 96 x 128 pixels."""
-        id_ = self.ids[index]
+        image_id = self.ids[index]
         random = np.random.default_rng((self._seed, self._stream, index % len(self)))
         image, labels = _scene(*self._size, random)
         # Moved by numpy: torch would start its threads, which costs more than the drawing.
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
-        return Sample(id_, torch.from_numpy(channels_first), torch.from_numpy(labels))
+        return Sample(image_id, torch.from_numpy(channels_first), torch.from_numpy(labels))
 
 
 def _scene(height: int, width: int, random: Random) -> tuple[np.ndarray, np.ndarray]:

@@ -105,11 +105,11 @@ def survey(dataset: SegmentationDataset, split: str, *, workers: int = 4) -> Sur
     sizes: Counter[str] = Counter()
     pixels = np.zeros(len(dataset.classes) + 1, np.int64)
     present = np.zeros_like(pixels)
-    for id_, facts in zip(dataset.ids, progress, strict=True):
+    for image_id, facts in zip(dataset.ids, progress, strict=True):
         if facts.no_mask:
-            found.no_mask.append(id_)
+            found.no_mask.append(image_id)
         elif facts.error:
-            found.unreadable[id_] = facts.error
+            found.unreadable[image_id] = facts.error
         else:
             sizes["{}x{}".format(*facts.size)] += 1
             pixels += facts.counts

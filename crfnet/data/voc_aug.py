@@ -69,29 +69,35 @@ def build_trainaug(
     ids = sorted({*trainaug, *val})
     own = {path.stem for path in (root / MASKS).glob("*.png")}
     there = {path.stem for path in (sbd / "cls").glob("*.mat")}
-    _require([id_ for id_ in ids if not (root / IMAGES / f"{id_}.jpg").is_file()], root / IMAGES, ".jpg")
-    _require([id_ for id_ in ids if id_ not in own and id_ not in there], sbd / "cls", ".mat")
+    _require(
+        [image_id for image_id in ids if not (root / IMAGES / f"{image_id}.jpg").is_file()],
+        root / IMAGES,
+        ".jpg",
+    )
+    _require(
+        [image_id for image_id in ids if image_id not in own and image_id not in there], sbd / "cls", ".mat"
+    )
     _check_void(root, val)
     path = root / LISTS / "trainaug.txt"
     listed = path.is_file() and _listed(path) == set(trainaug)
     if path.is_file() and not listed and not overwrite:
         raise InputError(f"{path}: there is another list; allowed is none, the same ids, or --overwrite")
 
-    if not listed or any(not (root / AUG_MASKS / f"{id_}.png").is_file() for id_ in ids):
+    if not listed or any(not (root / AUG_MASKS / f"{image_id}.png").is_file() for image_id in ids):
         check_writable(root / AUG_MASKS)
 
-    def place(id_: str) -> str:
-        return _place_mask(root, sbd, id_, overwrite=overwrite)
+    def place(image_id: str) -> str:
+        return _place_mask(root, sbd, image_id, overwrite=overwrite)
 
     done = _in_threads(place, ids, workers)
-    differing = [id_ for id_, what in zip(ids, done, strict=True) if what == "differs"]
+    differing = [image_id for image_id, what in zip(ids, done, strict=True) if what == "differs"]
     if differing:
         raise InputError(
             f"{root / AUG_MASKS / differing[0]}.png: not VOC's mask, nor SBD's where VOC has none, and "
             f"{len(differing) - 1} more; allowed are equal masks, or --overwrite"
         )
     if not listed:
-        write_atomically(path, "".join(f"{id_}\n" for id_ in trainaug).encode())
+        write_atomically(path, "".join(f"{image_id}\n" for image_id in trainaug).encode())
     from_voc = len(own.intersection(ids))
     return TrainAug(len(trainaug), from_voc, len(ids) - from_voc, done.count("written"), path)
 
@@ -99,7 +105,7 @@ def build_trainaug(
 def _ids(root: Path, sbd: Path, expected: int) -> tuple[list[str], list[str]]:
     """The sorted ids of trainaug and of val; every image that VOC lists has a mask of VOC."""
     train, val = (set(read_ids([root / LISTS], name)) for name in ("train", "val"))
-    berkeley = {id_ for name in ("train", "val") for id_ in read_ids([sbd], name)}
+    berkeley = {image_id for name in ("train", "val") for image_id in read_ids([sbd], name)}
     trainaug = sorted((berkeley | train) - val)
     if len(trainaug) != expected:
         raise InputError(
@@ -107,7 +113,11 @@ def _ids(root: Path, sbd: Path, expected: int) -> tuple[list[str], list[str]]:
             f"{len(val)} of VOC val; allowed are {expected} (another number: --count)"
         )
     masks = root / MASKS
-    _require([id_ for id_ in sorted(train | val) if not (masks / f"{id_}.png").is_file()], masks, ".png")
+    _require(
+        [image_id for image_id in sorted(train | val) if not (masks / f"{image_id}.png").is_file()],
+        masks,
+        ".png",
+    )
     return trainaug, sorted(val)
 
 
@@ -138,20 +148,20 @@ def _require(missing: list[str], folder: Path, ending: str) -> None:
 
 def _check_void(root: Path, val: list[str]) -> None:
     """VOC's own masks have a ribbon of 255; SBD's, which some archives put in their place, have none."""
-    if not any((read_indices(root / MASKS / f"{id_}.png") == VOID).any() for id_ in val):
+    if not any((read_indices(root / MASKS / f"{image_id}.png") == VOID).any() for image_id in val):
         raise InputError(
             f"{root / MASKS}: no mask of the {len(val)} of val holds {VOID} (void); "
             "allowed are VOC's own masks"
         )
 
 
-def _place_mask(root: Path, sbd: Path, id_: str, *, overwrite: bool) -> str:
+def _place_mask(root: Path, sbd: Path, image_id: str, *, overwrite: bool) -> str:
     """Puts one mask into the folder: ``written``, ``kept`` when it was there, or it ``differs`` and stays."""
-    target, own = (root / folder / f"{id_}.png" for folder in (AUG_MASKS, MASKS))
-    theirs = sbd / "cls" / f"{id_}.mat"
+    target, own = (root / folder / f"{image_id}.png" for folder in (AUG_MASKS, MASKS))
+    theirs = sbd / "cls" / f"{image_id}.mat"
     source = own if own.is_file() else theirs
     values = read_indices(own) if source is own else _sbd_mask(theirs)
-    size = _image_size(root / IMAGES / f"{id_}.jpg")
+    size = _image_size(root / IMAGES / f"{image_id}.jpg")
     if size != values.shape[::-1]:
         raise InputError(
             f"{source}: the mask is {values.shape[::-1]} but the image {size} (width, height); "
@@ -206,7 +216,7 @@ def _palette_png(values: np.ndarray) -> bytes:
 
 def _in_threads(work: Callable[[str], str], ids: list[str], workers: int) -> list[str]:
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, id_) for id_ in ids]
+        futures = [pool.submit(work, image_id) for image_id in ids]
         try:
             return [each.result() for each in tqdm(futures, desc="trainaug", unit="mask", mininterval=0.5)]
         except BaseException:

@@ -1,7 +1,5 @@
 """An evaluation as CSV files: one row per image, per class, and per width of a trimap. Fractions in 0..1."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.measures import MEANS
 from crfnet.evaluation.trimap import BANDS
-from crfnet.files import write_atomically
+from crfnet.files import csv_text, write_atomically
 
 __all__ = ["IMAGE_WIDTHS", "per_class_csv", "per_image_csv", "trimap_csv", "write_tables"]
 
@@ -105,12 +103,8 @@ def trimap_csv(evaluation: Evaluation, absent: Absent = "skip") -> str:
 
 
 def _table(columns: Mapping[str, Iterable[object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([_cell(value) for value in row])
-    return stream.getvalue()
+    rows = zip(*columns.values(), strict=True)
+    return csv_text([columns, *([_cell(value) for value in row] for row in rows)])
 
 
 def _cell(value: object) -> object:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from crfnet.crf.layer import CRFConfig
 from crfnet.explore.cached_filter import Canceled
 from crfnet.explore.session import Picture, Session
+from crfnet.files import one_line
 
 __all__ = ["REST", "Redraw"]
 
@@ -64,7 +65,7 @@ class Redraw:
             except Canceled:
                 continue
             except (ValueError, RuntimeError, MemoryError) as error:  # the page lives on
-                self._fail(" ".join(str(error).split()) or type(error).__name__)
+                self._fail(one_line(error))
 
     def _solve(self, config: CRFConfig) -> None:
         first = self._session.first(config)

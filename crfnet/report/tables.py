@@ -1,7 +1,5 @@
 """The numbers of a report as tables, CSV and console text."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -10,6 +8,7 @@ from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.measures import difference
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
+from crfnet.files import csv_text
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
 from crfnet.report.document import Table, plain
 from crfnet.report.explanations import coverage
@@ -135,18 +134,16 @@ def scores_csv(arms: Sequence[ArmResult], scores: Scores) -> str:
 
     Metrics that nothing defines are left out; costs have no interval.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["arm", "metric", "value", "low", "high"])
+    rows = [["arm", "metric", "value", "low", "high"]]
     for (arm, metric), found in scores.items():
         if not math.isnan(found.estimate):
-            writer.writerow([arm, metric, *(f"{v:.6f}" for v in (found.estimate, found.low, found.high))])
+            rows.append([arm, metric, *(f"{v:.6f}" for v in (found.estimate, found.low, found.high))])
     for result in arms:
         for cost in COSTS:
             value = result.cost(cost)
             if not math.isnan(value):
-                writer.writerow([result.name, cost, f"{value:.6g}", "", ""])
-    return stream.getvalue()
+                rows.append([result.name, cost, f"{value:.6g}", "", ""])
+    return csv_text(rows)
 
 
 def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:

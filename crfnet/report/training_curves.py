@@ -1,7 +1,6 @@
 """What happened on the way: the CRF's parameters while it was trained, the energy while it was solved."""
 
 import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
+from crfnet.files import write_csv
 from crfnet.report.curves import arm_styles
 
 __all__ = [
@@ -56,14 +55,12 @@ class Descent:
 
 def write_descents(path: Path, descents: Sequence[Descent]) -> None:
     """Rows ``image,iteration,free_energy,change``; iteration 0 is the logits' softmax, without change."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image", "iteration", "free_energy", "change"])
+    rows = [["image", "iteration", "free_energy", "change"]]
     for each in descents:
         for step, value in enumerate(each.free_energy):
             change = f"{each.change[step - 1]:.6g}" if step else ""
-            writer.writerow([each.id, step, f"{value:.9g}", change])
-    write_atomically(path, stream.getvalue().encode())
+            rows.append([each.id, str(step), f"{value:.9g}", change])
+    write_csv(path, rows)
 
 
 def read_descents(path: Path) -> list[Descent]:

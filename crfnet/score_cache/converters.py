@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.errors import InputError, require
-from crfnet.files import opened_picture
+from crfnet.files import open_image
 from crfnet.score_cache.formats import FORMATS, Format
 from crfnet.score_cache.probabilities import hold_probabilities
 from crfnet.score_cache.reader import ScoreFolder
@@ -84,12 +84,15 @@ def convert_scores(
             "give --kind probabilities"
         )
     pending = list(images) if overwrite else missing_scores(folder, images)
-    sizes = {id_: None if options.images is None else _image_size(options.images, id_) for id_ in pending}
+    sizes = {
+        image_id: None if options.images is None else _image_size(options.images, image_id)
+        for image_id in pending
+    }
 
     def pairs() -> Iterator[tuple[str, Tensor]]:
-        for id_ in tqdm(pending, "convert", unit="image", mininterval=0.5):
-            scores = _read(images[id_], format_, options)
-            yield id_, _crop(scores, sizes[id_], images[id_][0])
+        for image_id in tqdm(pending, "convert", unit="image", mininterval=0.5):
+            scores = _read(images[image_id], format_, options)
+            yield image_id, _crop(scores, sizes[image_id], images[image_id][0])
 
     return write_scores(
         folder,
@@ -134,12 +137,12 @@ def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> Fl
         return torch.from_numpy(np.ascontiguousarray(ordered, dtype=np.float32))
 
 
-def _image_size(folder: Path, id_: str) -> tuple[int, int]:
+def _image_size(folder: Path, image_id: str) -> tuple[int, int]:
     """Height and width of an image."""
-    path = next((p for suffix in _IMAGE_SUFFIXES if (p := folder / f"{id_}{suffix}").is_file()), None)
+    path = next((p for suffix in _IMAGE_SUFFIXES if (p := folder / f"{image_id}{suffix}").is_file()), None)
     if path is None:
-        raise InputError(f"{folder}: no image {id_!r} ({', '.join(_IMAGE_SUFFIXES)})")
-    with opened_picture(path) as file:
+        raise InputError(f"{folder}: no image {image_id!r} ({', '.join(_IMAGE_SUFFIXES)})")
+    with open_image(path) as file:
         return file.height, file.width
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfnet.errors import InputError
-from crfnet.files import one_line, opened_picture, read_arrays
+from crfnet.files import one_line, open_image, read_arrays
 
 __all__ = ["FORMATS", "Format"]
 
@@ -51,13 +51,13 @@ def _one_file_per_class(paths: Sequence[Path], strip: str) -> dict[str, list[Pat
         if match is None:
             raise InputError(f"{path}: its name holds no class, must be <id>_<class>{path.suffix}")
         found.setdefault(match[1], {})[int(match[2])] = path
-    for id_, classes in found.items():
+    for image_id, classes in found.items():
         missing = sorted(set(range(len(classes))) - set(classes))
         if missing:
             raise InputError(
-                f"{paths[0].parent}: {id_} has {len(classes)} files, but none of class {missing[0]}"
+                f"{paths[0].parent}: {image_id} has {len(classes)} files, but none of class {missing[0]}"
             )
-    return {id_: [path for _, path in sorted(classes.items())] for id_, classes in found.items()}
+    return {image_id: [path for _, path in sorted(classes.items())] for image_id, classes in found.items()}
 
 
 def _read_mat(paths: Sequence[Path], key: str) -> NDArray[Any]:
@@ -105,7 +105,7 @@ def _read_png(paths: Sequence[Path], key: str) -> NDArray[Any]:
 
 def _read_gray(path: Path) -> NDArray[Any]:
     """Read a gray image as 0..1."""
-    with opened_picture(path) as file:
+    with open_image(path) as file:
         mode, pixels = file.mode, np.array(file)
     if mode != "L" and not mode.startswith("I"):
         raise InputError(f"{path}: an image of mode {mode}, must be gray, 8 or 16 bit")

@@ -57,7 +57,7 @@ class ScoreFolder:
             )
         if not self.ids:
             raise InputError(f"{path}: holds the scores of no image, must hold <id>.npz or <id>.npy files")
-        self._index = {id_: i for i, id_ in enumerate(self.ids)}
+        self._index = {image_id: i for i, image_id in enumerate(self.ids)}
 
     @property
     def num_classes(self) -> int:

@@ -29,7 +29,7 @@ __all__ = ["add_scores", "missing_scores", "prepare_score_folder", "write_scores
 def missing_scores(folder: Path, ids: Iterable[str]) -> list[str]:
     """Those of `ids` that have no scores in `folder` yet, in order: the images left to run the network on."""
     finished = set(list_ids(folder)) if folder.is_dir() else set()
-    return [id_ for id_ in ids if id_ not in finished]
+    return [image_id for image_id in ids if image_id not in finished]
 
 
 def write_scores(
@@ -83,9 +83,9 @@ def prepare_score_folder(
         if not overwrite:
             _refuse_other_source(path, metadata)
         # The new metadata comes last: until then an interrupted overwrite still names the old source.
-        for id_ in list_ids(folder) if overwrite else ():
+        for image_id in list_ids(folder) if overwrite else ():
             for suffix in SCORE_SUFFIXES:
-                (folder / f"{id_}{suffix}").unlink(missing_ok=True)
+                (folder / f"{image_id}{suffix}").unlink(missing_ok=True)
     elif set(folder.iterdir()) - set(partial):
         raise InputError(
             f"{folder}: holds files but no {METADATA_FILE}, must be a new folder or one of scores"
@@ -108,19 +108,22 @@ def _refuse_other_source(path: Path, metadata: ScoreMetadata) -> None:
 def add_scores(folder: Path, pairs: Iterable[tuple[str, Float[Tensor, "l hs ws"]]], num_classes: int) -> None:
     """Write scores into a prepared folder, also from several processes: the second half of `write_scores`."""
     finished = set(list_ids(folder))
-    for id_, scores in pairs:
-        plain = bool(id_) and Path(id_).name == id_ and not id_.startswith(".")
-        require("image id", id_, plain, "a plain file name without a folder")
-        if id_ in finished:
+    for image_id, scores in pairs:
+        plain = bool(image_id) and Path(image_id).name == image_id and not image_id.startswith(".")
+        require("image id", image_id, plain, "a plain file name without a folder")
+        if image_id in finished:
             continue
         array = scores.detach().cpu().to(torch.float16)
         if array.shape[0] != num_classes:
             raise InputError(
-                f"scores of image {id_!r} have shape {tuple(array.shape)}, must be ({num_classes}, hs, ws)"
+                f"scores of image {image_id!r} have shape {tuple(array.shape)}, "
+                f"must be ({num_classes}, hs, ws)"
             )
         if not torch.isfinite(array).all():
-            raise InputError(f"scores of image {id_!r} hold NaN, infinity or numbers beyond float16 (65504)")
+            raise InputError(
+                f"scores of image {image_id!r} hold NaN, infinity or numbers beyond float16 (65504)"
+            )
         content = io.BytesIO()
         np.savez_compressed(content, scores=array.numpy())
-        write_atomically(folder / f"{id_}.npz", content.getvalue())
-        finished.add(id_)
+        write_atomically(folder / f"{image_id}.npz", content.getvalue())
+        finished.add(image_id)

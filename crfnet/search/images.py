@@ -72,8 +72,8 @@ class SearchImages:
                 f"{dataset.name} has {dataset.num_classes}"
             )
         self.dataset, self.ids, self.scores = dataset, tuple(ids), scores
-        self._index = {id_: i for i, id_ in enumerate(dataset.ids)}
-        unknown = [id_ for id_ in ids if id_ not in self._index]
+        self._index = {image_id: i for i, image_id in enumerate(dataset.ids)}
+        unknown = [image_id for image_id in ids if image_id not in self._index]
         if unknown:
             raise InputError(f"search: {dataset.name} has no image {unknown[0]!r}; it has {len(self._index)}")
         self.num_classes = dataset.num_classes
@@ -83,9 +83,9 @@ class SearchImages:
 
     def load(self, start: int = 0, stop: int | None = None) -> Iterator[SearchSample]:
         """Load the images `start` to `stop`, one at a time."""
-        for id_ in self.ids[start:stop]:
-            sample = self.dataset[self._index[id_]]
-            logits = self.scores.logits(id_, (sample.labels.shape[0], sample.labels.shape[1]))
+        for image_id in self.ids[start:stop]:
+            sample = self.dataset[self._index[image_id]]
+            logits = self.scores.logits(image_id, (sample.labels.shape[0], sample.labels.shape[1]))
             yield SearchSample(sample.image[None], sample.labels, logits)
 
     def validate(self, config: SearchConfig) -> tuple[PointCounts, str]:
@@ -99,14 +99,14 @@ class SearchImages:
         """
         digest = hashlib.sha256()
         per_image = []
-        for id_, sample in zip(
+        for image_id, sample in zip(
             self.ids, tqdm(self.load(), "check", len(self), unit="image", mininterval=0.5), strict=True
         ):
             if sample.image.shape[-2:] != sample.labels.shape:
-                raise InputError(f"{self.dataset.name} {id_}: image and labels differ in size")
+                raise InputError(f"{self.dataset.name} {image_id}: image and labels differ in size")
             prediction = sample.logits[0].max(0).indices
             per_image.append(count_predictions([prediction], sample.labels, self.num_classes, config))
-            for tensor in (sample.image, sample.labels, self.scores.stored_logits(id_)):
+            for tensor in (sample.image, sample.labels, self.scores.stored_logits(image_id)):
                 digest.update(tensor.contiguous().numpy().data)
         without_crf = PointCounts.concatenate_images(per_image)
         criterion = CRITERIA[config.criterion]

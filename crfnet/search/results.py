@@ -1,14 +1,12 @@
 """Output files of a search: best.yaml, table.csv, heatmap.png, images.txt, and with folds folds.csv."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from crfnet.crf.layer import CRFConfig
-from crfnet.files import write_atomically
+from crfnet.files import write_atomically, write_csv
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import PointCounts
 from crfnet.search.grid import AXES, Point
@@ -85,7 +83,7 @@ def write_results(
             "(each image with the parameters chosen on the other folds)",
         )
         write_folds(folder / FOLDS_FILE, leaderboard, images.ids)
-    write_atomically(folder / IMAGES_FILE, "".join(f"{id_}\n" for id_ in images.ids).encode())
+    write_atomically(folder / IMAGES_FILE, "".join(f"{image_id}\n" for image_id in images.ids).encode())
     write_table(folder / TABLE_FILE, leaderboard)
     write_heatmap(folder / HEATMAP_FILE, leaderboard)
     write_best(folder / BEST_FILE, best_config(best, config), header)
@@ -107,7 +105,7 @@ def write_table(path: Path, leaderboard: Leaderboard) -> None:
     criterion = leaderboard.criterion
     extra = [] if criterion.uses_confusion else [criterion.label.replace(" ", "_")]
     names = ["round", *AXES, *extra, "miou", "pixel_accuracy", "images", "seconds"]
-    _write_csv(path, [names, *(_table_row(leaderboard, each) for each in leaderboard.candidates.values())])
+    write_csv(path, [names, *(_table_row(leaderboard, each) for each in leaderboard.candidates.values())])
 
 
 def _table_row(leaderboard: Leaderboard, candidate: Candidate) -> list[str]:
@@ -136,7 +134,7 @@ def write_folds(path: Path, leaderboard: Leaderboard, ids: Sequence[str]) -> Non
     best = leaderboard.best(overall)
     metrics = (leaderboard.metric(best, overall.selection_images), leaderboard.cross_validated())
     rows.append(["all", str(len(ids)), *_fold_row(best, metrics), ""])
-    _write_csv(path, rows)
+    write_csv(path, rows)
 
 
 def _fold_row(best: Point, metrics: tuple[float, float]) -> list[str]:
@@ -145,9 +143,3 @@ def _fold_row(best: Point, metrics: tuple[float, float]) -> list[str]:
 
 def _parameters(point: Point) -> list[str]:
     return [f"{value:.9g}" for value in point]
-
-
-def _write_csv(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    content = io.StringIO()
-    csv.writer(content, lineterminator="\n").writerows(rows)
-    write_atomically(path, content.getvalue().encode())

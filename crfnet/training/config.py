@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crfnet.data import AugmentConfig
-from crfnet.errors import InputError
+from crfnet.errors import require
 
 __all__ = ["TrainConfig"]
 
@@ -100,12 +100,11 @@ class TrainConfig:
         self._require(
             "precision", self.precision in ("float32", "bfloat16", "float16"), "float32, bfloat16 or float16"
         )
-        whole = self.batch_size % self.accumulate == 0
-        self._require("accumulate", whole, f"a divisor of batch_size ({self.batch_size})")
+        divides = self.batch_size % self.accumulate == 0
+        self._require("accumulate", divides, f"a divisor of batch_size ({self.batch_size})")
         self._require("loss", self.loss in ("stride", "image"), "stride or image")
         self._require("unary_loss", self.loss == "image" or self.unary_loss == 0, "0 with loss stride")
         self._require("crf_warmup", self.crf_warmup <= self.iterations, f"<= iterations ({self.iterations})")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            raise InputError(f"{name}: {getattr(self, name)!r}; allowed is {allowed}")
+        require(name, getattr(self, name), holds, allowed)

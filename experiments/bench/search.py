@@ -137,13 +137,13 @@ class MadeUp(SegmentationDataset):
 
     def scores(self) -> Iterator[tuple[str, Tensor]]:
         """At stride 8, with the mistakes of a network: blurred, and noise over several pixels."""
-        for i, id_ in enumerate(self.ids):
+        for i, image_id in enumerate(self.ids):
             labels = self[i].labels
             truth = torch.nn.functional.one_hot(labels, 21).permute(2, 0, 1).unsqueeze(0).float()
             coarse = torch.nn.functional.avg_pool2d(truth, 25, stride=8, padding=12, count_include_pad=False)
             noise = torch.randn(coarse.shape, generator=torch.Generator().manual_seed(i))
             noise = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
-            yield id_, (14 * coarse + 2 * noise)[0]
+            yield image_id, (14 * coarse + 2 * noise)[0]
 
 
 def made_up(options: argparse.Namespace, folder: Path) -> tuple[SegmentationDataset, ScoreFolder]:
@@ -181,7 +181,7 @@ def by_pydensecrf(
     """The loop that everybody writes: point by point, image by image, a process for each core."""
     points = config.grid().points()
     ids = draw_images(dataset.ids, config)
-    jobs = [(dataset, scores, id_, point) for point in points for id_ in ids]
+    jobs = [(dataset, scores, image_id, point) for point in points for image_id in ids]
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(warm, range(8 * cores), chunksize=1)  # processes are started before the clock is
         start = time.perf_counter()
@@ -200,9 +200,9 @@ def warm(number: int) -> None:
 
 
 def one(job: tuple[SegmentationDataset, ScoreFolder, str, Point]) -> Tensor:
-    dataset, scores, id_, point = job
-    case = dataset[dataset.ids.index(id_)]
-    logits = scores.logits(id_, tuple(case.labels.shape))
+    dataset, scores, image_id, point = job
+    case = dataset[dataset.ids.index(image_id)]
+    logits = scores.logits(image_id, tuple(case.labels.shape))
     labels = posthoc.by_pydensecrf(case.image[None], logits, point)
     return confusion_matrix(torch.from_numpy(labels), case.labels, dataset.num_classes)
 

@@ -26,14 +26,14 @@ from torch.utils.data import default_collate
 
 from crfnet.data import Sample, TrainingStream, load_dataset
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.cost import Cost
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import provenance
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, train
 from crfnet.training.optim import build_optimizer
-from crfnet.training.stopping import StopRequest
+from crfnet.training.stop_signals import StopRequest
 from crfnet.training.train_step import TrainStep
 
 

@@ -229,8 +229,8 @@ def test_sixteen_bit_image_is_refused(voc_writer):
 
 def test_check_names_the_first_and_counts_the_others(voc_writer, capsys):
     writer = voc_writer("a", "b", "c", "d")
-    for id_ in "bd":
-        writer.mask_path(id_).unlink()
+    for image_id in "bd":
+        writer.mask_path(image_id).unlink()
     refused(writer.root, "b.png", "(and 1 more of 4 images)")
     assert "check voc" in capsys.readouterr().err
 

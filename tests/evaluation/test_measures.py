@@ -82,7 +82,7 @@ def test_intervals_are_those_of_confusion_matrices():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_several_seeds_are_given_as_several_evaluations():
+def test_multiprocess_seeds_are_given_as_several_evaluations():
     a, b = [arm(2, seed=s) for s in range(3)], [arm(1, seed=s) for s in range(2)]
     what = measure("boundary_f")
     tables = [torch.stack([what.per_image(each) for each in each_arm]) for each_arm in (a, b)]

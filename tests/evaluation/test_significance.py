@@ -128,7 +128,7 @@ def test_drawn_seeds_vary_as_their_mean_does(seeds):
     assert float(drawn.var()) == pytest.approx(float(scores.var() / seeds), rel=0.03)
 
 
-def test_several_seeds_widen_the_interval():
+def test_multiprocess_seeds_widen_the_interval():
     """Scores are means over seeds; where seeds differ the interval shows it, and pairing takes it out."""
     shares = torch.linspace(0.3, 0.9, 30)
     luck = (-0.05, 0.0, 0.05)

@@ -13,7 +13,7 @@ from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.prediction import read_label_png
 from crfnet.files import read_arrays, read_yaml
 from crfnet.pipeline.run_config import load_run
-from crfnet.pipeline.run_folder import seconds_of, stage
+from crfnet.pipeline.run_folder import run_stage, stage_seconds
 from crfnet.report.training_curves import read_descents, read_history
 from crfnet.score_cache import ScoreFolder
 from tests.fuzz import test_pictures
@@ -40,7 +40,7 @@ def test_pictures_of_another_kind(world, name, made):
 
 def test_two_bits_are_not_stretched(tmp_path):
     (tmp_path / "a.png").write_bytes(pictures()["two bits"])
-    with pytest.raises(InputError, match=r"a\.png: mask of mode L;2"):
+    with pytest.raises(InputError, match=r"a\.png is a mask of mode L;2"):
         read_label_png(tmp_path / "a.png")
 
 
@@ -127,9 +127,9 @@ def test_scoring(change):
 def test_records_of_stages(tmp_path, text):
     (tmp_path / "stage.json").write_text(text)
     with pytest.raises(InputError, match=r"stage\.json: damaged"):
-        stage(tmp_path, dict)
+        run_stage(tmp_path, dict)
     with pytest.raises(InputError, match=r"stage\.json: damaged"):
-        seconds_of(tmp_path)
+        stage_seconds(tmp_path)
 
 
 def test_logs_and_energies(tmp_path):

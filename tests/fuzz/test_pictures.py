@@ -27,9 +27,9 @@ def indices(path: Path) -> np.ndarray:
 
 def check_table(world: World, out: str) -> None:
     """What data check says of the masks is what they hold."""
-    masks = [indices(world.root / f"voc/SegmentationClass/{id_}.png") for id_ in IDS]
-    for id_, mask in zip(IDS, masks, strict=True):
-        image = next(world.root.glob(f"voc/JPEGImages/{id_}.*"))
+    masks = [indices(world.root / f"voc/SegmentationClass/{image_id}.png") for image_id in IDS]
+    for image_id, mask in zip(IDS, masks, strict=True):
+        image = next(world.root.glob(f"voc/JPEGImages/{image_id}.*"))
         with Image.open(image) as file:
             assert file.size == mask.shape[::-1]
     pixels = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
@@ -44,9 +44,9 @@ def check_table(world: World, out: str) -> None:
 def check_miou(world: World, out: str) -> None:
     """The mIoU of two folders, from one confusion matrix."""
     counts = np.zeros((256, 256), int)
-    for id_ in IDS:
-        truth = indices(world.root / f"voc/SegmentationClass/{id_}.png")
-        np.add.at(counts, (truth, indices(world.root / f"predictions/{id_}.png")), 1)
+    for image_id in IDS:
+        truth = indices(world.root / f"voc/SegmentationClass/{image_id}.png")
+        np.add.at(counts, (truth, indices(world.root / f"predictions/{image_id}.png")), 1)
     counts = counts[:CLASSES]
     assert not counts[:, CLASSES:].any()
     counts = counts[:, :CLASSES]

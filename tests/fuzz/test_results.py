@@ -126,7 +126,13 @@ def test_lists(world, name, part):
     def example(damage: Damage) -> None:
         with world.damaged(world.root / name) as path:
             damage.apply(path, LISTS)
-            names = [path.name, "search.images", *(f"{id_}." for id_ in IDS), "nobody", "JPEGImages"]
+            names = [
+                path.name,
+                "search.images",
+                *(f"{image_id}." for image_id in IDS),
+                "nobody",
+                "JPEGImages",
+            ]
             ending = run(world, command, names)
             if ending.status == 0:
                 listed = {Path(word).stem for word in path.read_text("utf-8-sig").split()}

@@ -103,21 +103,23 @@ def check_converted(world: World, kind: str) -> None:
     """A score folder holds the numbers of the foreign files, in float16."""
     found = ScoreFolder(world.out)
     assert set(found.ids) == set(IDS)
-    for id_ in IDS:
+    for image_id in IDS:
         if kind == "mat":
             (array,) = (
-                v for k, v in loadmat(world.root / f"foreign/mat/{id_}_blob_0.mat").items() if k[0] != "_"
+                v
+                for k, v in loadmat(world.root / f"foreign/mat/{image_id}_blob_0.mat").items()
+                if k[0] != "_"
             )
             array = array.reshape(array.shape[:3]).transpose(2, 1, 0)[:, : SIZE[0], : SIZE[1]]
         elif kind == "npy":
-            array = stored((world.root / f"foreign/npy/{id_}.npy").open("rb"))
+            array = stored((world.root / f"foreign/npy/{image_id}.npy").open("rb"))
         else:
-            with zipfile.ZipFile(world.root / f"foreign/npz/{id_}.npz") as archive:
+            with zipfile.ZipFile(world.root / f"foreign/npz/{image_id}.npz") as archive:
                 (name,) = archive.namelist()
                 array = stored(archive.open(name))
         array = array[0] if array.ndim == 4 else array
         np.testing.assert_array_equal(
-            found.stored_logits(id_).numpy(), array.astype(np.float32).astype(np.float16)
+            found.stored_logits(image_id).numpy(), array.astype(np.float32).astype(np.float16)
         )
 
 

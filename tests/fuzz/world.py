@@ -85,10 +85,12 @@ class World:
     def _data(self) -> None:
         for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
             (self.root / "voc" / name).mkdir(parents=True)
-        for id_, ending in zip(IDS, ("jpg", "png", "jpg"), strict=True):
+        for image_id, ending in zip(IDS, ("jpg", "png", "jpg"), strict=True):
             pixels = self._random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(self.root / f"voc/JPEGImages/{id_}.{ending}")
-            _mask(self.root / f"voc/SegmentationClass/{id_}.png", self._labels(), indexed=id_ != "c")
+            Image.fromarray(pixels).save(self.root / f"voc/JPEGImages/{image_id}.{ending}")
+            _mask(
+                self.root / f"voc/SegmentationClass/{image_id}.png", self._labels(), indexed=image_id != "c"
+            )
         for split in ("train", "val"):
             (self.root / f"voc/ImageSets/Segmentation/{split}.txt").write_text("".join(f"{i}\n" for i in IDS))
 
@@ -99,8 +101,8 @@ class World:
         return labels
 
     def _scores(self) -> None:
-        logits = {id_: self._random.normal(size=(CLASSES, *SIZE)).astype(np.float16) for id_ in IDS}
-        pairs = [(id_, torch.from_numpy(array)) for id_, array in logits.items()]
+        logits = {image_id: self._random.normal(size=(CLASSES, *SIZE)).astype(np.float16) for image_id in IDS}
+        pairs = [(image_id, torch.from_numpy(array)) for image_id, array in logits.items()]
         write_scores(self.root / "scores", pairs[:2], CLASSES, align_corners=False, source="a test")
         np.save(self.root / "scores/c.npy", logits["c"])
         np.savez(self.root / "scores.npz", ids=np.array(IDS), logits=np.stack(list(logits.values())))
@@ -108,19 +110,19 @@ class World:
         np.savez(self.root / "one.npz", anything=logits["a"])
         for kind in ("npy", "npz", "mat", "png"):
             (self.root / "foreign" / kind).mkdir(parents=True)
-        for id_, array in logits.items():
-            np.save(self.root / f"foreign/npy/{id_}.npy", array)
-            np.savez(self.root / f"foreign/npz/{id_}.npz", data=array)
+        for image_id, array in logits.items():
+            np.save(self.root / f"foreign/npy/{image_id}.npy", array)
+            np.savez(self.root / f"foreign/npz/{image_id}.npz", data=array)
             padded = np.pad(array[:3].astype(np.float32), ((0, 0), (0, 4), (0, 2)))
-            savemat(self.root / f"foreign/mat/{id_}_blob_0.mat", {"data": padded.transpose(2, 1, 0)})
+            savemat(self.root / f"foreign/mat/{image_id}_blob_0.mat", {"data": padded.transpose(2, 1, 0)})
         for label in range(2):
             picture = self._random.integers(0, 256, SIZE, dtype=np.uint8)
             Image.fromarray(picture).save(self.root / f"foreign/png/a_{label}.png")
 
     def _label_maps(self) -> None:
         (self.root / "predictions").mkdir()
-        for id_ in IDS:
-            _mask(self.root / f"predictions/{id_}.png", self._labels() % 255, indexed=id_ != "b")
+        for image_id in IDS:
+            _mask(self.root / f"predictions/{image_id}.png", self._labels() % 255, indexed=image_id != "b")
         (self.root / "classes.txt").write_text("".join(f"{name}\n" for name in VOC_CLASSES))
 
     def _results(self) -> None:

@@ -111,7 +111,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("id_", "scores", "message"),
+    ("image_id", "scores", "message"),
     [
         ("../a", torch.zeros(3, 2, 2), "plain file name"),
         ("", torch.zeros(3, 2, 2), "plain file name"),
@@ -120,9 +120,9 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
         ("a", torch.full((3, 2, 2), torch.nan), "NaN"),
     ],
 )
-def test_what_cannot_be_written(tmp_path, id_, scores, message):
+def test_what_cannot_be_written(tmp_path, image_id, scores, message):
     with pytest.raises(InputError, match=message):
-        write_scores(tmp_path / "s", [(id_, scores)], 3, False, "x")
+        write_scores(tmp_path / "s", [(image_id, scores)], 3, False, "x")
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ def test_grid_is_the_brute_force_loop(tmp_path, dataset, scores, config):
     for point in config.grid().points():
         layer = DenseCRF(CLASSES, CRFConfig(**point._asdict())).eval()
         total = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
-        for id_ in draw_images(dataset.ids, config):
-            sample = dataset[dataset.ids.index(id_)]
+        for image_id in draw_images(dataset.ids, config):
+            sample = dataset[dataset.ids.index(image_id)]
             with torch.no_grad():
-                log_q = layer(scores.logits(id_, (12, 16)), sample.image[None])
+                log_q = layer(scores.logits(image_id, (12, 16)), sample.image[None])
             total += confusion_matrix(log_q[0].argmax(0), sample.labels, CLASSES)
         expected[point] = float(metrics(total).miou)
     rows = table(tmp_path)
@@ -209,7 +209,7 @@ def test_folder_in_use(tmp_path, dataset, scores, config, whole):
 
 def test_resume_with_other_scores_is_refused(tmp_path, dataset, config, whole):
     shutil.copytree(whole, tmp_path / "out")
-    changed = ((id_, 0.5 * logits) for id_, logits in noisy_logits(dataset))
+    changed = ((image_id, 0.5 * logits) for image_id, logits in noisy_logits(dataset))
     again = write_scores(tmp_path / "scores", changed, CLASSES, False, "noise")
     with pytest.raises(InputError, match="created with digest of images, labels and scores"):
         search(dataset, dataset.ids, again, config, tmp_path / "out", resume=True)

@@ -29,9 +29,9 @@ class TinyDataset(SegmentationDataset):
 
 
 def noisy_logits(dataset: SegmentationDataset) -> Iterator[tuple[str, Tensor]]:
-    for index, id_ in enumerate(dataset.ids):
+    for index, image_id in enumerate(dataset.ids):
         labels = dataset[index].labels.clamp(max=CLASSES - 1)
         generator = torch.Generator().manual_seed(100 + index)
         truth = torch.nn.functional.one_hot(labels, CLASSES).permute(2, 0, 1).float()
         low = torch.nn.functional.avg_pool2d(truth, 4)
-        yield id_, 2 * low + 0.7 * torch.randn(low.shape, generator=generator)
+        yield image_id, 2 * low + 0.7 * torch.randn(low.shape, generator=generator)

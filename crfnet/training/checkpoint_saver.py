@@ -1,11 +1,12 @@
-"""The checkpoints of a run: the last one, from which it goes on, and the best one by its validation."""
+"""Checkpoints of a run: the last one, which it resumes from, and the best one by its validation."""
 
 import dataclasses
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,12 +27,12 @@ from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
-from crfnet.training.status import TrainingDivergedError
+from crfnet.training.failures import check_finite
 
-__all__ = ["Saves", "check_finite", "seed_all", "settings_of"]
+__all__ = ["CheckpointSaver", "resume_settings", "seed_everything"]
 
 #: Settings that change no weight, and so may differ when a run is resumed.
-_FREE = (
+_CHANGE_NO_WEIGHT = (
     "checkpoint_every",
     "log_every",
     "picture_every",
@@ -43,17 +44,16 @@ _FREE = (
 
 
 @dataclasses.dataclass
-class Saves:
-    """The checkpoints in a run's folder; the first process alone writes, all of them call.
+class CheckpointSaver:
+    """Writer and reader of a run's checkpoints; rank 0 writes, all ranks must call it.
 
     Attributes:
         folder: of the run.
-        settings: see `settings_of`.
+        settings: see `resume_settings`.
         model: what is trained.
-        optimizer: by which.
+        optimizer: over its trainable parameters.
         scaler: of float16; disabled otherwise.
-        best: highest mean IoU so far.
-        owed: numbers of the last step where training stopped before its validation; empty otherwise.
+        best: highest mean IoU of a validation so far.
     """
 
     folder: Path
@@ -62,23 +62,23 @@ class Saves:
     optimizer: SGD
     scaler: GradScaler
     best: float = -math.inf
-    owed: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def path(self) -> Path:
-        """The last checkpoint."""
+        """Path of the last checkpoint."""
         return self.folder / "checkpoint.pt"
 
     @property
     def device(self) -> torch.device:
-        """Where is computed."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
-    def resume(self) -> tuple[int, float]:
-        """Everything becomes what it was at the last checkpoint.
+    def resume(self) -> tuple[int, float, dict[str, float]]:
+        """Restore everything to the state of the last checkpoint.
 
         Returns:
-            The updates done and the seconds they took.
+            The updates done; the seconds they took; the metrics of the last step if its validation is still
+            pending, empty otherwise.
 
         Raises:
             InputError: the checkpoint is damaged, of another model, or made with other settings.
@@ -95,12 +95,19 @@ class Saves:
         if checkpoint.get("scaler"):
             self.scaler.load_state_dict(checkpoint["scaler"])
         self.best = checkpoint.get("best", -math.inf)
-        self.owed = checkpoint.get("owed", {})
         set_random_state(checkpoint["random"][str(rank())], self.device)
-        return checkpoint["step"], checkpoint["seconds"]
+        pending = checkpoint.get("pending_validation") or {}
+        return checkpoint["step"], checkpoint["seconds"], pending
 
-    def save(self, step: int, seconds: float) -> None:
-        """The last checkpoint becomes this one.
+    def save(
+        self, step: int, seconds: float, pending_validation: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Replace the last checkpoint.
+
+        Args:
+            step: updates done.
+            seconds: spent on them.
+            pending_validation: the step's metrics if training stops before its validation.
 
         Raises:
             TrainingDivergedError: a weight is not finite; the checkpoint stays as it was.
@@ -108,60 +115,45 @@ class Saves:
         """
         states = all_gather(random_state(self.device))
         everyone = {str(number): state for number, state in enumerate(states)}
-        self._write(
-            self.path, step, seconds, optimizer=lambda: dict(self.optimizer.state_dict()), random=everyone
-        )
+        training = {"random": everyone, "pending_validation": dict(pending_validation)}
+        self._write(self.path, step, seconds, lambda: {"optimizer": self.optimizer.state_dict(), **training})
 
-    def judge(self, step: int, seconds: float, miou: float) -> None:
-        """Writes ``best.pt``, weights alone, where the validation is better than all before.
-
-        Raises:
-            TrainingDivergedError: as of `save`.
-            OSError: as of `save`.
-        """
+    def save_if_best(self, step: int, seconds: float, miou: float) -> None:
+        """Write ``best.pt``, weights alone, if ``miou`` is the highest so far; raises what `save` raises."""
         if miou > self.best:
             self.best = miou
-            self._write(self.folder / "best.pt", step, seconds, optimizer=dict, random={})
+            self._write(self.folder / "best.pt", step, seconds, dict)
 
-    def _write(
-        self,
-        path: Path,
-        step: int,
-        seconds: float,
-        *,
-        optimizer: Callable[[], dict[str, Any]],
-        random: dict[str, Any],
-    ) -> None:
+    def _write(self, path: Path, step: int, seconds: float, training: Callable[[], dict[str, Any]]) -> None:
         broadcast(self.model.buffers())  # statistics of batches: those of the first process count
 
         def work() -> None:
             state = self.model.state_dict()
-            # A finite gradient times a large learning rate may still overflow, which the next loss would
-            # tell too late.
+            # A finite gradient times a large learning rate may still overflow; the next loss, which would
+            # show it, comes after this checkpoint.
             finite = all(bool(value.isfinite().all()) for value in state.values())
             check_finite({"a weight": 0.0 if finite else math.nan}, step, self.path)
-            save_checkpoint(
-                path,
-                Checkpoint(
-                    step=step,
-                    seconds=seconds,
-                    settings=self.settings,
-                    model=state,
-                    optimizer=optimizer(),
-                    random=random,
-                    scaler=self.scaler.state_dict(),
-                    best=self.best,
-                    owed=self.owed,
-                ),
-            )
+            checkpoint: dict[str, Any] = {
+                "step": step,
+                "seconds": seconds,
+                "settings": self.settings,
+                "model": state,
+                "optimizer": {},
+                "random": {},
+                "scaler": self.scaler.state_dict(),
+                "best": self.best,
+                "pending_validation": {},
+                **training(),
+            }
+            save_checkpoint(path, cast(Checkpoint, checkpoint))
 
         on_rank_zero(work)
 
 
-def settings_of(
+def resume_settings(
     model: Segmenter, dataset: SegmentationDataset, config: TrainConfig, seed: int
 ) -> dict[str, Any]:
-    """What decides the weights, as flat plain values; a run is only resumed where all of it is the same."""
+    """Collect what decides the weights, as flat plain values; a run is resumed only if all are the same."""
     crf = dataclasses.asdict(model.crf.config) if isinstance(model.crf, DenseCRF) else {}
     plain = dataclasses.asdict(config)
     plain |= {f"augment.{name}": value for name, value in plain.pop("augment").items()}
@@ -170,12 +162,12 @@ def settings_of(
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in plain.items()
-        if name not in _FREE
+        if name not in _CHANGE_NO_WEIGHT
     }
 
 
-def seed_all(seed: int) -> None:
-    """Every global random generator begins at ``seed``, in further processes at numbers drawn from it.
+def seed_everything(seed: int) -> None:
+    """Seed every global random generator; ranks above 0 with numbers drawn from ``seed``.
 
     So dropout masks and sampled rows differ between processes, and a run is a function of its seed and their
     number. Nothing here draws from Python's or NumPy's generator, but a network from elsewhere may.
@@ -185,23 +177,3 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
-
-
-def check_finite(numbers: dict[str, float], step: int, path: Path) -> None:
-    """Refuses numbers that are not finite.
-
-    Args:
-        numbers: by name; alike in every process.
-        step: from 1 on.
-        path: of the last checkpoint, if there is one.
-
-    Raises:
-        TrainingDivergedError: one is not finite.
-    """
-    for name, number in numbers.items():
-        if not math.isfinite(number):
-            kept = f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
-            raise TrainingDivergedError(
-                f"training diverged: {name} is {number} in iteration {step}; {kept}; "
-                "try a lower lr or crf_lr, or set clip"
-            )

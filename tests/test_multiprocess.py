@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from crfnet.cli.main import main
-from tests.several import ended, run, said, start
+from tests.multiprocess import ended, run, said, start
 from tests.test_cli import CONFIG, label_folders
 
 TIMES = ("second", "memory")
@@ -126,15 +126,15 @@ def test_a_process_that_fails_alone_tells_the_other(trained, tmp_path):
 
 def slow() -> None:
     """A fifth of a second between two label maps."""
-    import crfnet.pipeline.scoring
+    import crfnet.pipeline.evaluate_arm
 
-    write = crfnet.pipeline.scoring.write_label_png
+    write = crfnet.pipeline.evaluate_arm.write_label_png
 
     def slowly(*arguments: object) -> None:
         time.sleep(0.2)
         write(*arguments)  # type: ignore[arg-type]
 
-    crfnet.pipeline.scoring.write_label_png = slowly
+    crfnet.pipeline.evaluate_arm.write_label_png = slowly
 
 
 def wait_for(folder: Path, pattern: str) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C ask training to stop behind its current step; asked twice, the process ends at once."""
+"""SIGTERM and Ctrl-C: stop training after its current step; at the second signal end the process at once."""
 
 import os
 import signal
@@ -15,24 +15,30 @@ from torch import Tensor
 
 from crfnet.distributed import all_reduce_sum
 
-__all__ = ["StopRequest", "TrainingInterrupted", "ignore_stop_signals", "stop_requests", "totals"]
+__all__ = [
+    "StopRequest",
+    "TrainingInterrupted",
+    "ignore_stop_signals",
+    "stop_requests",
+    "sum_loss_and_signal",
+]
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-#: torchrun passes on the Ctrl-C that the terminal has sent its processes already: seconds within which a
-#: second signal is the same request.
-ECHO = 2.0
+#: torchrun forwards the Ctrl-C that the terminal has sent its processes already: seconds within which a
+#: second signal counts as the same request.
+REPEAT_SECONDS = 2.0
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was asked to stop, and stopped behind a step with a checkpoint; the message says how to go on.
+    """Training was stopped by a signal, after a step and with a checkpoint; the message says how to resume.
 
     A `KeyboardInterrupt`, so that no ``except Exception`` takes it for an error.
 
     Args:
         number: of the signal.
         step: updates done.
-        steps: updates when it is finished.
+        steps: updates of the whole run.
 
     Attributes:
         status: the exit status that a process stopped by the signal has: 143 (SIGTERM) or 130 (Ctrl-C).
@@ -47,10 +53,10 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """The signal that came, 0 while there was none.
+    """Signal handler that remembers the signal; 0 while none came.
 
     Attributes:
-        signal: its number.
+        signal: number of the signal that came.
     """
 
     def __init__(self) -> None:
@@ -58,21 +64,21 @@ class StopRequest:
         self._since = 0.0
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        again = self.signal != 0
-        echo = "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - self._since < ECHO
-        if again and not echo:
+        """Handle a signal: remember the first one, die of the second."""
+        repeated = self.signal != 0
+        forwarded = "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - self._since < REPEAT_SECONDS
+        if repeated and not forwarded:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        if not again:
+        if not repeated:
             self.signal, self._since = number, time.monotonic()
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within, SIGTERM and SIGINT are requests; the handlers from before are there again afterwards.
+    """Turn SIGTERM and SIGINT into a `StopRequest` within; restore the earlier handlers afterwards.
 
-    Outside the main thread, where Python takes no signals, there are none.
+    Outside the main thread, where Python handles no signals, the request stays empty.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -80,7 +86,7 @@ def stop_requests() -> Iterator[StopRequest]:
         return
     before: dict[signal.Signals, Any] = {}
     try:
-        for number in SIGNALS:
+        for number in STOP_SIGNALS:
             before[number] = signal.signal(number, request.receive)
         yield request
     finally:
@@ -89,14 +95,16 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def totals(loss: Float[Tensor, ""], request: StopRequest) -> tuple[float, int]:
-    """The sum of all processes' losses, and the signal that any of them got or 0; alike in all."""
-    flags = [float(request.signal == number) for number in SIGNALS]
-    total, *asked = all_reduce_sum(torch.cat([loss.double()[None], loss.new_tensor(flags).double()])).tolist()
-    return total, next((int(number) for number, count in zip(SIGNALS, asked, strict=True) if count), 0)
+def sum_loss_and_signal(loss: Float[Tensor, ""], request: StopRequest) -> tuple[float, int]:
+    """Sum the loss over all ranks; return it with the signal that any of them got, or 0; alike on all."""
+    flags = [float(request.signal == number) for number in STOP_SIGNALS]
+    total, *counts = all_reduce_sum(
+        torch.cat([loss.double()[None], loss.new_tensor(flags).double()])
+    ).tolist()
+    return total, next((int(number) for number, count in zip(STOP_SIGNALS, counts, strict=True) if count), 0)
 
 
 def ignore_stop_signals(_: int) -> None:
-    """For a loader's worker: terminals and clusters ask all processes, but only the main one decides."""
-    for number in SIGNALS:
+    """Ignore SIGTERM and SIGINT in a loader's worker: all get them, the main process decides."""
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

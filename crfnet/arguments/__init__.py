@@ -14,7 +14,7 @@ __all__ = ["parsed", "split"]
 _EPILOG = """\
 how the commands follow one another:
   crfnet demo                                    everything below on the built-in toy set, minutes, offline
-  crfnet compare configs/camvid/resnet18.yaml    the same on your data: five arms, one report
+  crfnet compare configs/camvid/deeplab_v2_resnet18_aspp_s.yaml    the same on your data: five arms, one report
 
 or step by step:
   crfnet data check CONFIG                       every image and mask read once: counts, sizes, classes, void

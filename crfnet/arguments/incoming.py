@@ -7,7 +7,7 @@ __all__ = ["add_convert_scores", "add_data", "add_import"]
 
 _DATA = """\
 examples:
-  crfnet data check configs/voc12/vgg16_large_fov.yaml --data.root VOCdevkit/VOC2012
+  crfnet data check configs/voc/deeplab_v2_vgg16_large_fov.yaml --data.root VOCdevkit/VOC2012
       reads both splits once: counts, sizes, classes, void, and every file that cannot be used (exit status 2)
   crfnet data voc-aug VOCdevkit/VOC2012 benchmark_RELEASE
       writes SegmentationClassAug and the list trainaug (10,582 ids) into VOC's folder; goes on where it was

@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from crfnet.cli.main import main
-from crfnet.commands import evaluate
 from crfnet.crf import messages
+from crfnet.pipeline import evaluate_split
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 
@@ -205,7 +205,7 @@ def test_the_memory_of_the_crf_reaches_every_command(config, tmp_path, monkeypat
     """Two labels at a time, for a CRF that was trained and for one of a file, give the same label maps."""
     given = set()
     monkeypatch.setattr(messages, "labels_at_once", lambda q, memory: given.add(memory) or memory or 99)
-    monkeypatch.setattr(evaluate, "write_report", lambda folder, *_, **__: folder / "report.md")
+    monkeypatch.setattr(evaluate_split, "write_report", lambda folder, *_, **__: folder / "report.md")
     main(["train", str(config)])
     unary = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]
     main(["train", str(config), "--stage", "joint", *unary])

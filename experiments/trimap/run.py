@@ -18,13 +18,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from crfnet.commands.common import read_ids
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.evaluation.trimap import BANDS
 from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.evaluate_split import read_ids
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import open_run
 from crfnet.pipeline.scoring import from_scores, score_arm

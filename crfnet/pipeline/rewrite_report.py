@@ -1,7 +1,6 @@
-"""``report``: that of a finished run again, or one of several runs with different seeds."""
+"""The report of a finished run again, or one of several runs with different seeds."""
 
 import logging
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,32 +13,44 @@ from crfnet.pipeline.run_folder import open_folder, provenance
 from crfnet.pipeline.scoring import strip_samples
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
 
-__all__ = ["report_command"]
+__all__ = ["rewrite_report"]
 
 log = logging.getLogger(__name__)
 
 _CONFIG = "config.yaml"
 
 
-def report_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
-    """A report from the counts and label maps in the folders; nothing is predicted again."""
-    if overrides:
-        raise InputError(f"report: {overrides[0]} changes a config, but a report only tells what was done")
-    folders: list[Path] = options.folders
-    output: Path = folders[0] if options.output is None else options.output
-    if options.output is None and len(folders) > 1:
+def rewrite_report(
+    folders: Sequence[Path], output: Path | None = None, *, overwrite: bool = False, command: str = ""
+) -> tuple[Path, str]:
+    """A report from the counts and label maps in the folders; nothing is predicted again.
+
+    Args:
+        folders: each holds ``report.json``; several: runs that differ in their seed.
+        output: a folder of its own for the report, needed for several; None: where the run is.
+        overwrite: replace what is there.
+        command: for the record.
+
+    Returns:
+        The path of the report and its table as text.
+
+    Raises:
+        InputError: a folder that holds no finished run, or runs that do not fit one another.
+    """
+    target = folders[0] if output is None else output
+    if output is None and len(folders) > 1:
         raise InputError("report: one of several runs is written into a folder of its own: give --output DIR")
-    check_writable(output)
+    check_writable(target)
     inputs = combine(folders)
-    if options.output is not None:
+    if output is not None:
         inputs = replace(inputs, facts={**inputs.facts, "this report": command})
-        _open(output, folders, overwrite=options.overwrite, command=command)
+        _open(output, folders, overwrite=overwrite, command=command)
     given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     try:
-        report = write_report(output, **given, strip_samples=_stored_pictures(output, inputs.arms))
+        report = write_report(target, **given, strip_samples=_stored_pictures(target, inputs.arms))
     except InputError as error:  # of files that are whole each, and do not fit one another
         raise InputError(f"{', '.join(map(str, folders))}: {error}") from error
-    return f"\n{console_table(inputs.arms, inputs.config)}\n\nreport: {report}, report.html"
+    return report, console_table(inputs.arms, inputs.config)
 
 
 def _open(output: Path, folders: Sequence[Path], *, overwrite: bool, command: str) -> None:

@@ -15,7 +15,7 @@ __all__ = ["arrays", "bomb", "npy", "npz", "pictures"]
 
 
 def pictures() -> dict[str, bytes]:
-    """Pictures of 20 x 16 pixels, as all in a world, unless their name says otherwise."""
+    """Pictures of 20 x 16 pixels, as all in a fixture tree, unless their name says otherwise."""
     random = np.random.default_rng(1)
     gray = random.integers(0, 3, (16, 20), dtype=np.uint8)
     image = Image.fromarray(random.integers(0, 256, (16, 20, 3), dtype=np.uint8))

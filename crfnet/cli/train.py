@@ -1,23 +1,41 @@
-"""``train``: one stage of training, in one process or in those that torchrun started."""
+"""``crfnet train``: one stage of training, in one process or in those that torchrun started."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from crfnet.commands.common import load, segmenter_of
-from crfnet.crf.config_file import load_crf_config
-from crfnet.data import load_dataset
-from crfnet.distributed import on_rank_zero
+from crfnet.cli.parser import add_run_command
+from crfnet.cli.shared import load
 from crfnet.errors import InputError
-from crfnet.pipeline.compare import warm_start
-from crfnet.pipeline.run_folder import open_run
-from crfnet.training import check_batch_size, train
 
-__all__ = ["train_command"]
+__all__ = ["add_parser", "run"]
 
 
-def train_command(options: Namespace, overrides: Sequence[str], command: str) -> str:
-    """``crfnet train``: the network alone, or network and CRF together."""
+def add_parser(commands: Any) -> None:
+    """``train``."""
+    summary = "train the network alone, or network and CRF together"
+    parser = add_run_command(commands, "train", summary, resume=True)
+    parser.add_argument("--stage", choices=("unary", "joint"), default="unary", help="default: unary")
+    parser.add_argument(
+        "--checkpoint", metavar="CKPT", type=Path, help="start from these weights (stage joint needs them)"
+    )
+    parser.add_argument(
+        "--crf", metavar="YAML", type=Path, help="stage joint: start the CRF from a search's best.yaml"
+    )
+
+
+def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """Train the network alone, or network and CRF together."""
+    from crfnet.crf.config_file import load_crf_config
+    from crfnet.data import load_dataset
+    from crfnet.distributed import on_rank_zero
+    from crfnet.pipeline.build import segmenter_of
+    from crfnet.pipeline.compare import warm_start
+    from crfnet.pipeline.run_folder import open_run
+    from crfnet.training import check_batch_size, train
+
     run = load(options, overrides)
     joint = options.stage == "joint"
     if joint and options.checkpoint is None and not options.resume:

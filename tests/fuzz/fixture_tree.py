@@ -39,7 +39,7 @@ CONFIG = {
 }
 
 
-class World:
+class FixtureTree:
     """Valid files below `root`, and `out`, which is not there until a command writes it.
 
     Attributes:
@@ -76,7 +76,7 @@ class World:
 
     @contextmanager
     def copied(self, name: str) -> Iterator[Path]:
-        """A folder of the world in `out`, where commands may write."""
+        """A folder of the tree in `out`, where commands may write."""
         try:
             yield Path(shutil.copytree(self.root / name, self.out / name))
         finally:

@@ -6,7 +6,7 @@ What a smaller installation lacks is a `ModuleNotFoundError`, as everywhere, tha
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["InputError", "how_to_install", "needing", "require"]
+__all__ = ["EXTRAS", "InputError", "how_to_install", "needing", "require"]
 
 
 class InputError(ValueError):
@@ -34,7 +34,7 @@ def require(place: str, value: object, holds: bool, allowed: str) -> None:
 
 
 #: What brings a module that ``pip install crfnet`` does not: the distribution, and the extra of crfnet.
-_EXTRAS = {
+EXTRAS = {
     "PIL": ("pillow", "cli"),
     "bokeh": ("bokeh", "explore"),
     "jinja2": ("jinja2", "cli"),
@@ -56,7 +56,7 @@ def how_to_install(error: BaseException) -> str | None:
     """What to install for an import that failed, in one line; None for other errors and other modules."""
     if not isinstance(error, ModuleNotFoundError):
         return None
-    distribution, extra = _EXTRAS.get((error.name or "").partition(".")[0], (None, None))
+    distribution, extra = EXTRAS.get((error.name or "").partition(".")[0], (None, None))
     return None if distribution is None else f"needs {distribution}: pip install 'crfnet[{extra}]'"
 
 

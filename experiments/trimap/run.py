@@ -18,7 +18,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from crfnet.commands.common import read_ids
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
@@ -26,6 +25,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.trimap import BANDS
 from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.evaluate_arm import evaluate_arm
+from crfnet.pipeline.evaluate_split import read_ids
 from crfnet.pipeline.predictors import predictor_from_scores
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import open_run

@@ -134,6 +134,7 @@ def main():
                 "registers": registers,
                 "stack": stack,
                 "shared": built.metadata.shared,
+                "exponentials": built.asm["ptx"].count("ex2.approx"),
                 "constants": constants,
             }
             sys.stdout.write(json.dumps(told) + "\n")

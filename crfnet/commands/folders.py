@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID
 from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.label_folders import evaluate_folders
 from crfnet.evaluation.measures import interval
-from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.files import write_json
+from crfnet.labels import VOC_PALETTE, VOID
 from crfnet.pipeline.compare import resolve_device
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import check_folder, open_folder, provenance

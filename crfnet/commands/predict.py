@@ -15,10 +15,10 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.data import classes_of, load_dataset
 from crfnet.data.on_disk import read_image
 from crfnet.errors import InputError
-from crfnet.evaluation.inference import TiledInference
-from crfnet.evaluation.prediction import overlay, predict_labels, write_label_png, write_picture
+from crfnet.evaluation.inference import TiledInference, predict_labels
 from crfnet.explore import open_session
 from crfnet.files import check_writable
+from crfnet.labels import overlay, write_label_png, write_picture
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import open_folder
 from crfnet.shapes import ImageBytes

@@ -8,8 +8,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
+from crfnet.data.dataset import Sample, SegmentationDataset
 from crfnet.errors import InputError
+from crfnet.labels import VOID, Color
 
 __all__ = ["MEAN_COLOR", "AugmentConfig", "TrainingStream", "augment"]
 

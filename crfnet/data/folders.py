@@ -3,10 +3,11 @@
 from itertools import pairwise
 from pathlib import Path
 
-from crfnet.data.dataset import DataConfig, SegmentationDataset, Split, palette
+from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
 from crfnet.data.lists import existing_root, read_ids
 from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
 from crfnet.errors import InputError
+from crfnet.labels import VOC_PALETTE
 
 __all__ = ["folders"]
 
@@ -44,7 +45,7 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
         root,
         ids,
         config.classes,
-        palette(len(config.classes)),
+        VOC_PALETTE[: len(config.classes)],
         images=tuple(f"{config.images}/{sub}{{id}}{ending}" for ending in _ENDINGS),
         masks=(MaskFiles(f"{config.masks}/{sub}{{id}}.png", label_table(len(config.classes), config.void)),),
     )

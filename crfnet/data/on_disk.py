@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
+from crfnet.data.dataset import Sample, SegmentationDataset
 from crfnet.errors import InputError
 from crfnet.files import opened_picture, read_indices
+from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [

@@ -10,10 +10,11 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from crfnet.data.dataset import VOID, SegmentationDataset
+from crfnet.data.dataset import SegmentationDataset
 from crfnet.data.on_disk import MissingMaskError
 from crfnet.errors import InputError
 from crfnet.files import write_json
+from crfnet.labels import VOID
 
 __all__ = ["Survey", "check_report", "survey", "survey_table"]
 

@@ -1,24 +1,24 @@
 """Building trainaug: the 10,582 training images of VOC 2012 and SBD together, VOC's masks winning."""
 
-import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+import torch
 from tqdm import tqdm
 
-from crfnet.data.dataset import VOID, palette
 from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import read_indices, read_mat
-from crfnet.data.voc import AUG_MASKS, IMAGES, LISTS, MASKS, VOC_CLASSES
+from crfnet.data.on_disk import read_mat
+from crfnet.data.voc import AUG_MASKS, IMAGES, LISTS, MASKS
 from crfnet.errors import InputError
-from crfnet.files import check_writable, write_atomically
+from crfnet.files import check_writable, opened_picture, read_indices, write_atomically
+from crfnet.labels import DATASET_CLASSES, VOID, write_label_png
 
 __all__ = ["TRAINAUG", "TrainAug", "build_trainaug"]
 
+_CLASSES = len(DATASET_CLASSES["voc"].names)
 TRAINAUG = 10_582  #: ids of trainaug in the lists of DeepLab's authors
 
 
@@ -162,16 +162,16 @@ def _place_mask(root: Path, sbd: Path, id_: str, *, overwrite: bool) -> str:
             return "kept"
         if not overwrite:
             return "differs"
-    write_atomically(target, own.read_bytes() if source is own else _palette_png(values))
+    if source is own:
+        write_atomically(target, own.read_bytes())
+    else:
+        write_label_png(target, torch.from_numpy(values).long())
     return "written"
 
 
 def _image_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from error
+    with opened_picture(path) as image:
+        return image.size
 
 
 def _or_nothing(path: Path) -> np.ndarray:
@@ -188,20 +188,12 @@ def _sbd_mask(path: Path) -> np.ndarray:
         values = np.asarray(found.flat[0]["Segmentation"])
     except (IndexError, ValueError, TypeError) as error:
         raise InputError(f"{path}: GTcls is no structure with Segmentation, as that of SBD is") from error
-    if values.ndim != 2 or values.dtype != np.uint8 or values.max(initial=0) >= len(VOC_CLASSES):
+    if values.ndim != 2 or values.dtype != np.uint8 or values.max(initial=0) >= _CLASSES:
         raise InputError(
             f"{path}: Segmentation of shape {values.shape}, type {values.dtype}, up to "
-            f"{values.max(initial=0)}; allowed are 8 bits, (h, w), 0..{len(VOC_CLASSES) - 1}"
+            f"{values.max(initial=0)}; allowed are 8 bits, (h, w), 0..{_CLASSES - 1}"
         )
     return values
-
-
-def _palette_png(values: np.ndarray) -> bytes:
-    image = Image.fromarray(values)
-    image.putpalette([part for color in palette(256) for part in color])
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _in_threads(work: Callable[[str], str], ids: list[str], workers: int) -> list[str]:

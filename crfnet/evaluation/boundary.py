@@ -26,8 +26,9 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID, Prediction
+from crfnet.evaluation.confusion import Prediction
 from crfnet.evaluation.dilation import changes, dilation_radius
+from crfnet.labels import VOID
 from crfnet.shapes import LabelMap
 
 __all__ = [

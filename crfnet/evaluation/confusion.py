@@ -8,10 +8,10 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from crfnet.errors import InputError
+from crfnet.labels import VOID
 from crfnet.shapes import LabelMap
 
 __all__ = [
-    "VOID",
     "Absent",
     "ConfusionMatrix",
     "Confusions",
@@ -26,7 +26,6 @@ __all__ = [
     "tally_metrics",
 ]
 
-VOID = 255  #: label of pixels that are never scored
 
 Prediction: TypeAlias = Int[
     Tensor, "hp wp"

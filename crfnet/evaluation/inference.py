@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import InputError
 from crfnet.resize import rescale_image
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import Image, Logits
+from crfnet.shapes import Image, LabelMap, Logits
 
-__all__ = ["PredictConfig", "TiledInference", "tiled"]
+__all__ = ["PredictConfig", "TiledInference", "predict_labels", "tiled"]
 
 #: Tiles begin at multiples of this, which every output stride divides.
 GRID = 32
@@ -72,6 +72,27 @@ class PredictConfig:
     def plain(self) -> bool:
         """One pass over the whole image."""
         return self.scales == (1.0,) and not self.mirror and not self.tile
+
+
+def predict_labels(model: Callable[[Tensor], Logits], image: Num[Tensor, "c h w"]) -> LabelMap:
+    """The class with the highest logit at each pixel, without gradients.
+
+    Args:
+        model: maps images (1, c, h, w) to logits (1, l, h, w) at image size; in evaluation mode already.
+        image: on the model's device.
+
+    Raises:
+        ValueError: the logits are not one map of the image's size.
+    """
+    with torch.inference_mode():
+        logits = model(image.unsqueeze(0))
+        labels = logits.argmax(1)
+    if labels.shape != (1, *image.shape[1:]):
+        raise ValueError(
+            f"model gave logits {tuple(logits.shape)} for an image {tuple(image.shape)}: "
+            f"they must be (1, classes, {image.shape[1]}, {image.shape[2]})"
+        )
+    return labels[0].clone()
 
 
 class TiledInference(nn.Module):

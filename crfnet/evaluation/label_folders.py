@@ -9,7 +9,7 @@ from tqdm import tqdm
 from crfnet.distributed import is_rank_zero, on_all_ranks, shard
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import read_label_png
+from crfnet.labels import read_label_png
 
 __all__ = ["evaluate_folders", "png_pairs"]
 

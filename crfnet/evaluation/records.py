@@ -14,10 +14,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID
 from crfnet.evaluation.dilation import ELEMENTS
 from crfnet.evaluation.trimap import BANDS, Band, Shells
 from crfnet.files import one_line, read_arrays, write_atomically
+from crfnet.labels import VOID
 
 __all__ = ["ImageCounts", "read_records", "write_records"]
 

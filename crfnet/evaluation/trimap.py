@@ -25,8 +25,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from crfnet.evaluation.confusion import VOID, Prediction, pair_map
+from crfnet.evaluation.confusion import Prediction, pair_map
 from crfnet.evaluation.dilation import Element, changes, dilation_radius
+from crfnet.labels import VOID
 from crfnet.shapes import LabelMap
 
 __all__ = [

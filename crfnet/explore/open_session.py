@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import Palette, read_label_png
 from crfnet.explore.palettes import known_classes, palette_of_png, read_palette
 from crfnet.explore.session import Session
 from crfnet.files import read_arrays
+from crfnet.labels import Palette, read_label_png
 from crfnet.resize import resize_scores
 from crfnet.score_cache import ScoreFolder
 from crfnet.shapes import ImageBytes
@@ -38,8 +38,9 @@ def open_session(
         id: the image's name in a score folder.
         labels: PNG of true labels, 255 for void.
         classes: text file with one class name a line.
-        palette: one of `KNOWN`, whose names are used too where ``classes`` is not given; or a text file with
-            ``red green blue`` a line. By default the colors in which ``labels`` is stored, if it holds any.
+        palette: a data set of `DATASET_CLASSES`, whose names are used too where ``classes`` is not given; or
+            a text file with ``red green blue`` a line. By default the colors in which ``labels`` is stored,
+            if it holds any.
 
     Raises:
         InputError: a file that is missing, cannot be read or does not fit; the line names it.

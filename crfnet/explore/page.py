@@ -22,10 +22,10 @@ from crfnet.crf.filters import FILTERS
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import overlay
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
+from crfnet.labels import overlay
 from crfnet.search.grid import tidy
 from crfnet.shapes import ImageBytes, LabelMap
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
-from crfnet.evaluation.prediction import Palette
 from crfnet.explore.cached_filter import CachedFilter, CachedSpatialPotential
 from crfnet.explore.pace import Pace, power
 from crfnet.explore.palettes import distinct_colors
+from crfnet.labels import Palette
 from crfnet.shapes import Image, ImageBytes, LabelMap, Logits
 
 __all__ = ["BUDGET", "Picture", "Session"]

@@ -19,8 +19,8 @@ from crfnet.distributed import is_rank_zero, on_all_ranks, on_rank_zero, shard
 from crfnet.errors import InputError
 from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.inference import PredictConfig, TiledInference
-from crfnet.evaluation.prediction import predict_labels, read_label_png, write_label_png
+from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels
+from crfnet.labels import read_label_png, write_label_png
 from crfnet.pipeline.run_folder import stage
 from crfnet.report import ENERGY_FILE, ArmResult, Descent, StripSample, write_descents
 from crfnet.score_cache import ScoreFolder, add_scores, claim_scores, missing_scores

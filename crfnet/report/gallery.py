@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.prediction import Palette, overlay
+from crfnet.labels import Palette, overlay
 from crfnet.report.arms import ArmResult, compared_pairs
 from crfnet.report.document import Change, Gallery, Table, plain
 from crfnet.report.explanations import GALLERY_METRICS

@@ -13,9 +13,9 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID, metrics
+from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import VOC_PALETTE, Palette, paint
+from crfnet.labels import VOC_PALETTE, VOID, Palette, paint
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.prediction import Palette
 from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
+from crfnet.labels import Palette
 from crfnet.report.arms import ArmResult, check_arms
 from crfnet.report.curves import class_figure, trimap_figure
 from crfnet.report.document import Block, Document, Picture, Plot, Section, Text, png_of

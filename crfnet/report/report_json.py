@@ -11,8 +11,8 @@ from typing import Any
 from crfnet.errors import InputError
 from crfnet.evaluation.boundary import BoundaryConfig
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import Palette
 from crfnet.files import one_line, write_json
+from crfnet.labels import Palette
 from crfnet.report.arms import ArmResult
 from crfnet.report.form import ARM, INPUTS, check_form
 

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crfnet.evaluation.boundary import boundary_tallies, contour_matches
-from crfnet.evaluation.confusion import VOID, confusion_matrix
+from crfnet.evaluation.confusion import confusion_matrix
 from crfnet.evaluation.dilation import ELEMENTS, changes, dilation_radius
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, trimap_confusions
+from crfnet.labels import VOID
 
 SIZE = (375, 500)
 

@@ -6,7 +6,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from crfnet.data import (
-    VOID,
     AugmentConfig,
     DataConfig,
     Sample,
@@ -16,6 +15,7 @@ from crfnet.data import (
     load_dataset,
 )
 from crfnet.errors import InputError
+from crfnet.labels import VOID
 
 FILL = (1, 2, 3)
 

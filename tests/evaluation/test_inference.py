@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import InputError
-from crfnet.evaluation.inference import PredictConfig, TiledInference, tiled
+from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels, tiled
 from crfnet.segmenter import Segmenter
 from tests.allocations import Held
 from tests.tolerances import assert_close
@@ -190,3 +190,12 @@ def test_bad_protocols_are_refused(changes, words):
         object.__setattr__(config, name, value)
     with pytest.raises(InputError, match=words):
         config.__post_init__()
+
+
+def test_predict_labels():
+    image = torch.randint(256, (3, 4, 5), dtype=torch.uint8)
+    labels = predict_labels(lambda x: x.float().requires_grad_(), image)
+    assert torch.equal(labels, image.float().argmax(0))
+    assert not labels.is_inference()
+    with pytest.raises(ValueError, match="model gave logits"):
+        predict_labels(lambda x: x[..., ::2].float(), image)

@@ -7,7 +7,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import BoundaryConfig
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.label_folders import evaluate_folders, png_pairs
-from crfnet.evaluation.prediction import write_label_png
+from crfnet.labels import write_label_png
 
 CONFIG = EvaluationConfig(max_width=3, element="disc", boundary=BoundaryConfig(2.0, 1.0))
 

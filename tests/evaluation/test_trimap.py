@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID, confusion_matrix, metrics
+from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.evaluation.dilation import ELEMENTS
 from crfnet.evaluation.trimap import BANDS, NEVER, WIDTHS, band_distance, trimap_confusions
+from crfnet.labels import VOID
 
 DISTANCE = {
     "square": lambda y, x: max(abs(y), abs(x)),

@@ -12,8 +12,8 @@ from crfnet.cli.main import main
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import write_label_png
 from crfnet.explore import open_session, save_crf
+from crfnet.labels import write_label_png
 from crfnet.resize import resize_scores
 from crfnet.score_cache import ScoreFolder, write_scores
 

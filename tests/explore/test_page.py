@@ -15,8 +15,8 @@ import torch
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import overlay
 from crfnet.explore import Session
+from crfnet.labels import overlay
 from tests.explore.test_session import CRF, scene
 
 pytest.importorskip("bokeh")

@@ -10,8 +10,8 @@ from PIL import Image
 from crfnet.checkpoints.checkpoint import checkpoint_crf, read_checkpoint
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.prediction import read_label_png
 from crfnet.files import read_arrays, read_yaml
+from crfnet.labels import read_label_png
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import seconds_of, stage
 from crfnet.report.training_curves import read_descents, read_history

@@ -13,13 +13,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from crfnet.cli.main import main
-from crfnet.data import palette
-from crfnet.data.voc import VOC_CLASSES
+from crfnet.labels import DATASET_CLASSES, VOC_PALETTE
 from crfnet.score_cache import write_scores
 
 IDS = ("a", "b", "c")
 SIZE = (16, 20)
-CLASSES = len(VOC_CLASSES)
+CLASSES = len(DATASET_CLASSES["voc"].names)
 
 CONFIG = {
     "device": "cpu",
@@ -121,7 +120,7 @@ class World:
         (self.root / "predictions").mkdir()
         for id_ in IDS:
             _mask(self.root / f"predictions/{id_}.png", self._labels() % 255, indexed=id_ != "b")
-        (self.root / "classes.txt").write_text("".join(f"{name}\n" for name in VOC_CLASSES))
+        (self.root / "classes.txt").write_text("".join(f"{name}\n" for name in DATASET_CLASSES["voc"].names))
 
     def _results(self) -> None:
         """What commands make of the rest."""
@@ -142,7 +141,7 @@ class World:
 def _mask(path: Path, labels: np.ndarray, *, indexed: bool) -> None:
     mask = Image.fromarray(labels)
     if indexed:
-        mask.putpalette([part for color in palette(256) for part in color])
+        mask.putpalette([part for color in VOC_PALETTE for part in color])
     mask.save(path)
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import VOC_PALETTE
+from crfnet.labels import VOC_PALETTE
 from crfnet.report import ENERGY_FILE, ArmResult, Descent, write_descents, write_report
 
 CLASSES = ("background", "cat", "dog")

@@ -8,7 +8,7 @@ import yaml
 from crfnet.cli.main import main
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
-from crfnet.evaluation.prediction import write_label_png
+from crfnet.labels import write_label_png
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.scoring import TRACED, trace_energy, unary_of_scores
 from crfnet.report import ENERGY_FILE

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.evaluation.significance import Interval
+from crfnet.labels import VOC_PALETTE
 from crfnet.report import curves, pictures, training_curves
 from crfnet.report.curves import arm_styles, class_figure, trimap_figure
 from crfnet.report.document import png_of

@@ -11,8 +11,8 @@ from crfnet.errors import InputError
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.measures import interval
-from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.evaluation.significance import bootstrap, paired_bootstrap
+from crfnet.labels import VOC_PALETTE
 from crfnet.report import console_table, largest_changes, load_inputs, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.explanations import about_band

@@ -14,8 +14,8 @@ from crfnet.cli.main import main
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.measures import difference
-from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.evaluation.significance import resample_counts, resample_seeds, seeds_generator
+from crfnet.labels import VOC_PALETTE
 from crfnet.report import ArmResult, combine, console_table, load_inputs
 from crfnet.report.metrics import score_arms
 from crfnet.report.report_json import save_inputs

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from crfnet.data import load_dataset
-from crfnet.data.survey import check_report
+from crfnet.data.check import check_splits
 from crfnet.data.voc_aug import build_trainaug
 from crfnet.errors import InputError
 from crfnet.files import check_writable
@@ -36,7 +36,7 @@ def data_command(options: Namespace, overrides: Sequence[str], command: str) -> 
         check_writable(options.output, file=True)
     config = load_run(options.config, overrides).data
     train, val = load_dataset(config, "train"), load_dataset(config, "val")
-    text, problem = check_report(
+    text, problem = check_splits(
         train, val, workers=options.workers, output=options.output, overwrite=options.overwrite
     )
     if problem is None:

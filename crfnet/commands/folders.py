@@ -9,7 +9,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.label_folders import evaluate_folders
-from crfnet.evaluation.measures import interval
+from crfnet.evaluation.named_metrics import interval
 from crfnet.files import write_json
 from crfnet.labels import VOC_PALETTE, VOID
 from crfnet.pipeline.compare import resolve_device

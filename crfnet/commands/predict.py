@@ -13,7 +13,7 @@ from crfnet.commands.common import load, segmenter_of
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import classes_of, load_dataset
-from crfnet.data.on_disk import read_image
+from crfnet.data.file_dataset import read_image
 from crfnet.errors import InputError
 from crfnet.evaluation.inference import TiledInference, predict_labels
 from crfnet.explore import open_session

@@ -9,9 +9,9 @@ from crfnet.data.context import context, context59
 from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split
 from crfnet.data.folders import folders
 from crfnet.data.person_part import person_part
-from crfnet.data.shapes_toy import toy
+from crfnet.data.toy import toy
 from crfnet.data.voc import voc
-from crfnet.errors import InputError
+from crfnet.errors import require
 from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, Classes
 
 __all__ = [
@@ -48,9 +48,8 @@ def load_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
         ValueError: ``split`` is neither ``train`` nor ``val``.
     """
     if split not in ("train", "val"):
-        raise ValueError(f"split: {split!r}; allowed are train, val")
-    if config.name not in DATASETS:
-        raise InputError(f"data.name: {config.name!r}; allowed are {', '.join(DATASETS)}")
+        raise ValueError(f"split is {split!r}, must be train or val")
+    require("data.name", config.name, config.name in DATASETS, f"one of {', '.join(DATASETS)}")
     return DATASETS[config.name](config, split)
 
 

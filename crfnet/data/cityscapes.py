@@ -3,8 +3,8 @@
 import numpy as np
 
 from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
-from crfnet.data.lists import existing_root
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
+from crfnet.data.id_lists import existing_root
 from crfnet.errors import InputError
 from crfnet.labels import DATASET_CLASSES, VOID
 
@@ -49,7 +49,7 @@ def cityscapes(config: DataConfig, split: Split) -> SegmentationDataset:
         raise InputError(f"data.{split}: {folder!r}: no folder {images}; folders there: {there}")
     ids = sorted(path.name.removesuffix(_IMAGE) for path in images.glob(f"*/*{_IMAGE}"))
     if not ids:
-        raise InputError(f"{images}: no image; allowed is at least one <city>/<id>{_IMAGE}")
+        raise InputError(f"{images}: no image, must be at least one <city>/<id>{_IMAGE}")
     own, trained = train_ids(), label_table(len(LABEL_IDS))
     masks = [
         MaskFiles(f"{truth}/{folder}/{{city}}/{{id}}_{truth}_{name}.png", table)

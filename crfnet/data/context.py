@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
-from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, read_mat
+from crfnet.data.file_dataset import FileDataset, MaskFiles, read_mat
+from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.data.voc import IMAGES
 from crfnet.errors import InputError
 from crfnet.labels import DATASET_CLASSES, VOID
@@ -94,8 +94,8 @@ def _label_map(path: Path) -> np.ndarray:
     values = read_mat(path, "LabelMap")
     if values.ndim != 2 or values.dtype.kind not in "iu" or values.min(initial=0) < 0:
         raise InputError(
-            f"{path}: LabelMap of shape {values.shape} and type {values.dtype}; "
-            "allowed are whole numbers >= 0 of shape (h, w)"
+            f"{path}: LabelMap of shape {values.shape} and type {values.dtype}, "
+            "must be whole numbers >= 0 of shape (h, w)"
         )
     return values
 
@@ -107,14 +107,12 @@ def _named_order(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); {_NAMED} needs it, lines as '1: aeroplane' are allowed"
+            f"{path}: cannot be read ({error}); {_NAMED} needs it, must be lines such as '1: aeroplane'"
         ) from error
     pairs = [line.replace(" ", "").split(":") for line in lines if line.strip()]
     names = {int(pair[0]): pair[1] for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
     order = tuple(_SPELLINGS.get(names[key], names[key]) for key in sorted(names))
     if sorted(names) != list(range(1, 60)) or set(order) != set(CONTEXT):
         wrong = sorted(set(order) ^ set(CONTEXT))[:3]
-        raise InputError(
-            f"{path}: {len(names)} names, differing in {wrong}; allowed are the 59 of the benchmark"
-        )
+        raise InputError(f"{path}: {len(names)} names, differing in {wrong}, must be the 59 of the benchmark")
     return order

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
-from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table, read_mat
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table, read_mat
+from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.data.voc import IMAGES
 from crfnet.errors import InputError
 from crfnet.labels import DATASET_CLASSES
@@ -85,10 +85,10 @@ def part_map(path: Path) -> np.ndarray:
         for name, mask in parts:
             labels[mask.astype(bool)] = _LABEL[name]
     except KeyError as error:
-        raise InputError(f"{path}: part {error} of a person; allowed are {', '.join(_LABEL)}") from error
+        raise InputError(f"{path}: part {error} of a person, must be one of {', '.join(_LABEL)}") from error
     except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: anno is not laid out as in PASCAL-Part ({error}); allowed is objects, each with class, "
+            f"{path}: anno is not laid out as in PASCAL-Part ({error}), must be objects, each with class, "
             "mask and parts of one size"
         ) from error
     return labels

@@ -1,8 +1,8 @@
 """PASCAL VOC 2012, and any other data set in the layout of its folders."""
 
 from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
-from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
+from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.labels import DATASET_CLASSES, Color
 
 __all__ = ["AUG_MASKS", "IMAGES", "LISTS", "MASKS", "voc", "voc_layout"]

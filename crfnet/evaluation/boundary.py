@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
-from crfnet.errors import InputError
+from crfnet.errors import require
 from crfnet.evaluation.confusion import Prediction
 from crfnet.evaluation.dilation import changes, dilation_radius
 from crfnet.labels import VOID
@@ -59,11 +59,9 @@ class BoundaryConfig:
 
     def __post_init__(self) -> None:
         for name in ("iou_width", "f_width"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"boundary.{name} is {getattr(self, name)}: allowed are numbers > 0, below 1 as a "
-                    "fraction of the image diagonal, else pixels"
-                )
+            width = getattr(self, name)
+            allowed = "above 0: below 1 a fraction of the image diagonal, else pixels"
+            require(f"boundary.{name}", width, 0 < width < math.inf, allowed)
 
     def iou_pixels(self, height: int, width: int) -> int:
         """The d of an image of this size."""
@@ -100,7 +98,7 @@ def contour_matches(
 ) -> Int[Tensor, "l 4"]:
     """Of each class: matched and all boundary pixels of the prediction, matched and all of the truth.
 
-    int64, on the CPU. Arguments as of `boundary_tallies`; ``theta`` in pixels.
+    int64, on the CPU. Arguments: see `boundary_tallies`; ``theta`` in pixels.
     """
     predicted = _contours(prediction.masked_fill(labels == VOID, VOID))
     truth = _contours(labels)

@@ -12,7 +12,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import boundary_f, f_scores
 from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.measures import MEANS
+from crfnet.evaluation.named_metrics import MEANS
 from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
 

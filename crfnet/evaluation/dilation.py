@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from crfnet.errors import require
 from crfnet.shapes import LabelMap
 
 __all__ = ["ELEMENTS", "Element", "PixelMask", "changes", "dilation_radius"]
@@ -28,10 +29,8 @@ def dilation_radius(seeds: PixelMask, element: Element, largest: int) -> Int[Ten
     A distance transform in two passes, columns then rows, as of Felzenszwalb & Huttenlocher 2012, but cut off
     at ``largest``: exact, on any device, O(pixels x largest). int32.
     """
-    if element not in ELEMENTS:
-        raise ValueError(f"element is {element!r}: allowed are {', '.join(map(repr, ELEMENTS))}")
-    if largest < 0:
-        raise ValueError(f"largest is {largest}: a radius is at least 0 pixels")
+    require("element", element, element in ELEMENTS, " or ".join(ELEMENTS))
+    require("largest", largest, largest >= 0, "at least 0 pixels")
     # What is minimized over the rows: of the disc the squared distance.
     reach = (largest + 1) ** 2 + largest**2 if element == "disc" else 2 * largest + 1
     dtype = torch.int16 if reach <= torch.iinfo(torch.int16).max else torch.int32

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.measures import measure
+from crfnet.evaluation.named_metrics import named_metric
 from crfnet.evaluation.significance import (
     Interval,
     PerImage,
@@ -107,7 +107,7 @@ def _blocks(
     names = [*MEANS, *map(class_metric, class_names)]
     yield names, tallies(evaluation.confusion), partial(_statistic, columns=len(names), absent=absent)
     for name in BOUNDARY:
-        what = measure(name, absent)
+        what = named_metric(name, absent)
         yield [name], what.per_image(evaluation), partial(_column, statistic=what.statistic)
     means = partial(_statistic, columns=len(MEANS), absent=absent)
     for band in bands_with_pixels(evaluation):

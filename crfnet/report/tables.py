@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.measures import difference
+from crfnet.evaluation.named_metrics import difference
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs

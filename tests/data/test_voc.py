@@ -88,7 +88,7 @@ def test_other_list_by_name(voc_writer):
 
 
 def test_no_root():
-    with pytest.raises(InputError, match=r"data.root: not given; allowed is the folder of data set voc"):
+    with pytest.raises(InputError, match=r"data.root is not given, must be the folder of data set voc"):
         load_dataset(DataConfig(name="voc"), "train")
 
 
@@ -228,8 +228,8 @@ def test_sixteen_bit_image_is_refused(voc_writer):
 
 def test_check_names_the_first_and_counts_the_others(voc_writer, capsys):
     writer = voc_writer("a", "b", "c", "d")
-    for id_ in "bd":
-        writer.mask_path(id_).unlink()
+    for image_id in "bd":
+        writer.mask_path(image_id).unlink()
     refused(writer.root, "b.png", "(and 1 more of 4 images)")
     assert "check voc" in capsys.readouterr().err
 

@@ -10,13 +10,14 @@ from PIL import Image
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.measures import interval
-from crfnet.evaluation.significance import bootstrap, paired_bootstrap
+from crfnet.evaluation.named_metrics import interval
+from crfnet.evaluation.significance import bootstrap
 from crfnet.labels import VOC_PALETTE
 from crfnet.report import console_table, largest_changes, load_inputs, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.explanations import about_band
 from crfnet.report.gallery import gallery_pair
+from tests.evaluation.by_hand import paired_interval
 from tests.report.made import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
 
@@ -163,7 +164,7 @@ def test_numbers_are_those_of_the_bootstrap(report):
         [alone.estimate, alone.low, alone.high], abs=1e-6
     )
     inside = [by_name[name].trimap("change")[:, 1] for name in ("unary", "joint")]
-    gain = paired_bootstrap(*inside, miou, CONFIG.draws, CONFIG.seed)
+    gain = paired_interval(*inside, miou, CONFIG.draws, CONFIG.seed)
     found = rows["joint - unary", "trimap_change/miou@2"]
     assert [float(found[k]) for k in ("value", "low", "high")] == pytest.approx(
         [gain.estimate, gain.low, gain.high], abs=1e-6

@@ -13,7 +13,7 @@ import yaml
 from crfnet.cli.main import main
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.measures import difference
+from crfnet.evaluation.named_metrics import difference
 from crfnet.evaluation.significance import resample_counts, resample_seeds, seeds_generator
 from crfnet.labels import VOC_PALETTE
 from crfnet.report import ArmResult, combine, console_table, load_inputs

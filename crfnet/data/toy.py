@@ -16,7 +16,7 @@ from PIL import Image
 from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split
 from crfnet.labels import DATASET_CLASSES, VOID
 
-__all__ = ["ShapesToy", "toy"]
+__all__ = ["ToyDataset", "toy"]
 
 Grid: TypeAlias = np.ndarray  #: float32 (h, w): a coordinate in pixels, or a texture in about -1..1
 Mask: TypeAlias = np.ndarray  #: bool (h, w)
@@ -29,10 +29,10 @@ SIDE = 96  # sizes below are for images whose shorter side has so many pixels
 def toy(config: DataConfig, split: Split) -> SegmentationDataset:
     """The toy set that ``config`` describes; training and validation images are disjoint."""
     count = config.toy_train if split == "train" else config.toy_val
-    return ShapesToy(split, count, config.toy_size, config.toy_seed)
+    return ToyDataset(split, count, config.toy_size, config.toy_seed)
 
 
-class ShapesToy(SegmentationDataset):
+class ToyDataset(SegmentationDataset):
     """Ground, discs, bars, triangles, rings, stars; image i is a pure function of (seed, split, i, size)."""
 
     def __init__(self, split: Split, count: int, size: tuple[int, int], seed: int) -> None:
@@ -51,12 +51,12 @@ class ShapesToy(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Draws sample number ``index``: some 5 ms for 96 x 128 pixels."""
-        id_ = self.ids[index]
+        image_id = self.ids[index]
         random = np.random.default_rng((self._seed, self._stream, index % len(self)))
         image, labels = _scene(*self._size, random)
         # Moved by numpy: torch would start its threads, which costs more than the drawing.
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
-        return Sample(id_, torch.from_numpy(channels_first), torch.from_numpy(labels))
+        return Sample(image_id, torch.from_numpy(channels_first), torch.from_numpy(labels))
 
 
 def _scene(height: int, width: int, random: Random) -> tuple[np.ndarray, np.ndarray]:

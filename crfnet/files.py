@@ -1,5 +1,7 @@
 """Files: written whole or not at all, and read without trust, whatever lies there."""
 
+import csv
+import io
 import json
 import math
 import os
@@ -7,7 +9,7 @@ import stat
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +23,7 @@ from crfnet.errors import InputError
 
 __all__ = [
     "check_writable",
+    "csv_text",
     "leftovers",
     "one_line",
     "opened_picture",
@@ -28,6 +31,7 @@ __all__ = [
     "read_indices",
     "read_yaml",
     "write_atomically",
+    "write_csv",
     "write_json",
 ]
 
@@ -101,6 +105,18 @@ def write_atomically(path: Path, data: bytes | Callable[[IO[bytes]], object]) ->
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """`write_atomically` of readable JSON; raises as that."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def csv_text(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV: a line for the header and for each row."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    return stream.getvalue()
+
+
+def write_csv(path: Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
+    """`write_atomically` of `csv_text`; raises as that."""
+    write_atomically(path, csv_text(header, rows).encode())
 
 
 def leftovers(folder: Path) -> list[Path]:

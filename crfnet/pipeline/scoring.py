@@ -22,7 +22,7 @@ from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels
 from crfnet.labels import read_label_png, write_label_png
 from crfnet.pipeline.run_folder import stage
-from crfnet.report import ENERGY_FILE, ArmResult, Descent, StripSample, write_descents
+from crfnet.report import ENERGY_FILE, ArmResult, EnergyTrace, StripSample, write_energy_traces
 from crfnet.score_cache import ScoreFolder, add_scores, claim_scores, missing_scores
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import LabelMap, Logits
@@ -226,18 +226,20 @@ def trace_energy(
     """
     crf.eval()
 
-    def descent(sample: Sample) -> Descent:
+    def descent(sample: Sample) -> EnergyTrace:
         with torch.inference_mode():
             logits = _middle(unary(sample))
             trace = crf.trace(logits, _middle(sample.image[None]).to(logits.device))
         pixels = logits.shape[2] * logits.shape[3]
-        return Descent(
+        return EnergyTrace(
             sample.id, (trace.free_energy[:, 0].double() / pixels).tolist(), trace.change[:, 0].tolist()
         )
 
     def work() -> dict[str, float]:
         samples = pick(dataset, ids[:TRACED])
-        on_rank_zero(lambda: write_descents(folder / ENERGY_FILE, [descent(sample) for sample in samples]))
+        on_rank_zero(
+            lambda: write_energy_traces(folder / ENERGY_FILE, [descent(sample) for sample in samples])
+        )
         return {}
 
     stage((folder / ENERGY_FILE).parent, work)

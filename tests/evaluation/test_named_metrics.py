@@ -95,7 +95,7 @@ def test_several_seeds_are_given_as_several_evaluations():
     "name", ["iou", "trimap_void/miou", "trimap_void/miou@0", "trimap_edge/miou@3", "trimap_void/iou@3", ""]
 )
 def test_unknown_metrics(name):
-    with pytest.raises(InputError, match="metric is .*, must be one of"):
+    with pytest.raises(InputError, match=r"metric is .*, must be one of"):
         named_metric(name)
 
 

@@ -12,7 +12,7 @@ from crfnet.labels import write_label_png
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.scoring import TRACED, trace_energy, unary_of_scores
 from crfnet.report import ENERGY_FILE
-from crfnet.report.training_curves import read_descents
+from crfnet.report.energy_curves import read_energy_traces
 from crfnet.score_cache import ScoreFolder, write_scores
 
 CONFIG = {
@@ -58,7 +58,7 @@ def test_energies_are_those_of_the_layer(toy, tmp_path):
     write_scores(tmp_path / "scores", iter(scores.items()), 7, align_corners=False, source="test")
     unary = unary_of_scores(ScoreFolder(tmp_path / "scores"), torch.device("cpu"))
     trace_energy(tmp_path / "arm", crf, unary, dataset, dataset.ids)
-    descents = read_descents(tmp_path / "arm" / ENERGY_FILE)
+    descents = read_energy_traces(tmp_path / "arm" / ENERGY_FILE)
     assert [each.id for each in descents] == list(dataset.ids[:TRACED])
     last = dataset[TRACED - 1]
     trace = crf.eval().trace(unary(last), last.image[None])

@@ -13,12 +13,12 @@ from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.named_metrics import interval
 from crfnet.evaluation.significance import bootstrap
 from crfnet.labels import VOC_PALETTE
-from crfnet.report import console_table, largest_changes, load_inputs, shown_images
+from crfnet.report import console_table, largest_changes, read_report_json, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.explanations import about_band
 from crfnet.report.gallery import gallery_pair
 from tests.evaluation.by_hand import paired_interval
-from tests.report.made import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
+from tests.report.factories import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
 
 def test_links_lead_to_pictures(report):
@@ -64,7 +64,7 @@ def test_a_report_that_lies_below_is_named(tmp_path):
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation/report.json").write_text("{}")
     with pytest.raises(InputError, match=r"did you mean .*evaluation\?$"):
-        load_inputs(tmp_path)
+        read_report_json(tmp_path)
 
 
 def test_sections_are_of_what_is_there(report, tmp_path):
@@ -110,15 +110,15 @@ def test_a_report_can_be_made_again_from_its_folder(tmp_path):
     (tmp_path / "old").rename(tmp_path / "new")
     names = ("report.md", "report.html", "scores.csv")
     before = [(tmp_path / "new" / name).read_bytes() for name in names]
-    inputs = load_inputs(tmp_path / "new")
+    inputs = read_report_json(tmp_path / "new")
     assert inputs.config == CONFIG
     write(tmp_path / "new", inputs.arms, samples=(), facts=inputs.facts, config=inputs.config)
     assert [(tmp_path / "new" / name).read_bytes() for name in names] == before
     with pytest.raises(InputError, match="no such file"):
-        load_inputs(tmp_path)
+        read_report_json(tmp_path)
     (tmp_path / "new/report.json").write_text("{}")
     with pytest.raises(InputError, match="not written by this version"):
-        load_inputs(tmp_path / "new")
+        read_report_json(tmp_path / "new")
 
 
 def test_text_explains(report):

@@ -21,7 +21,7 @@ from crfnet.shapes import ImageBytes, LabelMap
 __all__ = [
     "StripSample",
     "error_picture",
-    "image_scores",
+    "image_metrics",
     "largest_changes",
     "seen_classes",
     "strip_figure",
@@ -40,7 +40,7 @@ MAX_LEGEND = 24  #: classes
 _DEFAULT = EvaluationConfig()
 
 
-def image_scores(evaluation: Evaluation, config: EvaluationConfig) -> Float[Tensor, " i"]:
+def image_metrics(evaluation: Evaluation, config: EvaluationConfig) -> Float[Tensor, " i"]:
     """The ``config.gallery`` of each image by itself, a fraction in 0..1; NaN where nothing defines it."""
     found: Tensor = getattr(metrics(evaluation.confusion, config.absent), config.gallery)
     return found.double()
@@ -56,7 +56,7 @@ def largest_changes(
     """
     if a.ids != b.ids:
         raise InputError("the two arms scored different images: changes need the same ones in the same order")
-    change = image_scores(b, config) - image_scores(a, config)
+    change = image_metrics(b, config) - image_metrics(a, config)
     defined = change.isfinite().nonzero().flatten()
     order = defined[change[defined].argsort(descending=True, stable=True)].tolist()
     if len(order) > count:

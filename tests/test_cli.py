@@ -198,7 +198,7 @@ def test_the_protocol_of_prediction_reaches_every_command(config, tmp_path, caps
     main(["evaluate", str(config), *unary, *protocol])
     main(["evaluate", str(config), "--scores", str(tmp_path / "out/scores"), "--overwrite"])
     main(["predict", str(config), *unary, "--split", "val", "--predict.tile", "32"])
-    assert "tile, overlap" in refused("evaluate", config, *unary, "--predict.tile", "20")
+    assert "tile - overlap is 20, must be a multiple of 32" in refused("evaluate", config, *unary, "--predict.tile", "20")
 
 
 def test_the_memory_of_the_crf_reaches_every_command(config, tmp_path, monkeypatch):

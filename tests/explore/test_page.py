@@ -166,7 +166,7 @@ def test_only_this_machine_and_only_its_own_page_is_served():
         stranger.request("GET", "/ws", headers=upgrade | key)
         assert stranger.getresponse().status == 403
         stranger.close()
-    with pytest.raises(InputError, match=r"allowed are 1\.\.65535"):
+    with pytest.raises(InputError, match=r"must be in 1\.\.65535"):
         make_server(Session(*scene()), CRF, "a test", 70000)
 
 

@@ -10,7 +10,7 @@ from crfnet.labels import DATASET_CLASSES, VOID
 
 __all__ = ["LABEL_IDS", "cityscapes", "train_ids"]
 
-#: Of each class, in the order of the train ids (helpers/labels.py of mcordts/cityscapesScripts).
+#: The label id of each class, in the order of the train ids (helpers/labels.py of mcordts/cityscapesScripts).
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 _IMAGE = "_leftImg8bit.png"

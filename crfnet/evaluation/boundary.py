@@ -96,7 +96,7 @@ def boundary_tallies(
 def contour_matches(
     prediction: Prediction, labels: LabelMap, num_classes: int, theta: float
 ) -> Int[Tensor, "l 4"]:
-    """Of each class: matched and all boundary pixels of the prediction, matched and all of the truth.
+    """Count the matched and all boundary pixels of each class: of the prediction, then of the truth.
 
     int64, on the CPU. Arguments: see `boundary_tallies`; ``theta`` in pixels.
     """

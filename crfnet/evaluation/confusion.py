@@ -32,7 +32,7 @@ Prediction: TypeAlias = Int[
 ]  #: class per pixel; its own axes, so that a wrong size is an `InputError`
 ConfusionMatrix: TypeAlias = Int[Tensor, "l l"]  #: pixels counted, rows truth, columns prediction
 Confusions: TypeAlias = Num[Tensor, "*leading l l"]  #: several of them; floating when they were resampled
-#: Of each class: pixels right, pixels of the truth, pixels predicted. All metrics need no more than these.
+#: Pixels right, pixels of the truth, pixels predicted of each class. All metrics need no more than these.
 Tallies: TypeAlias = Num[Tensor, "*leading l 3"]
 Absent: TypeAlias = Literal["skip", "zero"]
 

@@ -22,7 +22,7 @@ IMAGE_WIDTHS = (2, 5, 10)  #: trimap widths in the table of images, pixels
 def write_tables(
     folder: Path, evaluation: Evaluation, class_names: Sequence[str], absent: Absent = "skip"
 ) -> None:
-    """Writes ``per_image.csv``, ``per_class.csv`` and ``trimap.csv`` into the folder, atomically.
+    """Write ``per_image.csv``, ``per_class.csv`` and ``trimap.csv`` into the folder, atomically.
 
     Raises:
         InputError: there are more or fewer names than classes.

@@ -26,7 +26,7 @@ PixelMask: TypeAlias = Bool[Tensor, "h w"]
 def dilation_radius(seeds: PixelMask, element: Element, largest: int) -> Int[Tensor, "h w"]:
     """Smallest radius 0..largest at which the dilated seeds hold each pixel; ``largest + 1`` where none does.
 
-    A distance transform in two passes, columns then rows, as of Felzenszwalb & Huttenlocher 2012, but cut off
+    A distance transform in two passes, columns then rows (Felzenszwalb & Huttenlocher 2012), but cut off
     at ``largest``: exact, on any device, O(pixels x largest). int32.
     """
     require("element", element, element in ELEMENTS, " or ".join(ELEMENTS))

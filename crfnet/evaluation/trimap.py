@@ -92,7 +92,7 @@ class Shells:
 def count_shells(
     pairs: Int[Tensor, "h w"], distance: Int[Tensor, "h w"], num_classes: int, max_width: int
 ) -> Shells:
-    """Counts pixels by their distance to the border; all widths cost one pass. int32, on the CPU.
+    """Count pixels by their distance to the border; all widths cost one pass. int32, on the CPU.
 
     Args:
         pairs: what `pair_map` gives.

@@ -20,7 +20,7 @@ _ADDRESS = "127.0.0.1"
 
 
 class _Pages(Handler):
-    """Opens a page for every tab, and ends its thread with the tab or with the server."""
+    """Open a page for every tab, and end its thread with the tab or with the server."""
 
     def __init__(self, session: Session, crf: CRFConfig, source: str) -> None:
         super().__init__()

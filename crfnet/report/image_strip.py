@@ -124,7 +124,7 @@ def strip_figure(
 
 def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None:
     if not samples:
-        raise InputError("strip samples: there are none; at least one is needed")
+        raise InputError("strip samples: none, must be at least one")
     for id, image, labels, predictions in samples:
         missing = [name for name in names if name not in predictions]
         if missing:
@@ -132,7 +132,7 @@ def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None
         sizes = {tuple(image.shape[1:]), *(tuple(each.shape) for each in (labels, *predictions.values()))}
         if len(sizes) > 1:
             raise InputError(
-                f"strip sample {id}: image, labels and predictions are {sizes}: one size is needed"
+                f"strip sample {id}: image, labels and predictions are {sizes}, must be of one size"
             )
 
 

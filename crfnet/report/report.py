@@ -106,11 +106,9 @@ def _check(arms: Sequence[ArmResult], class_names: Sequence[str], palette: Palet
     check_arms(arms)
     classes = arms[0].evaluation.num_classes
     if len(class_names) != classes:
-        raise InputError(
-            f"class_names has {len(class_names)} entries: the evaluations have {classes} classes"
-        )
+        raise InputError(f"class_names has {len(class_names)} entries, must be {classes} as the classes")
     if len(palette) < classes:
-        raise InputError(f"palette has {len(palette)} colors: the evaluations have {classes} classes")
+        raise InputError(f"palette has {len(palette)} colors, must be at least {classes} as the classes")
 
 
 def _pictures(

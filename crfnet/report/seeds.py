@@ -42,7 +42,7 @@ def combine(folders: Sequence[Path]) -> ReportInputs:
             how they were scored, or configuration. The line names the folder and what differs.
     """
     if not folders:
-        raise InputError("no run to report on: at least one folder is needed")
+        raise InputError("no run to report on, must be at least one folder")
     runs = [read_report_json(folder) for folder in folders]
     if len(runs) == 1:
         return runs[0]
@@ -138,7 +138,7 @@ def _config(folder: Path) -> dict[str, Any]:
         return {}
     found = read_yaml(path)
     if not isinstance(found, dict):
-        raise InputError(f"{path}: cannot be read as a configuration; expected keys and values")
+        raise InputError(f"{path}: cannot be read as a configuration, must be keys and values")
     return found
 
 

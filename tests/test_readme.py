@@ -90,3 +90,18 @@ def anchors(text):
     """GitHub's names of the headings."""
     heads = re.findall(r"^#+ (.+)", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+ROOMS = (ROOT / "crfnet/README.md").read_text()
+
+
+@pytest.mark.parametrize("path, names", re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", ROOMS))
+def test_the_map_from_papers_to_code_names_what_is_there(path, names):
+    code = (ROOT / "crfnet" / path).read_text()
+    for name in re.findall(r"`(\w+)`", names):
+        assert re.search(rf"^(?:def|class) {name}\b|^{name}\b.* = ", code, re.MULTILINE), name
+
+
+def test_every_room_is_on_the_map():
+    rooms = {path.name for path in (ROOT / "crfnet").iterdir() if not path.name.startswith(("__", "."))}
+    assert rooms - {"README.md", "py.typed"} <= set(re.findall(r"`([\w.]+?)/?`", ROOMS.split("##")[0]))

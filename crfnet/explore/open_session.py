@@ -12,12 +12,10 @@ from crfnet.explore.session import Session
 from crfnet.files import read_arrays
 from crfnet.labels import Palette, read_label_png
 from crfnet.resize import resize_scores
-from crfnet.score_cache import ScoreFolder
+from crfnet.score_cache import ScoreFolder, hold_probabilities, log_probabilities
 from crfnet.shapes import ImageBytes
 
 __all__ = ["open_session"]
-
-_SMALLEST_PROBABILITY = 1e-5  # the same in score folders
 
 
 def open_session(
@@ -98,10 +96,7 @@ def _read_array(path: Path, size: tuple[int, int]) -> Tensor:
         scores = torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else np.array(np.nan))
     if not scores.isfinite().all():
         raise InputError(f"{path}: {array.dtype}, must be finite floating point numbers")
-    # No network's logits lie in 0..1 and sum to 1 at every pixel.
-    if scores.min() >= 0 and ((scores.sum(0) - 1).abs() < 1e-2).all():
-        return scores.clamp(_SMALLEST_PROBABILITY, 1.0).log()
-    return scores
+    return log_probabilities(scores) if hold_probabilities(scores) else scores
 
 
 def _read_names(path: Path) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
 from crfnet.labels import overlay
-from crfnet.search.grid import tidy
+from crfnet.search.grid import round_digits
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = ["Page"]
@@ -100,7 +100,9 @@ class Page:
         Raises:
             InputError: they say something that no CRF takes.
         """
-        values: dict[str, Any] = {name: tidy(float(each.value)) for name, each in self.sliders.items()}
+        values: dict[str, Any] = {
+            name: round_digits(float(each.value)) for name, each in self.sliders.items()
+        }
         values["iterations"] = round(values["iterations"])
         values |= {name: each.value for name, each in self.choices.items()}
         values["prune"] = float(values["prune"])

@@ -23,7 +23,7 @@ from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_l
 from crfnet.labels import read_label_png, write_label_png
 from crfnet.pipeline.run_folder import stage
 from crfnet.report import ENERGY_FILE, ArmResult, EnergyTrace, StripSample, write_energy_traces
-from crfnet.score_cache import ScoreFolder, add_scores, claim_scores, missing_scores
+from crfnet.score_cache import ScoreFolder, add_scores, missing_scores, prepare_score_folder
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import LabelMap, Logits
 
@@ -128,7 +128,7 @@ def cache_scores(
     classes, device = len(dataset.classes), next(model.parameters()).device
 
     def begin() -> list[str]:
-        claim_scores(folder, classes, model.align_corners, source, overwrite=overwrite)
+        prepare_score_folder(folder, classes, model.align_corners, source, overwrite=overwrite)
         return missing_scores(folder, ids)
 
     def pairs(left: Sequence[str]) -> Iterator[tuple[str, Tensor]]:

@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -162,11 +163,11 @@ def by_crfnet(dataset: SegmentationDataset, scores: ScoreFolder, config: SearchC
     def timed(*args: Any, **options: Any) -> Any:
         nonlocal seconds
         start = time.perf_counter()
-        ledger = run_tasks(*args, **options)
+        leaderboard = run_tasks(*args, **options)
         seconds = time.perf_counter() - start
-        return ledger
+        return leaderboard
 
-    with patch("crfnet.search.search.drive", timed):
+    with patch.object(import_module("crfnet.search.search"), "run_tasks", timed):
         search(dataset, dataset.ids, scores, config, folder)
     lines = [line.split(",") for line in (folder / "table.csv").read_text().splitlines()]
     named = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]

@@ -66,7 +66,7 @@ def test_bad_files_are_named(tmp_path, folder):
         np.save(tmp_path / name, array)
         return tmp_path / name
 
-    refused("nowhere: no scores there", tmp_path / "nowhere")
+    refused("nowhere: holds no scores", tmp_path / "nowhere")
     refused("no scores for image 'c'", id="c")
     refused("none.npy: cannot be read", tmp_path / "none.npy")
     (tmp_path / "cut.npz").write_bytes((folder / "a.npz").read_bytes()[:100])

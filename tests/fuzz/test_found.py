@@ -51,15 +51,15 @@ def test_scores_that_are_no_scores(world):
         remove(path)
         path.mkdir()
         with pytest.raises(InputError, match=r"a\.npz: cannot be read \(Is a directory\)"):
-            ScoreFolder(folder).scores("a")
+            ScoreFolder(folder).stored_logits("a")
         path.rmdir()
         path.write_bytes(bomb("scores"))
         with pytest.raises(InputError, match="would unpack"):
-            ScoreFolder(folder).scores("a")
+            ScoreFolder(folder).stored_logits("a")
     with world.damaged(folder / "c.npy") as path:
         path.write_bytes(npy(np.full((CLASSES, *SIZE), 1e300)))  # finite, until it is float32
         with pytest.raises(InputError, match="NaN or infinity"):
-            ScoreFolder(folder).scores("c")
+            ScoreFolder(folder).stored_logits("c")
 
 
 def test_a_header_that_claims_more_than_the_file_holds(tmp_path):
@@ -73,7 +73,7 @@ def test_conversions_that_left_folders_which_cannot_be_read(world):
     png, npy_ = world.root / "foreign/png/a_1.png", world.root / "foreign/npy/a.npy"
     with world.damaged(png):
         png.unlink()
-        assert "1 class; expected 2" in refused(world, ["convert-scores", png.parent, "--to", world.out])
+        assert "1 class, must be 2" in refused(world, ["convert-scores", png.parent, "--to", world.out])
     with world.damaged(npy_):
         np.save(npy_, np.zeros((CLASSES, 0, 20), np.float32))
         assert "a.npy" in refused(world, ["convert-scores", npy_.parent, "--to", world.out])

@@ -64,7 +64,7 @@ def check_prediction(world: World, out: str) -> None:
 
 
 def check_classes(world: World, out: str) -> None:
-    found = ScoreFolder(world.out).scores("a").exp()
+    found = ScoreFolder(world.out).stored_logits("a").exp()
     for label in range(2):
         with Image.open(world.root / f"foreign/png/a_{label}.png") as file:
             wanted = np.array(file, np.float32) / (255 if file.mode == "L" else 65535)
@@ -74,7 +74,7 @@ def check_classes(world: World, out: str) -> None:
 def check_crop(world: World, out: str) -> None:
     with Image.open(world.root / "voc/JPEGImages/a.jpg") as file:
         size = file.size
-    assert tuple(ScoreFolder(world.out).scores("a").shape[1:]) == size[::-1]
+    assert tuple(ScoreFolder(world.out).stored_logits("a").shape[1:]) == size[::-1]
 
 
 def files(world):

@@ -116,7 +116,9 @@ def check_converted(world: World, kind: str) -> None:
                 (name,) = archive.namelist()
                 array = stored(archive.open(name))
         array = array[0] if array.ndim == 4 else array
-        np.testing.assert_array_equal(found.scores(id_).numpy(), array.astype(np.float32).astype(np.float16))
+        np.testing.assert_array_equal(
+            found.stored_logits(id_).numpy(), array.astype(np.float32).astype(np.float16)
+        )
 
 
 CONVERTED = {

@@ -98,7 +98,7 @@ def goes_on(world: World, name: str, place: Path) -> None:
     accepted(world, [*told_where(world, name, place), *more])
     if name in ("scores", "convert-scores"):
         folder = ScoreFolder(place / "scores" if name == "scores" else place)
-        assert all(folder.scores(id_).isfinite().all() for id_ in ("a", "b", "c"))
+        assert all(folder.stored_logits(id_).isfinite().all() for id_ in ("a", "b", "c"))
 
 
 def test_images_behind_options_are_images(world):

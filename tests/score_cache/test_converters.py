@@ -42,7 +42,7 @@ def images(tmp_path):
 def same(folder: ScoreFolder) -> None:
     assert folder.ids == tuple(sorted(SIZES))
     for id_ in SIZES:
-        assert torch.equal(folder.scores(id_), torch.from_numpy(logits(id_)))
+        assert torch.equal(folder.stored_logits(id_), torch.from_numpy(logits(id_)))
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def test_npz_with_a_key_and_axes(tmp_path):
     folder = convert_scores(source, tmp_path / "out", options)
     same(folder)
     assert folder.align_corners
-    with pytest.raises(InputError, match="holds prob, other; say which array with --key"):
+    with pytest.raises(InputError, match="holds prob, other; choose an array with --key"):
         convert_scores(source, tmp_path / "no", ConvertOptions(axes="hwl"))
-    with pytest.raises(InputError, match="expected an array 'logits'"):
+    with pytest.raises(InputError, match="must hold an array 'logits'"):
         convert_scores(source, tmp_path / "no", ConvertOptions(key="logits"))
 
 
@@ -97,7 +97,7 @@ def test_probabilities_are_not_taken_for_logits(tmp_path):
     source.mkdir()
     for id_ in SIZES:
         np.save(source / f"{id_}.npy", torch.from_numpy(logits(id_)).softmax(0).numpy())
-    with pytest.raises(InputError, match=r"2007_000001\.npy: .* are no logits; give --kind probabilities"):
+    with pytest.raises(InputError, match=r"2007_000001\.npy: .* are not logits; give --kind probabilities"):
         convert_scores(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert len(convert_scores(source, tmp_path / "out", ConvertOptions(kind="probabilities")).ids) == 2
@@ -122,12 +122,12 @@ def test_png_stack(tmp_path, dtype, largest):
     folder = convert_scores(source, tmp_path / "out")
     for id_, values in chances.items():
         expected = torch.from_numpy(values).clamp(1e-5, 1)
-        assert torch.allclose(folder.scores(id_).exp(), expected, atol=0.6 / largest + 5e-4)
+        assert torch.allclose(folder.stored_logits(id_).exp(), expected, atol=0.6 / largest + 5e-4)
     (source / "b_2_1.png").unlink()
     with pytest.raises(InputError, match="b_2 has 2 files, but none of class 1"):
         convert_scores(source, tmp_path / "no")
     (source / "plain.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"plain\.png: its name says no class"):
+    with pytest.raises(InputError, match=r"plain\.png: its name holds no class"):
         convert_scores(source, tmp_path / "no")
 
 
@@ -148,17 +148,19 @@ def test_what_cannot_be_converted(tmp_path, caffe, images):
     with pytest.raises(InputError, match="no such folder"):
         convert_scores(tmp_path / "nowhere", tmp_path / "out", options)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no files; expected one of mat, npz, npy, png"):
+    with pytest.raises(InputError, match="holds no files, must be one of mat, npz, npy, png"):
         convert_scores(tmp_path / "empty", tmp_path / "out", options)
     with pytest.raises(InputError, match=r"holds no \.npy file"):
         convert_scores(caffe, tmp_path / "out", ConvertOptions("npy"))
     with pytest.raises(InputError, match="axes is 'lhx'"):
         ConvertOptions(axes="lhx")
     Image.new("RGB", (4, 10)).save(images / "b_2.png")
-    with pytest.raises(InputError, match=r"scores are 9 x 9 \(rows x columns\), its image is 10 x 4"):
+    with pytest.raises(
+        InputError, match=r"scores are 9 x 9 \(rows x columns\), must not be smaller than the image, 10 x 4"
+    ):
         convert_scores(caffe, tmp_path / "out", options)
     savemat(caffe / "b_2_blob_0.mat", {"data": np.zeros((4, 4))})
-    with pytest.raises(InputError, match="expected numbers with three axes"):
+    with pytest.raises(InputError, match="must be numbers with three axes"):
         convert_scores(caffe, tmp_path / "out2", options)
     (images / "b_2.png").unlink()
     with pytest.raises(InputError, match="no image 'b_2'"):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from crfnet.crf import CRFConfig
 from crfnet.models import ModelConfig
 from crfnet.search import SearchConfig
-from crfnet.search.counting import count
+from crfnet.search.counting import count_predictions
 from crfnet.search.grid import Point
 from crfnet.search.sweep import sweep
 from crfnet.segmenter import build_segmenter
@@ -67,7 +67,7 @@ def search(bench: Bench) -> None:
         for group in groups:
             found = sweep(scores[index % 4], images[index % 4], group, config)
             predictions = [log_q[0].max(0).indices.cpu() for _, log_q in found]
-            count(predictions, labels[index % 4], classes, config)
+            count_predictions(predictions, labels[index % 4], classes, config)
 
     def seconds(index: int) -> float:
         clock = time.perf_counter()

@@ -11,16 +11,16 @@ from torch import Tensor
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.features import positions
 from crfnet.crf.filters.permutohedral.lattice import Lattice
-from crfnet.pydensecrf._arrays import as_array, as_tensor, whole, widths
+from crfnet.pydensecrf._arrays import as_array, as_tensor, bandwidths, whole_number
 from crfnet.pydensecrf._options import KernelType, NormalizationType
 from crfnet.pydensecrf._pairwise import normalized_lattice
-from crfnet.pydensecrf.generic import DenseCRF
+from crfnet.pydensecrf.points_crf import DenseCRF
 from crfnet.shapes import Features
 
 __all__ = ["DenseCRF2D"]
 
 _CPU = torch.device("cpu")
-_SHARED = 2**20  # pixels; the lattices of larger grids are not kept (60 bytes a pixel)
+_MAX_CACHED_PIXELS = 2**20  # the lattices of larger images are not cached (60 bytes a pixel)
 _DIAG, _SYMMETRIC = KernelType.DIAG_KERNEL, NormalizationType.NORMALIZE_SYMMETRIC
 
 
@@ -31,12 +31,12 @@ class DenseCRF2D(DenseCRF):
         w: width W, >= 1. It comes first.
         h: height H, >= 1.
         nlabels: number of labels M, >= 1.
-        device: as of `DenseCRF`.
-        ignored: as of `DenseCRF`.
-        also_ignored: as of `DenseCRF`.
+        device: see `DenseCRF`.
+        ignored: see `DenseCRF`.
+        also_ignored: see `DenseCRF`.
 
     Raises:
-        ValueError: as of `DenseCRF`.
+        ValueError: see `DenseCRF`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class DenseCRF2D(DenseCRF):
         device: str | torch.device | None = None,
         **also_ignored: object,
     ) -> None:
-        self._w, self._h = whole("w", w, 1), whole("h", h, 1)
+        self._w, self._h = whole_number("w", w, 1), whole_number("h", h, 1)
         super().__init__(self._w * self._h, nlabels, *ignored, device=device, **also_ignored)
 
     def addPairwiseGaussian(
@@ -58,16 +58,22 @@ class DenseCRF2D(DenseCRF):
 
         Args:
             sxy: standard deviation in pixels, or (sx, sy), > 0.
-            compat: as of `DenseCRF.addPairwiseEnergy`.
+            compat: see `DenseCRF.addPairwiseEnergy`.
             kernel: as there.
             normalization: as there.
 
         Raises:
             ValueError: a width is not > 0; or as there.
         """
-        sx, sy = widths("sxy", sxy, 2)
-        build = _grid_lattice if self._w * self._h <= _SHARED else _grid_lattice.__wrapped__
-        self._add(self._place(sxy), compat, kernel, normalization, partial(build, self._h, self._w, sx, sy))
+        sx, sy = bandwidths("sxy", sxy, 2)
+        build = (
+            _smoothness_lattice
+            if self._w * self._h <= _MAX_CACHED_PIXELS
+            else _smoothness_lattice.__wrapped__
+        )
+        self._add(
+            self._positions(sxy), compat, kernel, normalization, partial(build, self._h, self._w, sx, sy)
+        )
 
     def addPairwiseBilateral(
         self,
@@ -84,7 +90,7 @@ class DenseCRF2D(DenseCRF):
             sxy: standard deviation of positions p in pixels, or (sx, sy), > 0.
             srgb: standard deviation of colors c, or one per channel, > 0.
             rgbim: (H, W, 3), values 0..255; of any type, and never normalized.
-            compat: as of `DenseCRF.addPairwiseEnergy`.
+            compat: see `DenseCRF.addPairwiseEnergy`.
             kernel: as there.
             normalization: as there.
 
@@ -92,13 +98,13 @@ class DenseCRF2D(DenseCRF):
             TypeError: ``rgbim`` is None.
             ValueError: the image has another shape or scale, a width is not > 0; or as there.
         """
-        color = self._color(rgbim) / _column("srgb", srgb, 3)
-        self._add(torch.cat([self._place(sxy), color], dim=1), compat, kernel, normalization)
+        color = self._colors(rgbim) / _column("srgb", srgb, 3)
+        self._add(torch.cat([self._positions(sxy), color], dim=1), compat, kernel, normalization)
 
-    def _place(self, sxy: object) -> Features:
-        return _grid(self._h, self._w, *widths("sxy", sxy, 2))
+    def _positions(self, sxy: object) -> Features:
+        return _scaled_positions(self._h, self._w, *bandwidths("sxy", sxy, 2))
 
-    def _color(self, rgbim: object) -> Features:
+    def _colors(self, rgbim: object) -> Features:
         image = as_array("rgbim", rgbim)
         if image.shape[:2] != (self._h, self._w):
             wanted = (self._h, self._w, 3)
@@ -115,20 +121,22 @@ class DenseCRF2D(DenseCRF):
         return pixels.reshape(-1, 3).T.unsqueeze(0)
 
 
-def _grid(h: int, w: int, sx: float, sy: float) -> Features:
-    """(x / sx, y / sy): the order matters to a lattice."""
-    place = positions((h, w), dtype=torch.float32, device=_CPU)
-    return place / torch.tensor([sx, sy], dtype=torch.float32, device=_CPU).view(1, 2, 1)
+def _scaled_positions(h: int, w: int, sx: float, sy: float) -> Features:
+    """Features (x / sx, y / sy); the lattice depends on their order."""
+    xy = positions((h, w), dtype=torch.float32, device=_CPU)
+    return xy / torch.tensor([sx, sy], dtype=torch.float32, device=_CPU).view(1, 2, 1)
 
 
 @lru_cache(maxsize=2)
-def _grid_lattice(h: int, w: int, sx: float, sy: float, normalization: str, device: torch.device) -> Lattice:
-    """Of the smoothness term, which images of one size share: programs make a CRF for each image."""
-    return normalized_lattice(_grid(h, w, sx, sy).to(device), normalization)
+def _smoothness_lattice(
+    h: int, w: int, sx: float, sy: float, normalization: str, device: torch.device
+) -> Lattice:
+    """Build the smoothness term's lattice, cached: programs make a CRF for each image of one size."""
+    return normalized_lattice(_scaled_positions(h, w, sx, sy).to(device), normalization)
 
 
 def _column(name: str, value: object, count: int) -> Float[Tensor, "1 d 1"]:
-    return torch.tensor(widths(name, value, count), dtype=torch.float32, device=_CPU).view(1, count, 1)
+    return torch.tensor(bandwidths(name, value, count), dtype=torch.float32, device=_CPU).view(1, count, 1)
 
 
 def _check_range(pixels: Tensor) -> None:

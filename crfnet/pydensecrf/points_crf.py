@@ -14,13 +14,13 @@ from torch import Tensor
 
 from crfnet.crf.filters.permutohedral.lattice import Lattice
 from crfnet.pydensecrf import eigen
-from crfnet.pydensecrf._arrays import as_array, as_tensor, check_finite, whole
+from crfnet.pydensecrf._arrays import as_array, as_tensor, check_finite, whole_number
 from crfnet.pydensecrf._options import (
     KernelType,
     NormalizationType,
-    chosen_device,
-    member,
+    enum_member,
     normalization_name,
+    select_device,
 )
 from crfnet.pydensecrf._pairwise import PairwiseTerm, compatibility, normalized_lattice
 from crfnet.pydensecrf._solver import Solver
@@ -61,11 +61,11 @@ class DenseCRF:
                 f"{type(self).__name__} ignores its arguments {names}",
                 stacklevel=2 + (type(self) is not DenseCRF),
             )
-        points, labels = whole("nvar", nvar, 1), whole("nlabels", nlabels, 1)
-        self._solver = Solver(points, labels, chosen_device(device))
+        points, labels = whole_number("nvar", nvar, 1), whole_number("nlabels", nlabels, 1)
+        self._solver = Solver(points, labels, select_device(device))
 
     def setUnary(self, u: object) -> None:
-        """Set what single points cost, instead of what was set before.
+        """Set the unary energies; replaces earlier ones.
 
         Args:
             u: energies (M, N); may be used again, and for other CRFs.
@@ -84,7 +84,7 @@ class DenseCRF:
         self._set_unary(u.values)
 
     def setUnaryEnergy(self, u: object, f: object = None) -> None:
-        """Set what single points cost, instead of what was set before.
+        """Set the unary energies; replaces earlier ones.
 
         Args:
             u: energies (M, N) in nats: negative log-probabilities, +inf for what cannot be. Copied. With
@@ -129,9 +129,9 @@ class DenseCRF:
         Raises:
             ValueError: ``niter`` is not a whole number >= 0.
         """
-        steps = whole("niter", niter, 0)
+        steps = whole_number("niter", niter, 0)
         with self._solver.computing():
-            return eigen.wrapped(self._solver.array(self._solver.marginals(steps)))
+            return eigen.wrap(self._solver.array(self._solver.marginals(steps)))
 
     def startInference(self) -> tuple[eigen.MatrixXf, eigen.MatrixXf, eigen.MatrixXf]:
         """Marginals (M, N) before the first step, all 0 if no unary is set; and two empty matrices."""
@@ -141,7 +141,7 @@ class DenseCRF:
         return q, eigen.MatrixXf(), eigen.MatrixXf()
 
     def stepInference(self, Q: object, tmp1: object = None, tmp2: object = None) -> None:
-        """One step of mean field, in place.
+        """Run one step of mean field, in place.
 
         Args:
             Q: marginals (M, N): of `startInference`, or any floating-point array of numpy.
@@ -149,7 +149,7 @@ class DenseCRF:
             tmp2: not used.
 
         Raises:
-            TypeError: ``Q`` is no such array.
+            TypeError: ``Q`` is not such an array.
             ValueError: it has another shape or is read-only.
         """
         if not isinstance(Q, np.ndarray) or Q.dtype.kind != "f":
@@ -158,15 +158,15 @@ class DenseCRF:
                 f"Argument 'Q' has incorrect type (expected pydensecrf.eigen.MatrixXf, got {kind})"
             )
         with self._solver.computing():
-            Q[...] = self._solver.array(self._solver.step(self._values(Q)))
+            Q[...] = self._solver.array(self._solver.step(self._marginals(Q)))
 
     def klDivergence(self, Q: object) -> float:
-        """The number of pydensecrf for marginals Q (M, N): `freeEnergy` with pairwise terms counted twice.
+        """The value that pydensecrf gives for marginals Q: `freeEnergy` with pairwise terms counted twice.
 
-        It is no divergence (it may be negative), and mean field need not lower it.
+        It is not a divergence (it may be negative), and mean field need not lower it.
         """
         with self._solver.computing():
-            return self._solver.free_energy(self._values(Q), 2.0)
+            return self._solver.free_energy(self._marginals(Q), 2.0)
 
     def freeEnergy(self, Q: object) -> float:
         """``sum Q log Q + sum U Q + 1/2 sum_k sum Q . compat_k(K~_k Q)`` for marginals Q (M, N), in nats.
@@ -176,49 +176,49 @@ class DenseCRF:
         labels are rewarded. Not in pydensecrf.
         """
         with self._solver.computing():
-            return self._solver.free_energy(self._values(Q), 1.0)
+            return self._solver.free_energy(self._marginals(Q), 1.0)
 
     def map(self, niter: object) -> npt.NDArray[np.int64]:
-        """The likeliest label of every point (N,) after ``niter`` steps; in pydensecrf for C++ only."""
+        """The most likely label of every point (N,) after ``niter`` steps; in pydensecrf for C++ only."""
         return self.currentMap(self.inference(niter))
 
     def currentMap(self, Q: object) -> npt.NDArray[np.int64]:
-        """The likeliest label of every point (N,) for marginals Q (M, N); in pydensecrf for C++ only."""
+        """The most likely label of every point (N,) for marginals Q (M, N); in pydensecrf for C++ only."""
         with self._solver.computing():
-            return self._numbers(self._values(Q)[0].argmax(0))
+            return self._to_numpy(self._marginals(Q)[0].argmax(0))
 
     def unaryEnergy(self, l: object) -> npt.NDArray[np.float32]:
-        """What each point pays for its label, in nats (N,); in pydensecrf for C++ only.
+        """The unary energy of each point's label, in nats (N,); in pydensecrf for C++ only.
 
         Args:
-            l: labels (N,), whole numbers; a point whose label is not in 0..M-1 pays 0.
+            l: labels (N,), whole numbers; a point whose label is not in 0..M-1 has energy 0.
 
         Raises:
             ValueError: ``l`` is something else.
         """
         with self._solver.computing():
-            return self._numbers(self._solver.unary_energy(self._labeling(l)))
+            return self._to_numpy(self._solver.unary_energy(self._labeling(l)))
 
     def pairwiseEnergy(self, l: object, term: object = -1) -> npt.NDArray[np.float32]:
-        """*Minus* half of what each point pays in pairwise terms, in nats (N,); in pydensecrf for C++ only.
+        """*Minus* half of each point's pairwise energy, in nats (N,); in pydensecrf for C++ only.
 
         The sign is the C++'s. Every pair's cost is shared by its two points, so the energy of a labeling is
         ``unaryEnergy(l).sum() - pairwiseEnergy(l).sum()``, in which a number w as compat is -w for equal
         labels and 0 for others.
 
         Args:
-            l: labels (N,), whole numbers; a point whose label is not in 0..M-1 neither pays nor costs.
+            l: labels (N,), whole numbers; a point whose label is not in 0..M-1 has no part in any term.
             term: which term, in the order of adding; -1 for the sum of all.
 
         Raises:
             ValueError: ``l`` is something else, or there is no such term.
         """
-        terms, chosen = self._solver.terms, whole("term", term, -1)
+        terms, chosen = self._solver.terms, whole_number("term", term, -1)
         if chosen >= len(terms):
             raise ValueError(f"term is {chosen}, must be -1 for all or one of the {len(terms)} terms, from 0")
-        some = terms if chosen == -1 else terms[chosen : chosen + 1]
+        selected = terms if chosen == -1 else terms[chosen : chosen + 1]
         with self._solver.computing():
-            return self._numbers(-self._solver.pairwise_energy(self._labeling(l), some))
+            return self._to_numpy(-self._solver.pairwise_energy(self._labeling(l), selected))
 
     def _set_unary(self, u: Tensor) -> None:
         wanted = (self._solver.labels, self._solver.points)
@@ -234,19 +234,19 @@ class DenseCRF:
         normalization: object,
         build: Callable[[str, torch.device], Lattice] | None = None,
     ) -> None:
-        """``build`` makes the lattice of these features from the normalization's name and the device."""
+        """Add a term; ``build`` makes the lattice from the normalization's name and the device."""
         solver = self._solver
         check_finite("features", features)
-        member("kernel", KernelType, kernel)
+        enum_member("kernel", KernelType, kernel)
         scaling = normalization_name(normalization)
         mu = compatibility(compat, solver.labels, solver.device)
         if build is None:
-            make = partial(normalized_lattice, features.to(solver.device), scaling)
+            build_lattice = partial(normalized_lattice, features.to(solver.device), scaling)
         else:
-            make = partial(build, scaling, solver.device)
-        solver.add(PairwiseTerm(make, mu))
+            build_lattice = partial(build, scaling, solver.device)
+        solver.add(PairwiseTerm(build_lattice, mu))
 
-    def _values(self, Q: object) -> Values:
+    def _marginals(self, Q: object) -> Values:
         q = as_tensor("Q", Q)
         wanted = (self._solver.labels, self._solver.points)
         if q.shape != wanted:
@@ -262,6 +262,6 @@ class DenseCRF:
         return torch.from_numpy(labels.astype(np.int64).reshape(-1)).to(self._solver.device)
 
     @staticmethod
-    def _numbers(values: Tensor) -> npt.NDArray[Any]:
+    def _to_numpy(values: Tensor) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = values.cpu().numpy()
         return array

@@ -1,4 +1,4 @@
-"""A CRF of a few dozen points as explicit matrices and loops, in float64: what the drop-in has to compute."""
+"""A CRF of a few dozen points as explicit matrices, in float64: what the drop-in must compute."""
 
 import numpy as np
 import torch
@@ -37,8 +37,8 @@ def penalty(terms, q):
     return sum((term(compat, matrix, q) for compat, matrix in terms), np.zeros_like(q))
 
 
-def softmax(scores):
-    exp = np.exp(scores - scores.max(0))
+def softmax(logits):
+    exp = np.exp(logits - logits.max(0))
     return exp / exp.sum(0)
 
 

@@ -1,4 +1,4 @@
-"""A data set of tiny pictures made from nothing: two colored halves, and noisy logits at stride 4."""
+"""A generated data set of tiny images of two colored halves, and noisy logits at stride 4 for it."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from crfnet.labels import VOC_PALETTE
 CLASSES = 3
 
 
-class Pictures(SegmentationDataset):
+class TinyDataset(SegmentationDataset):
     def __init__(self, count: int = 4, size: tuple[int, int] = (12, 16)) -> None:
         self.name, self.classes, self.palette = "pictures", tuple("abc"), VOC_PALETTE[:CLASSES]
         self.ids = tuple(f"p{i}" for i in range(count))

@@ -192,7 +192,7 @@ def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, ca
     assert "another configuration" in refused("compare", config, "--resume", "--joint.lr", "0.5")
 
 
-def test_the_protocol_of_prediction_reaches_every_command(config, tmp_path, capsys, refused):
+def test_how_labels_are_predicted_reaches_every_command(config, tmp_path, capsys, refused):
     main(["train", str(config)])
     unary = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]
     protocol = ["--predict.scales", "[0.75,1.0]", "--predict.mirror", "true"]
@@ -202,7 +202,8 @@ def test_the_protocol_of_prediction_reaches_every_command(config, tmp_path, caps
     main(["evaluate", str(config), *unary, *protocol])
     main(["evaluate", str(config), "--scores", str(tmp_path / "out/scores"), "--overwrite"])
     main(["predict", str(config), *unary, "--split", "val", "--predict.tile", "32"])
-    assert "tile, overlap" in refused("evaluate", config, *unary, "--predict.tile", "20")
+    said = refused("evaluate", config, *unary, "--predict.tile", "20")
+    assert "tile - overlap is 20, must be a multiple of 32" in said
 
 
 def test_the_memory_of_the_crf_reaches_every_command(config, tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def _check(options: Namespace, overrides: Sequence[str]) -> str:
     from tqdm import tqdm
 
     from crfnet.data import load_dataset
-    from crfnet.data.survey import check_report
+    from crfnet.data.check import check_splits
     from crfnet.files import check_writable
     from crfnet.pipeline.run_config import load_run
 
@@ -75,7 +75,7 @@ def _check(options: Namespace, overrides: Sequence[str]) -> str:
         check_writable(options.output, file=True)
     config = load_run(options.config, overrides).data
     train, val = load_dataset(config, "train"), load_dataset(config, "val")
-    text, problem = check_report(
+    text, problem = check_splits(
         train, val, workers=options.workers, output=options.output, overwrite=options.overwrite
     )
     if problem is None:

@@ -98,7 +98,7 @@ def _check_options_without_config(options: Namespace, overrides: Sequence[str]) 
 
 
 def _class_names(options: Namespace) -> list[str]:
-    from crfnet.evaluation.confusion import VOID
+    from crfnet.labels import VOID
 
     number = options.num_classes
     require("evaluate --num-classes", number, 2 <= number <= VOID, f"2..{VOID}")

@@ -32,9 +32,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.checkpoints.checkpoint import checkpoint_crf
     from crfnet.crf.config_file import load_crf_config
     from crfnet.data import classes_of
-    from crfnet.evaluation.inference import TiledInference
-    from crfnet.evaluation.prediction import overlay, predict_labels, write_label_png, write_picture
+    from crfnet.evaluation.inference import TiledInference, predict_labels
     from crfnet.files import check_writable
+    from crfnet.labels import overlay, write_label_png, write_picture
     from crfnet.pipeline.build import build_run_segmenter
     from crfnet.pipeline.run_folder import open_folder
 
@@ -66,7 +66,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
 def _images(options: Namespace, run: "Run") -> tuple[list[str], "Iterator[ImageBytes]"]:
     """What is predicted: names, all different, and the images; the data set is needed for a split alone."""
     from crfnet.data import load_dataset
-    from crfnet.data.on_disk import read_image
+    from crfnet.data.file_dataset import read_image
 
     if options.split is not None:
         dataset = load_dataset(run.data, options.split)

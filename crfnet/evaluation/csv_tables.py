@@ -10,7 +10,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import boundary_f, f_scores
 from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.measures import MEANS
+from crfnet.evaluation.named_metrics import MEANS
 from crfnet.evaluation.trimap import BANDS
 from crfnet.files import csv_text, write_atomically
 
@@ -22,7 +22,7 @@ IMAGE_WIDTHS = (2, 5, 10)  #: trimap widths in the table of images, pixels
 def write_tables(
     folder: Path, evaluation: Evaluation, class_names: Sequence[str], absent: Absent = "skip"
 ) -> None:
-    """Writes ``per_image.csv``, ``per_class.csv`` and ``trimap.csv`` into the folder, atomically.
+    """Write ``per_image.csv``, ``per_class.csv`` and ``trimap.csv`` into the folder, atomically.
 
     Raises:
         InputError: there are more or fewer names than classes.
@@ -69,7 +69,7 @@ def per_class_csv(evaluation: Evaluation, class_names: Sequence[str], absent: Ab
     """
     if len(class_names) != evaluation.num_classes:
         raise InputError(
-            f"class_names has {len(class_names)} entries: the evaluation has {evaluation.num_classes} classes"
+            f"class_names has {len(class_names)} entries, must be {evaluation.num_classes} as the classes"
         )
     per_image = tallies(evaluation.confusion).long()
     hits, truth, predicted = per_image.sum(0).unbind(-1)
@@ -103,8 +103,7 @@ def trimap_csv(evaluation: Evaluation, absent: Absent = "skip") -> str:
 
 
 def _table(columns: Mapping[str, Iterable[object]]) -> str:
-    rows = zip(*columns.values(), strict=True)
-    return csv_text([columns, *([_cell(value) for value in row] for row in rows)])
+    return csv_text(columns, ([_cell(value) for value in row] for row in zip(*columns.values(), strict=True)))
 
 
 def _cell(value: object) -> object:

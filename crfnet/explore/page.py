@@ -22,10 +22,10 @@ from crfnet.crf.filters import FILTERS
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import overlay
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
+from crfnet.labels import overlay
 from crfnet.search.grid import round_digits
 from crfnet.shapes import ImageBytes, LabelMap
 
@@ -92,7 +92,7 @@ class Page:
         self._paint("network")
         self._tell()
         self.redraw = Redraw(session, self._later_draw, self._later_fail)
-        self.redraw.ask(self.config())
+        self.redraw.request(self.config())
 
     def config(self) -> CRFConfig:
         """What the sliders say.
@@ -115,7 +115,7 @@ class Page:
 
     def _changed(self, attr: str, old: object, new: object) -> None:
         try:
-            self.redraw.ask(self.config())
+            self.redraw.request(self.config())
         except InputError as error:
             self._fail(str(error))
 
@@ -131,11 +131,11 @@ class Page:
         self._tell()
         size, session = "full size", self._session
         if picture.factor > 1:
-            full = session.seconds_of_full(picture)
+            full = session.full_size_seconds(picture)
             rest = "full size follows" if larger_follows else f"full size would take {full:.0f} s"
             size = f"1/{picture.factor} size, {rest}"
         lines = [f"<b>CRF at {size}</b>: {picture.seconds:.2f} s"]
-        found = {"network alone": session.network_scores, "with CRF": session.scores(picture.labels)}
+        found = {"network alone": session.network_metrics, "with CRF": session.metrics(picture.labels)}
         for name, scores in found.items():
             if scores is not None:
                 accuracy, miou = 100 * float(scores.pixel_accuracy), 100 * float(scores.miou)

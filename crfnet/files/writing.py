@@ -80,15 +80,15 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+def write_csv(path: Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
     """Write `csv_text` through `write_atomically`; raises what that raises."""
-    write_atomically(path, csv_text(rows).encode())
+    write_atomically(path, csv_text(header, rows).encode())
 
 
-def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Return rows, the header first, as a CSV file has them: commas between cells, a newline after a row."""
+def csv_text(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """Return a table as CSV: a line for the header and one for each row, commas between cells."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
     return stream.getvalue()
 
 

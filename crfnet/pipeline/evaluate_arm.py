@@ -16,7 +16,7 @@ from crfnet.data import SegmentationDataset
 from crfnet.distributed import on_all_ranks, on_rank_zero, shard
 from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import write_label_png
+from crfnet.labels import write_label_png
 from crfnet.pipeline.predictors import Predictor
 from crfnet.pipeline.run_folder import run_stage
 from crfnet.pipeline.samples import select_samples, with_progress

@@ -8,9 +8,9 @@ from crfnet.distributed import on_rank_zero
 from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.label_folders import evaluate_folders
-from crfnet.evaluation.measures import interval
-from crfnet.evaluation.prediction import VOC_PALETTE
+from crfnet.evaluation.named_metrics import interval
 from crfnet.files import write_json
+from crfnet.labels import VOC_PALETTE
 from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import check_folder, open_folder, provenance

@@ -10,8 +10,8 @@ import torch
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import Sample
-from crfnet.evaluation.inference import PredictConfig, TiledInference
-from crfnet.evaluation.prediction import predict_labels, read_label_png
+from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels
+from crfnet.labels import read_label_png
 from crfnet.score_cache import ScoreFolder
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import LabelMap, Logits

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from crfnet.data import Sample, SegmentationDataset
 from crfnet.distributed import is_rank_zero
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import read_label_png
+from crfnet.labels import read_label_png
 from crfnet.report import StripSample
 
 __all__ = ["select_samples", "strip_samples", "with_progress"]

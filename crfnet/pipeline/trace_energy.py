@@ -12,7 +12,7 @@ from crfnet.distributed import on_rank_zero
 from crfnet.pipeline.predictors import Unary
 from crfnet.pipeline.run_folder import run_stage
 from crfnet.pipeline.samples import select_samples
-from crfnet.report import ENERGY_FILE, Descent, write_descents
+from crfnet.report import ENERGY_FILE, EnergyTrace, write_energy_traces
 
 __all__ = ["TRACED_IMAGES", "trace_energy"]
 
@@ -30,18 +30,20 @@ def trace_energy(
     """
     crf.eval()
 
-    def descent(sample: Sample) -> Descent:
+    def trace_sample(sample: Sample) -> EnergyTrace:
         with torch.inference_mode():
             logits = _center_crop(unary(sample))
             trace = crf.trace(logits, _center_crop(sample.image[None]).to(logits.device))
         pixels = logits.shape[2] * logits.shape[3]
-        return Descent(
+        return EnergyTrace(
             sample.id, (trace.free_energy[:, 0].double() / pixels).tolist(), trace.change[:, 0].tolist()
         )
 
     def work() -> dict[str, float]:
         samples = select_samples(dataset, ids[:TRACED_IMAGES])
-        on_rank_zero(lambda: write_descents(folder / ENERGY_FILE, [descent(sample) for sample in samples]))
+        on_rank_zero(
+            lambda: write_energy_traces(folder / ENERGY_FILE, [trace_sample(sample) for sample in samples])
+        )
         return {}
 
     run_stage((folder / ENERGY_FILE).parent, work)

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crfnet.evaluation.boundary import BoundaryConfig, boundary_f, contour_matches
-from crfnet.evaluation.confusion import VOID, Prediction, confusion_matrix, metrics
+from crfnet.evaluation.confusion import Prediction, confusion_matrix, metrics
 from crfnet.evaluation.trimap import band_distance
+from crfnet.labels import VOID
 from crfnet.search.config import SearchConfig
 from crfnet.shapes import LabelMap
 

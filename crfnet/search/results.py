@@ -105,7 +105,7 @@ def write_table(path: Path, leaderboard: Leaderboard) -> None:
     criterion = leaderboard.criterion
     extra = [] if criterion.uses_confusion else [criterion.label.replace(" ", "_")]
     names = ["round", *AXES, *extra, "miou", "pixel_accuracy", "images", "seconds"]
-    write_csv(path, [names, *(_table_row(leaderboard, each) for each in leaderboard.candidates.values())])
+    write_csv(path, names, (_table_row(leaderboard, each) for each in leaderboard.candidates.values()))
 
 
 def _table_row(leaderboard: Leaderboard, candidate: Candidate) -> list[str]:
@@ -123,7 +123,8 @@ def write_folds(path: Path, leaderboard: Leaderboard, ids: Sequence[str]) -> Non
     The last line is that of all images: the point of `best.yaml` with the metric on the images that it was
     chosen on, and the cross-validated metric, in which every image has the point chosen without it.
     """
-    rows = [["fold", "images", *AXES, "selection_metric", "held_out_metric", "ids"]]
+    header = ["fold", "images", *AXES, "selection_metric", "held_out_metric", "ids"]
+    rows = []
     for k, fold in enumerate(leaderboard.folds, 1):
         best, held_out = leaderboard.best(fold), fold.held_out_images
         metrics = (leaderboard.metric(best, fold.selection_images), leaderboard.metric(best, held_out))
@@ -134,7 +135,7 @@ def write_folds(path: Path, leaderboard: Leaderboard, ids: Sequence[str]) -> Non
     best = leaderboard.best(overall)
     metrics = (leaderboard.metric(best, overall.selection_images), leaderboard.cross_validated())
     rows.append(["all", str(len(ids)), *_fold_row(best, metrics), ""])
-    write_csv(path, rows)
+    write_csv(path, header, rows)
 
 
 def _fold_row(best: Point, metrics: tuple[float, float]) -> list[str]:

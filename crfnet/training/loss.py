@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from crfnet.data import VOID
 from crfnet.distributed import all_reduce_sum
+from crfnet.labels import VOID
 from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels, Logits, ScoreMap, Scores

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import is_rank_zero
-from crfnet.evaluation.prediction import paint
 from crfnet.files import write_atomically
+from crfnet.labels import paint
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = ["RunLogger"]

@@ -5,7 +5,7 @@ import torch
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_reduce_sum, broadcast, shard
 from crfnet.evaluation.confusion import confusion_matrix, metrics
-from crfnet.evaluation.prediction import predict_labels
+from crfnet.evaluation.inference import predict_labels
 from crfnet.segmenter import Segmenter
 
 __all__ = ["validate"]

@@ -38,8 +38,9 @@ import posthoc
 import torch
 from torch import Tensor
 
-from crfnet.data import DataConfig, Sample, SegmentationDataset, load_dataset, palette
+from crfnet.data import DataConfig, Sample, SegmentationDataset, load_dataset
 from crfnet.evaluation.confusion import confusion_matrix, metrics
+from crfnet.labels import VOC_PALETTE
 from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, draw_images, search
 from crfnet.search.grid import AXES, Point
@@ -123,7 +124,7 @@ class MadeUp(SegmentationDataset):
     """Pictures in shifted copies; the labels are those that a perfect network would find, noise apart."""
 
     def __init__(self, paths: list[Path], number: int) -> None:
-        self.name, self.classes, self.palette = "made up", tuple(map(str, range(21))), palette(21)
+        self.name, self.classes, self.palette = "made up", tuple(map(str, range(21))), VOC_PALETTE[:21]
         self.ids = tuple(f"{i:03}" for i in range(number))
         self.pairs = []
         for path in paths or [None]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crfnet.data import palette
+from crfnet.labels import VOC_PALETTE
 
 
 class VocWriter:
@@ -35,7 +35,7 @@ class VocWriter:
     def mask(self, image_id: str, labels: np.ndarray, mode: str = "P") -> None:
         mask = Image.fromarray(labels.astype(np.uint8))
         if mode == "P":
-            mask.putpalette([part for color in palette(256) for part in color])
+            mask.putpalette([part for color in VOC_PALETTE for part in color])
         mask.save(self.mask_path(image_id))
 
 

@@ -208,10 +208,10 @@ def test_context_lists(voc2010):
     ("variables", "part"),
     [
         ({"Other": np.zeros(SIZE, np.uint16)}, "no variable LabelMap"),
-        ({"LabelMap": np.zeros(SIZE)}, "float64; allowed are whole numbers"),
+        ({"LabelMap": np.zeros(SIZE)}, "float64, must be whole numbers"),
         ({"LabelMap": np.zeros((2, *SIZE), np.uint8)}, "(2, 5, 7)"),
         ({"LabelMap": np.full(SIZE, -1, np.int16)}, "whole numbers >= 0"),
-        ({"LabelMap": np.zeros((7, 5), np.uint16)}, "allowed are equal sizes"),
+        ({"LabelMap": np.zeros((7, 5), np.uint16)}, "must be of equal sizes"),
     ],
 )
 def test_context_with_another_annotation(voc2010, variables, part):
@@ -345,7 +345,7 @@ def test_own_images_divided_by_lists(tmp_path):
     assert dataset.ids == ("b", "a")
     assert dataset[0].labels[4].tolist() == [0, 1, 255, 255, 1, 1, 0]
     mask(tmp_path / "truth/a.png", 2)
-    refused("a.png: label 2", "0..1 (the classes of folders) and 7, 255 (void)", root=tmp_path, **keys)
+    refused("a.png: label 2", "0..1 (the classes of folders) or 7, 255 (void)", root=tmp_path, **keys)
 
 
 def test_own_folders_that_cannot_be_used(tmp_path):
@@ -353,7 +353,7 @@ def test_own_folders_that_cannot_be_used(tmp_path):
     for folder in ("images", "masks", "images/train"):
         (tmp_path / folder).mkdir()
     refused("images/train: no image", ".jpg", root=tmp_path, split="train", **OWN)
-    refused("data.val: 'val'", "images/val", "val.txt", root=tmp_path, **OWN)
+    refused("data.val is 'val'", "images/val", "val.txt", root=tmp_path, **OWN)
     image(tmp_path / "images/train/a.png")
     refused("masks/train/a.png: no such mask", root=tmp_path, split="train", **OWN)
 

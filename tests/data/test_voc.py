@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.data import DATASETS, DataConfig, SegmentationDataset, classes_of, load_dataset, palette
-from crfnet.data.camvid import CAMVID
+from crfnet.data import DATASETS, DataConfig, SegmentationDataset, classes_of, load_dataset
 from crfnet.errors import InputError
 
 
@@ -89,7 +88,7 @@ def test_other_list_by_name(voc_writer):
 
 
 def test_no_root():
-    with pytest.raises(InputError, match=r"data.root: not given; allowed is the folder of data set voc"):
+    with pytest.raises(InputError, match=r"data.root is not given, must be the folder of data set voc"):
         load_dataset(DataConfig(name="voc"), "train")
 
 
@@ -254,12 +253,6 @@ def test_camvid_void_is_255_or_unlabeled_11(voc_writer):
     refused(writer.root, "label 12", "0..10", name="camvid")
 
 
-def test_camvid_classes():
-    assert len(CAMVID) == 11
-    assert list(CAMVID)[:4] == ["Sky", "Building", "Pole", "Road"]
-    assert CAMVID["Bicyclist"] == (0, 128, 192)
-
-
 def test_voc_classes(voc_writer):
     dataset = load(voc_writer("a").root)
     assert dataset.num_classes == len(dataset.palette) == 21
@@ -268,18 +261,6 @@ def test_voc_classes(voc_writer):
         "person",
         "tvmonitor",
     )
-
-
-def test_palette_is_that_of_voc():
-    colors = palette(256)
-    assert colors[:5] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128))
-    assert colors[8] == (64, 0, 0)
-    assert colors[20] == (0, 64, 128)
-    assert colors[255] == (224, 224, 192)
-    assert len(set(colors)) == 256
-    for number in (0, 257):
-        with pytest.raises(ValueError, match=f"num_classes: {number}; allowed are 1..256"):
-            palette(number)
 
 
 def test_unknown_split():

@@ -118,7 +118,7 @@ def test_other_masks_are_replaced_only_when_asked(voc, sbd, wrong):
 
 def test_another_list_is_kept(voc, sbd):
     path = voc.list("trainaug", "v1\n")
-    refused(voc, sbd, "trainaug.txt: there is another list", "--overwrite")
+    refused(voc, sbd, "trainaug.txt: another list is there", "--overwrite")
     assert not (voc.root / "SegmentationClassAug").exists()
     assert build(voc, sbd, overwrite=True).path == path
     same = "".join(
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written_is_refused_unless_all_is_there(voc, sbd
 
 def test_the_number_of_ids_is_checked_before_anything_is_written(voc, sbd):
     with pytest.raises(
-        InputError, match="5 ids from 6 of SBD, 2 of VOC train and 2 of VOC val; allowed are 10582"
+        InputError, match="5 ids from 6 of SBD, 2 of VOC train and 2 of VOC val, must be 10582"
     ):
         build_trainaug(voc.root, sbd)
     assert not (voc.root / "SegmentationClassAug").exists()
@@ -174,10 +174,10 @@ def test_files_that_are_missing_or_broken(voc, sbd):
 @pytest.mark.parametrize(
     ("labels", "part"),
     [
-        (np.full(SIZE, 21, np.uint8), "up to 21; allowed are 8 bits, (h, w), 0..20"),
+        (np.full(SIZE, 21, np.uint8), "up to 21, must be 8 bits, (h, w), 0..20"),
         (np.full(SIZE, 255, np.uint8), "up to 255"),
         (np.full(SIZE, 3.0), "float64"),
-        (np.full((7, 5), 3, np.uint8), "allowed are equal sizes"),
+        (np.full((7, 5), 3, np.uint8), "must be of equal sizes"),
     ],
 )
 def test_masks_of_sbd_that_are_none(voc, sbd, labels, part):
@@ -195,8 +195,8 @@ def test_the_command(voc, sbd, capsys):
     assert "trainaug: 5 ids" in out
     assert "4 of VOC (val's among them), 3 of SBD; 7 written now" in out
     for more, part in (
-        ([], "allowed are 10582"),
-        (["--count", "5", "--workers", "0"], "--workers: 0"),
+        ([], "must be 10582"),
+        (["--count", "5", "--workers", "0"], "--workers is 0"),
         (["--data.root", "x"], "there is none"),
     ):
         with pytest.raises(SystemExit) as stop:

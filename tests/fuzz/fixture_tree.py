@@ -13,13 +13,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from crfnet.cli.main import main
-from crfnet.data import palette
-from crfnet.data.voc import VOC_CLASSES
+from crfnet.labels import DATASET_CLASSES, VOC_PALETTE
 from crfnet.score_cache import write_scores
 
 IDS = ("a", "b", "c")
 SIZE = (16, 20)
-CLASSES = len(VOC_CLASSES)
+CLASSES = len(DATASET_CLASSES["voc"].names)
 
 CONFIG = {
     "device": "cpu",
@@ -123,7 +122,7 @@ class FixtureTree:
         (self.root / "predictions").mkdir()
         for image_id in IDS:
             _mask(self.root / f"predictions/{image_id}.png", self._labels() % 255, indexed=image_id != "b")
-        (self.root / "classes.txt").write_text("".join(f"{name}\n" for name in VOC_CLASSES))
+        (self.root / "classes.txt").write_text("".join(f"{name}\n" for name in DATASET_CLASSES["voc"].names))
 
     def _results(self) -> None:
         """What commands make of the rest."""
@@ -144,7 +143,7 @@ class FixtureTree:
 def _mask(path: Path, labels: np.ndarray, *, indexed: bool) -> None:
     mask = Image.fromarray(labels)
     if indexed:
-        mask.putpalette([part for color in palette(256) for part in color])
+        mask.putpalette([part for color in VOC_PALETTE for part in color])
     mask.save(path)
 
 

@@ -10,11 +10,12 @@ from PIL import Image
 from crfnet.checkpoints.checkpoint import checkpoint_crf, read_checkpoint
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.prediction import read_label_png
 from crfnet.files import read_arrays, read_yaml
+from crfnet.labels import read_label_png
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import run_stage, stage_seconds
-from crfnet.report.training_curves import read_descents, read_history
+from crfnet.report.energy_curves import read_energy_traces
+from crfnet.report.training_curves import read_training_log
 from crfnet.score_cache import ScoreFolder
 from tests.fuzz import test_pictures
 from tests.fuzz.damage import Damage
@@ -143,10 +144,10 @@ def test_logs_and_energies(tmp_path):
         "\xff",
     ):
         log.write_text(f"{good}\n{bad}\n{good}\n", encoding="latin-1")
-        assert read_history(log) == {"w1": ([1], [2.0])}
+        assert read_training_log(log) == {"w1": ([1], [2.0])}
     (tmp_path / "energy.csv").write_text("image,iteration,free_energy,change\n")
     with pytest.raises(InputError, match="no energies"):
-        read_descents(tmp_path / "energy.csv")
+        read_energy_traces(tmp_path / "energy.csv")
 
 
 @pytest.mark.parametrize("settings", [None, ["crf.w1"], {"crf.nothing": 1}, {"crf.w1": "x"}, {1: 2}])

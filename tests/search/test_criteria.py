@@ -7,12 +7,12 @@ import torch
 from crfnet.errors import InputError
 from crfnet.evaluation.boundary import boundary_f, contour_matches
 from crfnet.evaluation.confusion import confusion_matrix, metrics
-from crfnet.evaluation.trimap import trimap_confusions
 from crfnet.score_cache import write_scores
 from crfnet.search import SearchConfig, search
 from crfnet.search.counting import PointCounts, count_predictions
 from crfnet.search.criteria import CRITERIA
 from crfnet.search.sampling import SAMPLERS
+from tests.evaluation.by_hand import trimap_confusions
 from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 
 

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from crfnet.data import Sample, SegmentationDataset, palette
+from crfnet.data import Sample, SegmentationDataset
+from crfnet.labels import VOC_PALETTE
 
 CLASSES = 3
 
 
 class TinyDataset(SegmentationDataset):
     def __init__(self, count: int = 4, size: tuple[int, int] = (12, 16)) -> None:
-        self.name, self.classes, self.palette = "pictures", tuple("abc"), palette(CLASSES)
+        self.name, self.classes, self.palette = "pictures", tuple("abc"), VOC_PALETTE[:CLASSES]
         self.ids = tuple(f"p{i}" for i in range(count))
         self.size = size
 

@@ -11,7 +11,7 @@ from PIL import Image
 from crfnet.report.document import plain
 from crfnet.report.html import inline
 from tests.browser import chromium
-from tests.report.made import make_arms, write
+from tests.report.factories import make_arms, write
 
 PHONE = 390  #: pixels, the width of a common phone
 

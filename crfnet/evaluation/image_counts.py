@@ -14,12 +14,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID
 from crfnet.evaluation.dilation import ELEMENTS
 from crfnet.evaluation.trimap import BANDS, Band, Shells
 from crfnet.files import one_line, read_arrays, write_atomically
+from crfnet.labels import VOID
 
-__all__ = ["ImageCounts", "read_records", "write_records"]
+__all__ = ["ImageCounts", "read_image_counts", "write_image_counts"]
 
 _SETTINGS = ("num_classes", "max_width", "element", "iou_width", "f_width")
 _NAMES = (
@@ -39,8 +39,8 @@ class ImageCounts:
     Attributes:
         confusion: of the whole image.
         shells: of each trimap, pixels by (distance, truth, prediction).
-        boundary: as of `crfnet.evaluation.boundary.boundary_tallies`.
-        contours: as of `crfnet.evaluation.boundary.contour_matches`.
+        boundary: see `crfnet.evaluation.boundary.boundary_tallies`.
+        contours: see `crfnet.evaluation.boundary.contour_matches`.
     """
 
     confusion: Int[Tensor, "l l"]
@@ -49,7 +49,7 @@ class ImageCounts:
     contours: Int[Tensor, "l 4"]
 
 
-def write_records(path: Path, settings: Mapping[str, Any], images: Mapping[str, ImageCounts]) -> None:
+def write_image_counts(path: Path, settings: Mapping[str, Any], images: Mapping[str, ImageCounts]) -> None:
     """One compressed .npz file, written atomically.
 
     Arrays: ``settings`` (JSON text), ``ids`` (i), ``confusion`` (i, l, l), ``boundary`` (i, l, 3),
@@ -75,14 +75,14 @@ def write_records(path: Path, settings: Mapping[str, Any], images: Mapping[str, 
     write_atomically(path, stream.getvalue())
 
 
-def read_records(path: Path) -> tuple[dict[str, Any], dict[str, ImageCounts]]:
-    """The settings and images that `write_records` wrote.
+def read_image_counts(path: Path) -> tuple[dict[str, Any], dict[str, ImageCounts]]:
+    """The settings and images that `write_image_counts` wrote.
 
     Raises:
         InputError: the file is missing, damaged, of an older version, or something else.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file; an evaluation .npz is needed")
+        raise InputError(f"{path}: no such file, must be an evaluation .npz")
     arrays = _read_arrays(path)
     settings = _settings(path, str(arrays["settings"]))
     ids, classes = _ids(path, arrays["ids"]), settings["num_classes"]

@@ -11,7 +11,7 @@ from crfnet import kernels
 from crfnet.crf import DenseCRF
 from crfnet.crf.filters import ExactFilter, GaussianFilter, LocalFilter, PermutohedralFilter
 from crfnet.crf.reference import filter_values, local_matrix
-from gpu_parts.machine import BOUND, Bench, relative
+from gpu.machine import BOUND, Bench, relative
 
 
 def check(bench: Bench) -> None:

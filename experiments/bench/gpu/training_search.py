@@ -14,7 +14,7 @@ from crfnet.search.counting import count_predictions
 from crfnet.search.grid import Point
 from crfnet.search.sweep import sweep
 from crfnet.segmenter import build_segmenter
-from gpu_parts.machine import EPS, Bench, against
+from gpu.machine import EPS, Bench, against
 
 SHARE = 25.0  # per cent of a training step that the CRF may take
 IMAGES = 100

@@ -17,10 +17,10 @@ def existing_root(name: str, root: Path | None, *folders: str, argument: str = "
     listed = " and ".join(filter(None, (", ".join(folders[:-1]), folders[-1])))
     wanted = f"the folder of data set {name} that holds {listed}"
     if root is None:
-        raise InputError(f"{argument}: not given; allowed is {wanted}")
+        raise InputError(f"{argument} is not given, must be {wanted}")
     for folder in (root, *(root / each for each in folders)):
         if not folder.is_dir():
-            raise InputError(f"{argument}: {root}: no folder {folder}; allowed is {wanted}")
+            raise InputError(f"{argument} is {root}, which has no folder {folder}, must be {wanted}")
     return root
 
 
@@ -43,15 +43,15 @@ def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); allowed is a text file with one id a line"
+            f"{path}: cannot be read ({error}), must be a text file with one id a line"
         ) from error
     ids = [_id(line, path) for line in lines if line.strip()]
     if not ids:
-        raise InputError(f"{path}: the list is empty; allowed is one id a line, at least one")
+        raise InputError(f"{path}: the list is empty, must be one id a line, at least one")
     seen: set[str] = set()
     for image_id in ids:
         if image_id in seen:
-            raise InputError(f"{path}: id {image_id} stands in the list twice; allowed is once")
+            raise InputError(f"{path}: id {image_id} stands in the list twice, must be once")
         seen.add(image_id)
     return tuple(ids)
 
@@ -63,7 +63,7 @@ def _id(line: str, path: Path) -> str:
         return stems[0]
     if len(words) != 1 or "/" in line or "\\" in line:
         raise InputError(
-            f"{path}: {line.strip()!r} is not an id; allowed is a file name without folder and ending, "
+            f"{path}: {line.strip()!r} is not an id, must be a file name without folder and ending, "
             "or the paths of an image and its mask"
         )
     return words[0]

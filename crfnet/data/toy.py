@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, palette
+from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split
+from crfnet.labels import DATASET_CLASSES, VOID
 
-__all__ = ["TOY_CLASSES", "ShapesToy", "toy"]
+__all__ = ["ToyDataset", "toy"]
 
 Grid: TypeAlias = np.ndarray  #: float32 (h, w): a coordinate in pixels, or a texture in about -1..1
 Mask: TypeAlias = np.ndarray  #: bool (h, w)
@@ -28,10 +29,10 @@ SIDE = 96  # sizes below are for images whose shorter side has so many pixels
 def toy(config: DataConfig, split: Split) -> SegmentationDataset:
     """The toy set that ``config`` describes; training and validation images are disjoint."""
     count = config.toy_train if split == "train" else config.toy_val
-    return ShapesToy(split, count, config.toy_size, config.toy_seed)
+    return ToyDataset(split, count, config.toy_size, config.toy_seed)
 
 
-class ShapesToy(SegmentationDataset):
+class ToyDataset(SegmentationDataset):
     """Ground, discs, bars, triangles, rings, stars; image i is a pure function of (seed, split, i, size)."""
 
     def __init__(self, split: Split, count: int, size: tuple[int, int], seed: int) -> None:
@@ -44,8 +45,7 @@ class ShapesToy(SegmentationDataset):
             seed: Another seed is another set; >= 0.
         """
         self.name = "toy"
-        self.classes = TOY_CLASSES
-        self.palette = palette(len(self.classes))
+        self.classes, self.palette = DATASET_CLASSES["toy"]
         self.ids = tuple(f"{split}_{index:05d}" for index in range(count))
         self._size, self._seed, self._stream = size, seed, ("train", "val").index(split)
 
@@ -206,26 +206,24 @@ def _star(u: Grid, v: Grid, reach: float, random: Random) -> Drawn:
 
 
 class _Shape(NamedTuple):
-    """One class.
+    """How the shapes of one class are drawn.
 
     Attributes:
-        name: Its name.
         hue: Mean of its hue, in turns; single shapes are far from it.
         reach: Range of its radius or half length, in pixels where the shorter side is 96.
         draw: From its own coordinates in pixels, its reach and randomness to its inside and its texture.
     """
 
-    name: str
     hue: float
     reach: tuple[float, float]
     draw: Callable[[Grid, Grid, float, Random], Drawn]
 
 
+#: Of class 1, 2, ...; class 0 is the ground.
 SHAPES = (
-    _Shape("disc", 0.0, (9, 17), _disc),
-    _Shape("bar", 0.2, (26, 48), _bar),
-    _Shape("triangle", 0.4, (15, 23), _triangle),
-    _Shape("ring", 0.6, (14, 21), _ring),
-    _Shape("star", 0.8, (17, 25), _star),
+    _Shape(0.0, (9, 17), _disc),
+    _Shape(0.2, (26, 48), _bar),
+    _Shape(0.4, (15, 23), _triangle),
+    _Shape(0.6, (14, 21), _ring),
+    _Shape(0.8, (17, 25), _star),
 )
-TOY_CLASSES = ("ground", *(shape.name for shape in SHAPES))

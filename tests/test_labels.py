@@ -1,15 +1,19 @@
-"""Label maps from logits, and their pictures."""
+"""Names and colors of classes, and label maps as pictures."""
 
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import Cityscapes
 
+from crfnet.data import DATASETS, DataConfig, classes_of, load_dataset
+from crfnet.data.cityscapes import LABEL_IDS
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import (
+from crfnet.labels import (
+    DATASET_CLASSES,
     VOC_PALETTE,
+    VOID,
     overlay,
     paint,
-    predict_labels,
     read_label_png,
     write_label_png,
     write_picture,
@@ -28,13 +32,54 @@ def test_voc_palette():
     assert VOC_PALETTE[255] == (224, 224, 192)
 
 
-def test_predict_labels():
-    image = torch.randint(256, (3, 4, 5), dtype=torch.uint8)
-    labels = predict_labels(lambda x: x.float().requires_grad_(), image)
-    assert torch.equal(labels, image.float().argmax(0))
-    assert not labels.is_inference()
-    with pytest.raises(ValueError, match="model gave logits"):
-        predict_labels(lambda x: x[..., ::2].float(), image)
+def test_palette_is_that_of_voc():
+    colors = VOC_PALETTE
+    assert colors[:5] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128))
+    assert colors[8] == (64, 0, 0)
+    assert colors[20] == (0, 64, 128)
+    assert colors[255] == (224, 224, 192)
+    assert len(set(colors)) == 256
+
+
+def test_camvid_classes():
+    names, colors = DATASET_CLASSES["camvid"]
+    assert len(names) == 11
+    assert names[:4] == ("Sky", "Building", "Pole", "Road")
+    assert colors[names.index("Bicyclist")] == (0, 128, 192)
+
+
+def test_cityscapes_classes_are_those_of_its_scripts():
+    """Torchvision has a copy of helpers/labels.py of cityscapesScripts."""
+    scored = sorted(
+        (each for each in Cityscapes.classes if 0 <= each.train_id < VOID), key=lambda c: c.train_id
+    )
+    names, colors = DATASET_CLASSES["cityscapes"]
+    assert names == tuple(each.name for each in scored)
+    assert colors == tuple(each.color for each in scored)
+    assert tuple(each.id for each in scored) == LABEL_IDS
+
+
+@pytest.mark.parametrize("name", DATASET_CLASSES)
+def test_every_data_set_has_names_and_as_many_colors(name):
+    names, colors = classes_of(DataConfig(name=name))
+    assert len(names) == len(colors) == len(set(names)) == len(set(colors))
+    assert (len(names), names[0]) in {(21, "background"), (11, "Sky"), (19, "road"), (60, "background"),
+                                      (59, "aeroplane"), (7, "background"), (6, "ground")}  # fmt: skip
+
+
+def test_none_is_left_out():
+    assert {*DATASET_CLASSES, "folders"} == set(DATASETS)
+
+
+def test_of_the_toy_set_they_are_its_own():
+    dataset = load_dataset(DataConfig(name="toy"), "val")
+    assert classes_of(DataConfig(name="toy")) == (dataset.classes, dataset.palette)
+
+
+def test_of_folders_they_are_the_configs():
+    names, colors = classes_of(DataConfig(name="folders", classes=("road", "tree")))
+    assert names == ("road", "tree")
+    assert len(colors) == 2
 
 
 def test_label_png_is_a_palette_picture(tmp_path):

@@ -13,15 +13,15 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID, metrics
+from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import VOC_PALETTE, Palette, paint
+from crfnet.labels import VOC_PALETTE, VOID, Palette, paint
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
     "StripSample",
     "error_picture",
-    "image_scores",
+    "image_metrics",
     "largest_changes",
     "seen_classes",
     "strip_figure",
@@ -40,7 +40,7 @@ MAX_LEGEND = 24  #: classes
 _DEFAULT = EvaluationConfig()
 
 
-def image_scores(evaluation: Evaluation, config: EvaluationConfig) -> Float[Tensor, " i"]:
+def image_metrics(evaluation: Evaluation, config: EvaluationConfig) -> Float[Tensor, " i"]:
     """The ``config.gallery`` of each image by itself, a fraction in 0..1; NaN where nothing defines it."""
     found: Tensor = getattr(metrics(evaluation.confusion, config.absent), config.gallery)
     return found.double()
@@ -56,7 +56,7 @@ def largest_changes(
     """
     if a.ids != b.ids:
         raise InputError("the two arms scored different images: changes need the same ones in the same order")
-    change = image_scores(b, config) - image_scores(a, config)
+    change = image_metrics(b, config) - image_metrics(a, config)
     defined = change.isfinite().nonzero().flatten()
     order = defined[change[defined].argsort(descending=True, stable=True)].tolist()
     if len(order) > count:
@@ -124,7 +124,7 @@ def strip_figure(
 
 def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None:
     if not samples:
-        raise InputError("strip samples: there are none; at least one is needed")
+        raise InputError("strip samples: none, must be at least one")
     for id, image, labels, predictions in samples:
         missing = [name for name in names if name not in predictions]
         if missing:
@@ -132,7 +132,7 @@ def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None
         sizes = {tuple(image.shape[1:]), *(tuple(each.shape) for each in (labels, *predictions.values()))}
         if len(sizes) > 1:
             raise InputError(
-                f"strip sample {id}: image, labels and predictions are {sizes}: one size is needed"
+                f"strip sample {id}: image, labels and predictions are {sizes}, must be of one size"
             )
 
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import VOC_PALETTE
-from crfnet.report import ENERGY_FILE, ArmResult, Descent, write_descents, write_report
+from crfnet.labels import VOC_PALETTE
+from crfnet.report import ENERGY_FILE, ArmResult, EnergyTrace, write_energy_traces, write_report
 
 CLASSES = ("background", "cat", "dog")
 CONFIG = EvaluationConfig(max_width=3, draws=40, seed=1)
@@ -79,7 +79,7 @@ def with_folders(arms, root: Path):
         arm.evaluation.save(folder / "evaluation.npz")
         places = {"folder": folder}
         if arm.crf is not None:
-            write_descents(folder / ENERGY_FILE, [Descent("im0", [2.0, 1.5, 1.25], [0.5, 0.125])])
+            write_energy_traces(folder / ENERGY_FILE, [EnergyTrace("im0", [2.0, 1.5, 1.25], [0.5, 0.125])])
             places |= {"search_folder": searched}
         if arm.name == "joint":
             places |= {"train_folder": trained}

@@ -1,4 +1,4 @@
-"""Every score of every arm and every difference of two arms, each with its bootstrap interval, computed once.
+"""Every metric of every arm and every difference of two arms, each with its bootstrap interval.
 
 All arms are resampled on the same draws of images and of seeds, so a difference of draws is a paired
 difference: the arms of one run all come from one network.
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.measures import measure
+from crfnet.evaluation.named_metrics import named_metric
 from crfnet.evaluation.significance import (
     Interval,
     PerImage,
@@ -33,16 +33,16 @@ from crfnet.report.arms import ArmResult, compared_pairs
 __all__ = [
     "BOUNDARY",
     "MEANS",
-    "Scores",
+    "MetricIntervals",
     "bands_with_pixels",
     "class_metric",
     "difference_name",
-    "score_arms",
+    "metric_intervals",
     "trimap_metric",
 ]
 
 #: (arm or "arm - other", metric) -> interval; metrics are fractions in 0..1, differences in -1..1
-Scores: TypeAlias = dict[tuple[str, str], Interval]
+MetricIntervals: TypeAlias = dict[tuple[str, str], Interval]
 
 MEANS = ("miou", "pixel_accuracy", "mean_accuracy")  #: of the whole image and of each trimap
 BOUNDARY = ("boundary_iou", "boundary_f")
@@ -68,15 +68,17 @@ def difference_name(arm: str, minus: str) -> str:
     return f"{arm} - {minus}"
 
 
-def score_arms(arms: Sequence[ArmResult], class_names: Sequence[str], config: EvaluationConfig) -> Scores:
+def metric_intervals(
+    arms: Sequence[ArmResult], class_names: Sequence[str], config: EvaluationConfig
+) -> MetricIntervals:
     """Score the arms and their `compared_pairs`; the widths are those of the evaluations.
 
-    Scores of an arm with several seeds are means over them, intervals those of `seeds_bootstrap`. Costs about
-    draws x images x 3 classes multiplications per arm, seed and (band, width).
+    Metrics of an arm with several seeds are means over them, intervals those of `seeds_bootstrap`. Costs
+    about draws x images x 3 classes multiplications per arm, seed and (band, width).
     """
     counts = resample_counts(len(arms[0].evaluation), config.draws, config.seed)
     weights = resample_seeds(len(arms[0].seeds), config.draws, seeds_generator(config.seed))
-    scores: Scores = {}
+    intervals: MetricIntervals = {}
     blocks = zip(*(_seed_blocks(arm, class_names, config.absent) for arm in arms), strict=True)
     total = 1 + len(BOUNDARY) + len(bands_with_pixels(arms[0].evaluation)) * arms[0].evaluation.max_width
     for block in tqdm(blocks, desc="bootstrap", total=total, mininterval=0.5, leave=False):
@@ -84,11 +86,11 @@ def score_arms(arms: Sequence[ArmResult], class_names: Sequence[str], config: Ev
         for arm, (names, per_seed, statistic) in zip(arms, block, strict=True):
             estimates[arm.name] = seeds_score(per_seed, statistic)
             samples[arm.name] = resampled_seeds(per_seed, statistic, counts, weights)
-            _store(scores, arm.name, names, estimates[arm.name], samples[arm.name])
+            _store(intervals, arm.name, names, estimates[arm.name], samples[arm.name])
         for arm_name, minus in compared_pairs([arm.name for arm in arms]):
             estimate, sample = (of[arm_name] - of[minus] for of in (estimates, samples))
-            _store(scores, difference_name(arm_name, minus), names, estimate, sample)
-    return scores
+            _store(intervals, difference_name(arm_name, minus), names, estimate, sample)
+    return intervals
 
 
 def _seed_blocks(
@@ -107,7 +109,7 @@ def _blocks(
     names = [*MEANS, *map(class_metric, class_names)]
     yield names, tallies(evaluation.confusion), partial(_statistic, columns=len(names), absent=absent)
     for name in BOUNDARY:
-        what = measure(name, absent)
+        what = named_metric(name, absent)
         yield [name], what.per_image(evaluation), partial(_column, statistic=what.statistic)
     means = partial(_statistic, columns=len(MEANS), absent=absent)
     for band in bands_with_pixels(evaluation):
@@ -127,6 +129,8 @@ def _column(sums: Tensor, statistic: Statistic) -> Tensor:
     return statistic(sums).unsqueeze(-1)
 
 
-def _store(scores: Scores, arm: str, names: Sequence[str], estimates: Tensor, samples: Tensor) -> None:
+def _store(
+    intervals: MetricIntervals, arm: str, names: Sequence[str], estimates: Tensor, samples: Tensor
+) -> None:
     for column, name in enumerate(names):
-        scores[arm, name] = percentile_interval(estimates[column], samples[:, column])
+        intervals[arm, name] = percentile_interval(estimates[column], samples[:, column])

@@ -1,4 +1,4 @@
-"""Reading a data set once, in parallel: counts, sizes, labels, void, and every file that cannot be used."""
+"""Statistics of a data set, read once in parallel: sizes, labels, void, and all files that cannot be used."""
 
 import os
 from collections import Counter
@@ -10,18 +10,19 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from crfnet.data.dataset import VOID, SegmentationDataset
-from crfnet.data.on_disk import MissingMaskError
-from crfnet.errors import InputError
+from crfnet.data.dataset import SegmentationDataset
+from crfnet.data.file_dataset import MissingMaskError
+from crfnet.errors import InputError, require
 from crfnet.files import write_json
+from crfnet.labels import VOID
 
-__all__ = ["Survey", "check_report", "survey", "survey_table"]
+__all__ = ["SplitStatistics", "check_splits", "split_statistics", "statistics_table"]
 
 _SHOWN = 5  #: unusable files that the text names; the JSON holds all
 
 
-class _Facts(NamedTuple):
-    """What one image adds; ``error`` is empty for one that can be used."""
+class _ImageStatistics(NamedTuple):
+    """What one image adds to the statistics; ``error`` is empty for one that can be used."""
 
     size: tuple[int, int] = (0, 0)
     counts: tuple[int, ...] = ()  # pixels of each class, void last
@@ -30,7 +31,7 @@ class _Facts(NamedTuple):
 
 
 @dataclass
-class Survey:
+class SplitStatistics:
     """One split of a data set.
 
     Attributes:
@@ -69,51 +70,55 @@ class Survey:
         return asdict(self)
 
 
-class _Measured(Dataset[_Facts]):
+class _StatisticsDataset(Dataset[_ImageStatistics]):
+    """The statistics of each sample in place of its image."""
+
     def __init__(self, dataset: SegmentationDataset) -> None:
         self._dataset = dataset
 
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> _Facts:
+    def __getitem__(self, index: int) -> _ImageStatistics:
         try:
             labels = self._dataset[index].labels.numpy()
         except InputError as error:
-            return _Facts(error=str(error), no_mask=isinstance(error, MissingMaskError))
+            return _ImageStatistics(error=str(error), no_mask=isinstance(error, MissingMaskError))
         counts = np.bincount(labels.ravel(), minlength=VOID + 1)
         width_height = (labels.shape[1], labels.shape[0])
-        return _Facts(width_height, (*counts[: self._dataset.num_classes].tolist(), int(counts[VOID])))
+        return _ImageStatistics(
+            width_height, (*counts[: self._dataset.num_classes].tolist(), int(counts[VOID]))
+        )
 
 
-def _same(facts: Any) -> Any:
-    return facts
+def _identity(statistics: Any) -> Any:
+    return statistics
 
 
-def survey(dataset: SegmentationDataset, split: str, *, workers: int = 4) -> Survey:
-    """Reads every sample of `dataset` once, in `workers` processes (0: in this one), with a progress bar.
+def split_statistics(dataset: SegmentationDataset, split: str, *, workers: int = 4) -> SplitStatistics:
+    """Read every sample of `dataset` once, in `workers` processes (0: in this one), with a progress bar.
 
     There are never more processes than cores: torch warns of more, and they read no faster. Nothing is
-    raised for files that cannot be used: they are what the `Survey` tells.
+    raised for files that cannot be used: the `SplitStatistics` tells of them.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     loader = DataLoader(
-        _Measured(dataset), batch_size=None, num_workers=min(workers, cores), collate_fn=_same
+        _StatisticsDataset(dataset), batch_size=None, num_workers=min(workers, cores), collate_fn=_identity
     )
     progress = tqdm(loader, desc=f"check {dataset.name} {split}", unit="image", mininterval=0.5)
-    found = Survey(split, len(dataset), dataset.classes)
+    found = SplitStatistics(split, len(dataset), dataset.classes)
     sizes: Counter[str] = Counter()
     pixels = np.zeros(len(dataset.classes) + 1, np.int64)
     present = np.zeros_like(pixels)
-    for image_id, facts in zip(dataset.ids, progress, strict=True):
-        if facts.no_mask:
+    for image_id, of_image in zip(dataset.ids, progress, strict=True):
+        if of_image.no_mask:
             found.no_mask.append(image_id)
-        elif facts.error:
-            found.unreadable[image_id] = facts.error
+        elif of_image.error:
+            found.unreadable[image_id] = of_image.error
         else:
-            sizes["{}x{}".format(*facts.size)] += 1
-            pixels += facts.counts
-            present += np.asarray(facts.counts) > 0
+            sizes["{}x{}".format(*of_image.size)] += 1
+            pixels += of_image.counts
+            present += np.asarray(of_image.counts) > 0
     found.usable = sizes.total()
     found.sizes = dict(sizes.most_common())
     found.pixels, found.images_with = pixels[:-1].tolist(), present[:-1].tolist()
@@ -121,7 +126,7 @@ def survey(dataset: SegmentationDataset, split: str, *, workers: int = 4) -> Sur
     return found
 
 
-def check_report(
+def check_splits(
     train: SegmentationDataset,
     val: SegmentationDataset,
     *,
@@ -129,7 +134,7 @@ def check_report(
     output: Path | None,
     overwrite: bool,
 ) -> tuple[str, str | None]:
-    """What `survey` finds in both splits, as text, and into the JSON file `output` where one is given.
+    """Summarize the statistics of both splits as text, and in the JSON file `output` where one is given.
 
     Returns:
         The text; and one line about what cannot be used, None when all can.
@@ -137,41 +142,42 @@ def check_report(
     Raises:
         InputError: `output` exists and may not be overwritten, or `workers` is negative.
     """
-    if workers < 0:
-        raise InputError(f"--workers: {workers}; allowed are numbers >= 0")
+    require("--workers", workers, workers >= 0, "at least 0")
     if output is not None and output.exists() and not overwrite:
-        raise InputError(f"--output: {output} exists; allowed is a new file, or --overwrite")
-    surveys = [survey(each, name, workers=workers) for name, each in (("train", train), ("val", val))]
+        raise InputError(f"--output: {output} exists, must be a new file, or pass --overwrite")
+    splits = [
+        split_statistics(each, name, workers=workers) for name, each in (("train", train), ("val", val))
+    ]
     both = sorted(set(train.ids) & set(val.ids))
-    text = survey_table(surveys)
+    text = statistics_table(splits)
     if both:
         text = f"{text}\n{len(both)} ids are in train and in val: {', '.join(both[:_SHOWN])}"
     if output is not None:
-        found = {each.split: each.as_dict() for each in surveys} | {"in_both": both}
+        found = {each.split: each.as_dict() for each in splits} | {"in_both": both}
         write_json(output, found)
-    first = next((each.first_problem for each in surveys if each.first_problem), None)
-    pairs = [(each.images - each.usable, each.images) for each in surveys]
+    first = next((each.first_problem for each in splits if each.first_problem), None)
+    pairs = [(each.images - each.usable, each.images) for each in splits]
     wrong, images = (sum(numbers) for numbers in zip(*pairs, strict=True))
     return text, None if first is None else f"{first} (of {images} images, {wrong} cannot be used)"
 
 
-def survey_table(surveys: list[Survey]) -> str:
-    """The surveys of one data set's splits as text: a paragraph each, and a row for each class."""
-    lines = [line for each in surveys for line in _paragraph(each)]
-    classes = surveys[0].classes
+def statistics_table(splits: list[SplitStatistics]) -> str:
+    """Format a data set's statistics as text: a paragraph for each split, a row for each class."""
+    lines = [line for each in splits for line in _paragraph(each)]
+    classes = splits[0].classes
     wide = max(len(name) for name in (*classes, "class"))
-    heads = "".join(f"{each.split + ' %':>12}{'images':>9}" for each in surveys)
+    heads = "".join(f"{each.split + ' %':>12}{'images':>9}" for each in splits)
     lines += ["", f"{'':>5}{'class':<{wide}}{heads}   (share of the pixels that are not void)"]
     for label, name in enumerate(classes):
         cells = [
             f"{100 * each.pixels[label] / max(1, sum(each.pixels)):12.3f}{each.images_with[label]:9d}"
-            for each in surveys
+            for each in splits
         ]
         lines.append(f"{label:>3}  {name:<{wide}}{''.join(cells)}")
     return "\n".join(lines)
 
 
-def _paragraph(found: Survey) -> list[str]:
+def _paragraph(found: SplitStatistics) -> list[str]:
     sizes = list(found.sizes.items())
     shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
     more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""

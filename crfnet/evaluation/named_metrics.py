@@ -1,4 +1,4 @@
-"""Every metric by name, as what is added up over images and what is made of the sum: all can be resampled.
+"""Every metric by its name: what is summed over images, and the metric of the sum; all can be resampled.
 
 Names: ``miou``, ``pixel_accuracy``, ``mean_accuracy``, ``weighted_iou``, ``boundary_iou``, ``boundary_f``,
 and inside a trimap ``trimap_BAND/METRIC@WIDTH`` with one of the first four, such as ``trimap_void/miou@5``.
@@ -19,7 +19,7 @@ from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.significance import Interval, PerImage, Statistic, bootstrap, seeds_bootstrap
 from crfnet.evaluation.trimap import BANDS, Band
 
-__all__ = ["MEANS", "Arm", "Measure", "difference", "interval", "measure"]
+__all__ = ["MEANS", "Arm", "NamedMetric", "difference", "interval", "named_metric"]
 
 MEANS = ("miou", "pixel_accuracy", "mean_accuracy", "weighted_iou")  #: of the whole image and of each trimap
 
@@ -27,7 +27,7 @@ Arm: TypeAlias = Evaluation | Sequence[Evaluation]  #: of one training seed or o
 
 
 @dataclass(frozen=True)
-class Measure:
+class NamedMetric:
     """A metric of sums over images.
 
     Attributes:
@@ -45,8 +45,8 @@ class Measure:
         return float(self.statistic(self.per_image(evaluation).sum(0).double()))
 
 
-def measure(name: str, absent: Absent = "skip") -> Measure:
-    """The metric of that name; ``absent`` as of `crfnet.evaluation.confusion.metrics`.
+def named_metric(name: str, absent: Absent = "skip") -> NamedMetric:
+    """Find the metric of that name; for ``absent`` see `crfnet.evaluation.confusion.metrics`.
 
     The F-score knows no absent classes: its mean is over the classes of each image.
 
@@ -54,25 +54,25 @@ def measure(name: str, absent: Absent = "skip") -> Measure:
         InputError: no metric has that name.
     """
     if name == "boundary_f":
-        return Measure(
+        return NamedMetric(
             name, lambda e: boundary_f(e.contour_matches), lambda sums: sums[..., 0] / sums[..., 1]
         )
     if name == "boundary_iou":
-        return Measure(name, lambda e: e.boundary_tallies, _mean("miou", absent))
+        return NamedMetric(name, lambda e: e.boundary_tallies, _mean("miou", absent))
     if name in MEANS:
-        return Measure(name, lambda e: tallies(e.confusion), _mean(name, absent))
+        return NamedMetric(name, lambda e: tallies(e.confusion), _mean(name, absent))
     found = re.fullmatch(rf"trimap_({'|'.join(BANDS)})/({'|'.join(MEANS)})@([1-9]\d*)", name)
     if found is None:
         allowed = f"{', '.join(MEANS)}, boundary_iou, boundary_f, trimap_{BANDS[0]}/{MEANS[0]}@5 and the like"
-        raise InputError(f"no metric is named {name!r}; there are {allowed}")
+        raise InputError(f"metric is {name!r}, must be one of {allowed}")
     band, width = cast(Band, found[1]), int(found[3])
-    return Measure(name, lambda e: e.trimap_tallies(band, width), _mean(found[2], absent))
+    return NamedMetric(name, lambda e: e.trimap_tallies(band, width), _mean(found[2], absent))
 
 
 def interval(arm: Evaluation, name: str, config: EvaluationConfig) -> Interval:
     """A score of one arm with its bootstrap interval over images."""
-    what = measure(name, config.absent)
-    return bootstrap(what.per_image(arm), what.statistic, config.draws, config.seed)
+    metric = named_metric(name, config.absent)
+    return bootstrap(metric.per_image(arm), metric.statistic, config.draws, config.seed)
 
 
 def difference(a: Arm, b: Arm, name: str, config: EvaluationConfig, *, paired: bool = False) -> Interval:
@@ -88,11 +88,11 @@ def difference(a: Arm, b: Arm, name: str, config: EvaluationConfig, *, paired: b
     Raises:
         InputError: the evaluations differ in images, classes, widths or element; or no such metric.
     """
-    what = measure(name, config.absent)
+    metric = named_metric(name, config.absent)
     arms = [[arm] if isinstance(arm, Evaluation) else list(arm) for arm in (a, b)]
     _check([each for arm in arms for each in arm])
-    first, second = (torch.stack([what.per_image(each) for each in arm]) for arm in arms)
-    return seeds_bootstrap(first, second, what.statistic, config.draws, config.seed, paired=paired)
+    first, second = (torch.stack([metric.per_image(each) for each in arm]) for arm in arms)
+    return seeds_bootstrap(first, second, metric.statistic, config.draws, config.seed, paired=paired)
 
 
 def _mean(name: str, absent: Absent) -> Callable[[Tensor], Tensor]:
@@ -105,9 +105,9 @@ def _mean(name: str, absent: Absent) -> Callable[[Tensor], Tensor]:
 
 def _check(evaluations: Sequence[Evaluation]) -> None:
     if not evaluations:
-        raise InputError("an arm has no evaluation: at least one seed is needed")
+        raise InputError("an arm has no evaluation, must be at least one")
     for quantity in ("ids", "num_classes", "max_width", "element", "boundary"):
         if any(getattr(each, quantity) != getattr(evaluations[0], quantity) for each in evaluations):
             raise InputError(
-                f"the evaluations differ in {quantity}: only those of the same images, scored alike, compare"
+                f"the evaluations differ in {quantity}, must be of the same images, scored alike"
             )

@@ -7,7 +7,7 @@ import pytest
 
 from crfnet.cli.main import main
 from crfnet.data import DataConfig, load_dataset
-from crfnet.data.survey import survey
+from crfnet.data.check import split_statistics
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def voc(voc_writer):
 
 
 def read(writer, split="train", workers=0):
-    return survey(load_dataset(DataConfig(name="voc", root=writer.root), split), split, workers=workers)
+    return split_statistics(
+        load_dataset(DataConfig(name="voc", root=writer.root), split), split, workers=workers
+    )
 
 
 def test_counts_are_those_of_the_files(voc, capsys):
@@ -107,7 +109,7 @@ def test_bad_arguments(voc, tmp_path, capsys):
     there.write_text("mine")
     for arguments, part in (
         (["--output", there], "there.json exists"),
-        (["--workers", -1], "--workers: -1"),
+        (["--workers", -1], "--workers is -1"),
         (["--data.val", "none"], "none.txt: no such list"),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -1,4 +1,4 @@
-"""Data sets that lie on disk as one image and one mask an id: finding, reading and checking them."""
+"""Data sets of one image file and one mask file for each id: finding, reading and checking them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
+from crfnet.data.dataset import Sample, SegmentationDataset
 from crfnet.errors import InputError
 from crfnet.files import open_image, read_indices
+from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
@@ -36,7 +37,7 @@ def read_image(path: Path) -> ImageBytes:
     with open_image(path) as file:
         mode, pixels = file.mode, np.array(file.convert("RGB"))
     if mode.startswith(("I", "F")):
-        raise InputError(f"{path}: image of mode {mode}; allowed are 8 bits a channel")
+        raise InputError(f"{path}: image of mode {mode}, must have 8 bits a channel")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -53,7 +54,7 @@ def read_mat(path: Path, variable: str) -> np.ndarray:
     except Exception as error:  # scipy's reader raises whatever the broken bytes lead it to
         raise InputError(f"{path}: cannot be read as a MATLAB file ({error})") from error
     if variable not in found:
-        raise InputError(f"{path}: no variable {variable}; allowed are MATLAB files that hold it")
+        raise InputError(f"{path}: no variable {variable}, must be a MATLAB file that holds it")
     return np.asarray(found[variable])
 
 
@@ -115,8 +116,8 @@ class FileDataset(SegmentationDataset):
         image, labels = read_image(image_path), self._read_mask(mask_path, kind)
         if image.shape[1:] != labels.shape:
             raise InputError(
-                f"{mask_path}: the mask is {_size(labels)} but the image {image_path} is {_size(image)}; "
-                "allowed are equal sizes"
+                f"{mask_path}: the mask is {_size(labels)} but the image {image_path} is {_size(image)}, "
+                "must be of equal sizes"
             )
         return Sample(image_id, image, labels)
 
@@ -125,7 +126,7 @@ class FileDataset(SegmentationDataset):
         for path in candidates:
             if path.is_file():
                 return path
-        raise InputError(f"{candidates[0]}: no such image; allowed are {', '.join(self._images)}")
+        raise InputError(f"{candidates[0]}: no such image, must be one of {', '.join(self._images)}")
 
     def _mask_path(self, image_id: str) -> tuple[Path, MaskFiles]:
         candidates = [(_place(self._root, kind.pattern, image_id), kind) for kind in self._masks]
@@ -133,7 +134,7 @@ class FileDataset(SegmentationDataset):
             if path.is_file():
                 return path, kind
         patterns = ", ".join(kind.pattern for kind in self._masks)
-        raise MissingMaskError(f"{candidates[0][0]}: no such mask; allowed are {patterns}")
+        raise MissingMaskError(f"{candidates[0][0]}: no such mask, must be one of {patterns}")
 
     def _read_mask(self, path: Path, kind: MaskFiles) -> LabelMap:
         values = kind.read(path)
@@ -143,8 +144,8 @@ class FileDataset(SegmentationDataset):
             classes = _ranges(np.flatnonzero((kind.labels >= 0) & (kind.labels != VOID)))
             void = _ranges(np.flatnonzero(kind.labels == VOID))
             raise InputError(
-                f"{path}: label {values[y, x]} at x={x}, y={y}; allowed are {classes} (the classes of "
-                f"{self.name})" + (f" and {void} (void)" if void else "")
+                f"{path}: label {values[y, x]} at x={x}, y={y}, must be {classes} (the classes of "
+                f"{self.name})" + (f" or {void} (void)" if void else "")
             )
         return torch.from_numpy(labels)
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu_parts.machine import Bench
+from gpu.machine import Bench
 
 ROOT = Path(__file__).parents[3]
 LAUNCHES = Path(__file__).with_name("launches.py")

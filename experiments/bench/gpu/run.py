@@ -1,6 +1,6 @@
 """Checks the GPU kernels against torch and brute force, then measures whole inferences, training and search.
 
-    python experiments/bench/gpu.py [--quick] [--device cuda] [--image FILE] [--parts check inference ...]
+    python experiments/bench/gpu/run.py [--quick] [--device cuda] [--image FILE] [--parts check inference ...]
 
 One run prints every figure, in under ten minutes on a data-center GPU:
 
@@ -28,13 +28,16 @@ from pathlib import Path
 if "cpu" in sys.argv:  # read when triton is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # posthoc.py, and this folder as the package gpu
+
 import torch
-from gpu_parts.checks import check
-from gpu_parts.contract import contract
-from gpu_parts.machine import Bench, ceilings, header
-from gpu_parts.speed import inference
-from gpu_parts.sweeps import bound, tiles
-from gpu_parts.work import search, training
+
+from gpu.checks import check
+from gpu.inference import inference
+from gpu.kernel_tests import contract
+from gpu.machine import Bench, ceilings, header
+from gpu.sweeps import bound, tiles
+from gpu.training_search import search, training
 
 PARTS = {
     part.__name__: part for part in (ceilings, contract, check, inference, bound, tiles, training, search)

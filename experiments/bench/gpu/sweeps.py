@@ -10,8 +10,8 @@ from crfnet.crf.filters import ExactFilter, LocalFilter
 from crfnet.crf.filters import auto as auto_module
 from crfnet.crf.filters.exact import filter as exact_module
 from crfnet.crf.filters.permutohedral.lattice import build_lattice
-from gpu_parts.machine import EPS, Bench
-from gpu_parts.speed import THETAS
+from gpu.inference import THETAS
+from gpu.machine import EPS, Bench
 
 SIDES = (64, 128, 181, 256, 362, 512, 724)
 ENOUGH = 25.0  # ms per image: up to here exact values are worth their time

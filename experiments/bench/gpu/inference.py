@@ -13,7 +13,7 @@ from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import KernelOperator, SeparableGaussian
 from crfnet.crf.inference import MeanField
 from crfnet.crf.normalization import normalized
-from gpu_parts.machine import EPS, Bench, against
+from gpu.machine import EPS, Bench, against
 
 THETAS = ((67.0, 3.0), (50.0, 5.0), (80.0, 13.0))
 TARGETS = {"permutohedral": 5.0, "exact": 25.0}  # ms per image of 500 x 375, 21 classes, 10 iterations

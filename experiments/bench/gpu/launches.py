@@ -1,6 +1,6 @@
 """Launches every kernel once, at one shape with awkward sizes: what compute-sanitizer looks at.
 
-    compute-sanitizer --tool memcheck python experiments/bench/gpu_parts/launches.py
+    compute-sanitizer --tool memcheck python experiments/bench/gpu/launches.py
 
 ``--device cpu`` runs them in Triton's interpreter.
 """

@@ -6,17 +6,16 @@ from pathlib import Path
 
 from crfnet.report.arms import ArmResult
 from crfnet.report.document import Block, Picture, Plot, Text
-from crfnet.report.explanations import about_energy, about_history, about_search
+from crfnet.report.energy_curves import energy_figure, read_energy_traces
+from crfnet.report.explanations import about_energy, about_search, about_training
 from crfnet.report.training_curves import (
-    History,
-    energy_figure,
+    ParameterCurves,
     parameter_figure,
-    read_descents,
-    read_history,
+    read_training_log,
 )
 from crfnet.search.results import HEATMAP_FILE
 
-__all__ = ["ENERGY_FILE", "energy_blocks", "history_blocks", "search_blocks"]
+__all__ = ["ENERGY_FILE", "energy_blocks", "training_blocks", "search_blocks"]
 
 ENERGY_FILE = "energy/energy.csv"  #: in an arm's folder
 
@@ -33,31 +32,33 @@ def search_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
         yield Picture(_file("search", names[0]), alt, (folder / HEATMAP_FILE).read_bytes())
 
 
-def history_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
+def training_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
     """The CRF's parameters over every training of a CRF, with a line for each seed."""
     for arm in arms:
-        histories = {label: _history(each) for label, each in zip(arm.seed_labels, arm.seeds, strict=True)}
-        histories = {label: history for label, history in histories.items() if history}
-        if histories:
-            yield Text(about_history(arm.name, len(histories)))
-            names = dict.fromkeys(name for history in histories.values() for name in history)
+        trainings = {
+            label: _parameter_curves(each) for label, each in zip(arm.seed_labels, arm.seeds, strict=True)
+        }
+        trainings = {label: curves for label, curves in trainings.items() if curves}
+        if trainings:
+            yield Text(about_training(arm.name, len(trainings)))
+            names = dict.fromkeys(name for curves in trainings.values() for name in curves)
             alt = f"Curves of {', '.join(names)} over the training of {arm.name}"
-            yield Plot(_file("training", arm.name), alt, parameter_figure(histories))
+            yield Plot(_file("training", arm.name), alt, parameter_figure(trainings))
 
 
 def energy_blocks(arms: Sequence[ArmResult]) -> Iterator[Block]:
     """Free energy over the iterations of every arm whose inference was followed; of the first seed."""
     files = {arm.name: arm.folder / ENERGY_FILE for arm in arms if arm.folder is not None}
-    descents = {name: read_descents(path) for name, path in files.items() if path.is_file()}
-    if descents:
+    traces = {name: read_energy_traces(path) for name, path in files.items() if path.is_file()}
+    if traces:
         yield Text(about_energy(arms, _seed(arms)))
-        alt = f"Curves of free energy and change over the iterations of {', '.join(descents)}"
-        yield Plot("energy", alt, energy_figure(descents))
+        alt = f"Curves of free energy and change over the iterations of {', '.join(traces)}"
+        yield Plot("energy", alt, energy_figure(traces))
 
 
-def _history(arm: ArmResult) -> History:
+def _parameter_curves(arm: ArmResult) -> ParameterCurves:
     log = None if arm.train_folder is None else arm.train_folder / "log.jsonl"
-    return read_history(log) if log is not None and log.is_file() else {}
+    return read_training_log(log) if log is not None and log.is_file() else {}
 
 
 def _seed(arms: Sequence[ArmResult]) -> str:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from crfnet.data import VOID, DataConfig, load_dataset
+from crfnet.data import DataConfig, load_dataset
+from crfnet.labels import VOID
 
 COUNT = 40
 

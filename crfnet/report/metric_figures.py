@@ -1,4 +1,4 @@
-"""Figures of scores: against the trimap's width, and of each class."""
+"""Figures of intervals: against the trimap's width, and of each class."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
-from crfnet.report.metrics import Scores, class_metric, difference_name, trimap_metric
+from crfnet.report.metric_intervals import MetricIntervals, class_metric, difference_name, trimap_metric
 
-__all__ = ["arm_styles", "class_figure", "trimap_figure"]
+__all__ = ["arm_styles", "class_figure", "finish_panel", "trimap_figure"]
 
 #: Colors of Okabe & Ito's palette, which color-blind readers tell apart. A control arm has the lighter hue
 #: of its family and is dashed.
@@ -41,7 +41,7 @@ def arm_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: STYLES[name] if name in STYLES else {"color": next(others)} for name in names}
 
 
-def trimap_figure(scores: Scores, names: Sequence[str], band: Band, max_width: int) -> Figure:
+def trimap_figure(intervals: MetricIntervals, names: Sequence[str], band: Band, max_width: int) -> Figure:
     """mIoU, pixel accuracy, and the mIoU gained on the first arm, each against the width of the band.
 
     Shaded: 95 % bootstrap intervals; those of the third panel are paired, so that it shows which gains are
@@ -55,21 +55,21 @@ def trimap_figure(scores: Scores, names: Sequence[str], band: Band, max_width: i
     for panel, (metric, label) in zip(panels, MEASURES.items(), strict=False):
         keys = [trimap_metric(band, metric, width) for width in widths]
         for name in names:
-            _curve(panel, [scores[name, key] for key in keys], name, styles[name])
-        _finish(panel, label)
+            _curve(panel, [intervals[name, key] for key in keys], name, styles[name])
+        _trimap_panel(panel, label)
     panels[0].legend(frameon=False)
     if others:
         panels[2].axhline(0.0, **styles[first], linewidth=1)
         for name in others:
             key = difference_name(name, first)
-            found = [scores[key, trimap_metric(band, "miou", width)] for width in widths]
+            found = [intervals[key, trimap_metric(band, "miou", width)] for width in widths]
             _curve(panels[2], found, name, styles[name])
-        _finish(panels[2], f"mean IoU minus {first}, points")
+        _trimap_panel(panels[2], f"mean IoU minus {first}, points")
     figure.suptitle(f"Trimap: {BAND_TITLES[band]}", fontsize="medium")
     return figure
 
 
-def class_figure(scores: Scores, names: Sequence[str], class_names: Sequence[str]) -> Figure:
+def class_figure(intervals: MetricIntervals, names: Sequence[str], class_names: Sequence[str]) -> Figure:
     """IoU of each class as one bar per arm, with its 95 % interval; the first class and arm on top."""
     styles = arm_styles(names)
     rows = len(class_names)
@@ -79,7 +79,7 @@ def class_figure(scores: Scores, names: Sequence[str], class_names: Sequence[str
     panel = figure.subplots()
     thickness = 0.8 / len(names)
     for index, name in enumerate(names):
-        found = [scores[name, class_metric(class_name)] for class_name in class_names]
+        found = [intervals[name, class_metric(class_name)] for class_name in class_names]
         at = [row - 0.4 + (index + 0.5) * thickness for row in range(rows)]
         low, high, estimate = (
             [100 * getattr(each, part) for each in found] for part in ("low", "high", "estimate")
@@ -104,7 +104,7 @@ def class_figure(scores: Scores, names: Sequence[str], class_names: Sequence[str
 
 
 def _curve(panel: Axes, found: Sequence[Interval], name: str, style: dict[str, Any]) -> None:
-    """One arm's scores at width 1, 2, ... with their intervals."""
+    """One arm's metric at width 1, 2, ... with their intervals."""
     widths = range(1, len(found) + 1)
     low, high, estimate = (
         [100 * getattr(each, part) for each in found] for part in ("low", "high", "estimate")
@@ -113,11 +113,16 @@ def _curve(panel: Axes, found: Sequence[Interval], name: str, style: dict[str, A
     panel.plot(widths, estimate, label=name, linewidth=1.6, **style)
 
 
-def _finish(panel: Axes, label: str) -> None:
-    panel.set_xlabel("trimap width w, px")
-    panel.set_title(label, fontsize="medium")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+def _trimap_panel(panel: Axes, title: str) -> None:
+    finish_panel(panel, title, "trimap width w, px")
     panel.margins(x=0.01)
+
+
+def finish_panel(panel: Axes, title: str, label: str) -> None:
+    """Give a panel its title, the label of its axis of whole numbers, a grid and no frame."""
+    panel.set_title(title, fontsize="medium")
+    panel.set_xlabel(label)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(color="0.92")
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)

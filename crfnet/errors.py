@@ -1,4 +1,4 @@
-"""The one exception that means: what you gave cannot be used; and the one phrase that says so."""
+"""The exception for input that cannot be used, and the one phrase of its messages."""
 
 __all__ = ["InputError", "require"]
 

@@ -21,7 +21,7 @@ _MAX_UNPACKED_BYTES, _MAX_COMPRESSION = 2**28, 100
 
 
 def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """The arrays in a .npz file by name, those of `names` or all; that of a .npy file has the name ''.
+    """Read the arrays in a .npz file by name, those of `names` or all; that of a .npy file has the name ''.
 
     No pickle is read, and no memory taken before the file is known to hold as many numbers as it claims.
 

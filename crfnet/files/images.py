@@ -16,7 +16,7 @@ __all__ = ["open_image", "read_indices"]
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The picture at `path`; what goes wrong within is told of the file.
+    """Open the image at `path`; errors within name the file.
 
     Raises:
         InputError: missing, damaged, or of more pixels than anyone photographs (Pillow's limit, 179 million).
@@ -31,7 +31,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 
 def read_indices(path: Path) -> NDArray[np.uint8]:
-    """The stored numbers of a palette or 8-bit gray image, never through its colors.
+    """Read the stored numbers of a palette or 8-bit gray image, never through its colors.
 
     Returns:
         (h, w).

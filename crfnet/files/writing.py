@@ -42,7 +42,7 @@ def check_writable(path: Path, *, file: bool = False) -> None:
 
 
 def _is_folder(path: Path) -> bool | None:
-    """None where nothing is."""
+    """Whether a folder is there; None where nothing is."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

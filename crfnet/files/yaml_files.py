@@ -15,7 +15,7 @@ _MAX_VALUES = 10_000  #: in a file with every alias written out
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds: plain values, no key twice.
+    """Read a YAML file: plain values, no key twice.
 
     Raises:
         InputError: it is missing, no text in UTF-8 or no YAML; has a key twice; or aliases that stand for
@@ -49,7 +49,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _count_values(value: Any, known: dict[int, int]) -> int:
-    """How many values `value` stands for; a mapping within itself is nested too deeply."""
+    """Count the values that `value` stands for; a mapping within itself is nested too deeply."""
     if not isinstance(value, (dict, list)):
         return 1
     if id(value) not in known:

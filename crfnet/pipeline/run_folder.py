@@ -1,4 +1,4 @@
-"""A run's folder: refused when it is in use, and what produced it written down before anything else."""
+"""Folder of a run: refused when it is in use, opened with its config and provenance, done by stages."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""How training is done: the sections ``train:`` and ``joint:`` of a configuration."""
+"""Configuration of training: the sections ``train:`` and ``joint:`` of a configuration."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ __all__ = ["TrainConfig"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a segmenter is trained. The defaults are DeepLab v2's for ResNet-101.
+    """Configuration of a training run. The defaults are DeepLab v2's for ResNet-101.
 
     Attributes:
         iterations: updates, of ``batch_size`` images each.

@@ -1,4 +1,4 @@
-"""How training fails: numbers that are not finite, files that cannot be written or read."""
+"""Failures of training: numbers that are not finite, files that cannot be written or read."""
 
 import math
 from pathlib import Path

@@ -86,7 +86,7 @@ def training_loss(
     """Compute what a training step minimizes, or this part's share of it.
 
     The parts of a batch, in one process or in several, add up to the loss of the whole, since each is the sum
-    over its own pixels divided by the number of valid pixels of all. Every process has to call it as often.
+    over its own pixels divided by the number of valid pixels of all. Every rank must call it equally often.
 
     Args:
         model: in the wanted mode.

@@ -197,7 +197,7 @@ def test_masks_in_color_or_few_bits_are_refused(voc_writer):
     for mode in ("RGB", "RGBA", "I;16", "1"):
         Image.new(mode, (7, 5)).save(writer.mask_path("a"))
         refused(
-            writer.root, str(writer.mask_path("a")), f"mode {mode}", "palette images (P) and 8-bit gray (L)"
+            writer.root, str(writer.mask_path("a")), f"mode {mode}", "a palette image (P) or 8-bit gray (L)"
         )
     # 4-bit gray, written by hand: the reader would stretch label 1 to 17, a valid class.
     writer.mask_path("a").write_bytes(four_bit_gray_png())

@@ -144,9 +144,10 @@ def _ending(error: BaseException) -> tuple[str | None, int]:
 
 def _print_config(arguments: list[str]) -> None:
     from crfnet.pipeline import run_config as config
+    from crfnet.typed_config import parser
 
     if {"-h", "--help"} & set(arguments):
-        config.parser().print_help()
+        parser(config.Run, "crfnet config").print_help()
         return
     path = Path(arguments.pop(0)) if arguments and not arguments[0].startswith("--") else None
     print(config.dump_run(config.load_run(path, arguments)), end="")

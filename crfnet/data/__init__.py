@@ -7,7 +7,7 @@ from crfnet.data.camvid import camvid
 from crfnet.data.cityscapes import cityscapes
 from crfnet.data.classes import classes_of
 from crfnet.data.context import context, context59
-from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, palette
+from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, ToyConfig, palette
 from crfnet.data.folders import folders
 from crfnet.data.person_part import person_part
 from crfnet.data.shapes_toy import toy
@@ -23,6 +23,7 @@ __all__ = [
     "Sample",
     "SegmentationDataset",
     "Split",
+    "ToyConfig",
     "TrainingStream",
     "augment",
     "classes_of",

@@ -28,6 +28,7 @@ from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
 from crfnet.search.grid import tidy
 from crfnet.shapes import ImageBytes, LabelMap
+from crfnet.variants import name_of
 
 __all__ = ["Page"]
 
@@ -71,7 +72,7 @@ class Page:
         self._shown: LabelMap | None = None
         self.sliders = {name: _slider(name, float(getattr(crf, name))) for name in SLIDERS}
         self.choices = {
-            "filter": _select("filter", FILTERS, crf.filter),
+            "filter": _select("filter", FILTERS, name_of(FILTERS, crf.filter)),
             "normalization": _select("normalization", NORMALIZATIONS, crf.normalization),
             "prune": _select("prune: labels less likely everywhere are left out", _PRUNES, f"{crf.prune:g}"),
         }

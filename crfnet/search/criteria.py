@@ -45,14 +45,14 @@ class Criterion:
 
 def _inside_band(labels: LabelMap, config: SearchConfig) -> LabelMap:
     """The labels, void outside the trimap."""
-    distance = band_distance(labels, config.trimap_band)
-    return labels.masked_fill(distance > config.trimap_width, VOID)
+    distance = band_distance(labels, config.trimap.band)
+    return labels.masked_fill(distance > config.trimap.width, VOID)
 
 
 def _with_width(labels: LabelMap, config: SearchConfig) -> tuple[LabelMap, float]:
     """The labels, and how near is near a border."""
     height, width = labels.shape
-    return labels, BoundaryConfig(f_width=config.boundary_width).f_pixels(height, width)
+    return labels, BoundaryConfig(f_width=config.boundary.width).f_pixels(height, width)
 
 
 def _boundary_f(prediction: Prediction, truth: tuple[LabelMap, float], num_classes: int) -> Counts:

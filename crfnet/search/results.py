@@ -5,8 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import yaml
-
+from crfnet.crf.config_file import save_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.files import write_atomically
 from crfnet.search.config import SearchConfig
@@ -25,7 +24,6 @@ __all__ = [
     "OUTPUTS",
     "TABLE_FILE",
     "best_config",
-    "write_best",
     "write_folds",
     "write_results",
     "write_table",
@@ -38,9 +36,6 @@ IMAGES_FILE = "images.txt"
 FOLDS_FILE = "folds.csv"
 #: Every file of a search.
 OUTPUTS = (STUDY_FILE, f"{STUDY_FILE}-journal", BEST_FILE, TABLE_FILE, HEATMAP_FILE, IMAGES_FILE, FOLDS_FILE)
-
-#: What a search decides, of all that a CRFConfig holds.
-_DECIDED = (*AXES, "normalization", "prune")
 
 
 def best_config(point: Point, config: SearchConfig) -> CRFConfig:
@@ -78,14 +73,7 @@ def write_results(folder: Path, ledger: Leaderboard, images: Images, before: Cou
     write_atomically(folder / IMAGES_FILE, "".join(f"{id_}\n" for id_ in images.ids).encode())
     write_table(folder / TABLE_FILE, ledger)
     write_heatmap(folder / HEATMAP_FILE, ledger)
-    write_best(folder / BEST_FILE, best_config(best, config), head)
-
-
-def write_best(path: Path, crf: CRFConfig, head: Sequence[str]) -> None:
-    """Writes the parameters that the search decided, under `crf:`, below `head` as comment lines."""
-    body = yaml.safe_dump({"crf": {key: getattr(crf, key) for key in _DECIDED}}, sort_keys=False)
-    lines = [f"# {' '.join(line.split())}\n" for line in head]
-    write_atomically(path, ("".join(lines) + body).encode())
+    save_crf_config(folder / BEST_FILE, best_config(best, config), head)
 
 
 def write_table(path: Path, ledger: Leaderboard) -> None:

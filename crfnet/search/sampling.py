@@ -36,7 +36,7 @@ def _random(config: SearchConfig, number: int, scores: Mapping[Point, float]) ->
     if number > 1:
         return ()
     generator = np.random.default_rng(config.seed)
-    return [_uniform(config.grid(), generator) for _ in range(config.trials)]
+    return [_uniform(config.grid(), generator) for _ in range(config.random.trials)]
 
 
 def _tpe(config: SearchConfig, number: int, scores: Mapping[Point, float]) -> Sequence[Point]:
@@ -44,7 +44,7 @@ def _tpe(config: SearchConfig, number: int, scores: Mapping[Point, float]) -> Se
     import optuna
     from optuna.trial import create_trial
 
-    size = min(TPE_BATCH, config.trials - TPE_BATCH * (number - 1))
+    size = min(TPE_BATCH, config.tpe.trials - TPE_BATCH * (number - 1))
     if size <= 0:
         return ()
     if number == 1:

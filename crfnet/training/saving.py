@@ -20,26 +20,16 @@ from crfnet.checkpoints.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from crfnet.crf.layer import DenseCRF
+from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 from crfnet.training.status import TrainingDivergedError
+from crfnet.variants import flat, free_keys, to_plain
 
 __all__ = ["Saves", "check_finite", "seed_all", "settings_of"]
-
-#: Settings that change no weight, and so may differ when a run is resumed.
-_FREE = (
-    "checkpoint_every",
-    "log_every",
-    "picture_every",
-    "validate_every",
-    "validate_images",
-    "workers",
-    "crf.memory",
-)
 
 
 @dataclasses.dataclass
@@ -162,16 +152,13 @@ def settings_of(
     model: Segmenter, dataset: SegmentationDataset, config: TrainConfig, seed: int
 ) -> dict[str, Any]:
     """What decides the weights, as flat plain values; a run is only resumed where all of it is the same."""
-    crf = dataclasses.asdict(model.crf.config) if isinstance(model.crf, DenseCRF) else {}
-    plain = dataclasses.asdict(config)
-    plain |= {f"augment.{name}": value for name, value in plain.pop("augment").items()}
-    plain |= {f"crf.{name}": value for name, value in crf.items()}
+    plain = flat(to_plain(config))
+    unimportant = free_keys(TrainConfig)
+    if isinstance(model.crf, DenseCRF):
+        plain |= flat(to_plain(model.crf.config), "crf.")
+        unimportant |= free_keys(CRFConfig, "crf.")
     plain |= {"seed": seed, "dataset": dataset.name, "images": len(dataset), "processes": world_size()}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in plain.items()
-        if name not in _FREE
-    }
+    return {name: value for name, value in plain.items() if name not in unimportant}
 
 
 def seed_all(seed: int) -> None:

@@ -17,7 +17,6 @@ from crfnet.errors import InputError, require
 __all__ = [
     "build",
     "check_choices",
-    "flat",
     "free",
     "free_keys",
     "homes",
@@ -160,14 +159,6 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, ``section.key``."""
-    keys: dict[str, Any] = {}
-    for name, value in plain.items():
-        keys |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return keys
 
 
 def homes(kind: type[Any], key: str) -> list[str]:

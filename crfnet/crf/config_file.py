@@ -9,6 +9,7 @@ import yaml
 from crfnet.crf.config import CRFConfig
 from crfnet.errors import InputError
 from crfnet.files import read_yaml, write_atomically
+from crfnet.nested import changed
 from crfnet.variants import to_plain
 
 __all__ = ["load_crf_config", "save_crf_config"]
@@ -54,7 +55,7 @@ def save_crf_config(path: Path | str, crf: CRFConfig, head: Sequence[str] = ()) 
         head: lines that say where it comes from, written as comments.
     """
     plain, default = to_plain(crf), to_plain(CRFConfig())
-    kept = {key: value for key, value in plain.items() if key in _ALWAYS or value != default.get(key)}
+    kept = changed(plain, default, always=_ALWAYS)
     lines = [f"# {' '.join(line.split())}\n" for line in head]
     body = yaml.safe_dump({"crf": kept}, sort_keys=False)
     write_atomically(Path(path), ("".join(lines) + body).encode())

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 from crfnet.errors import InputError
 from crfnet.files import read_yaml
+from crfnet.nested import flat
 from crfnet.report.arms import ArmResult, short
 from crfnet.report.report_json import Inputs, load_inputs
-from crfnet.variants import flat
 
 __all__ = ["CONFIG_FILE", "combine"]
 

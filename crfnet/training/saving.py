@@ -24,10 +24,11 @@ from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
 from crfnet.errors import InputError
+from crfnet.nested import flat
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 from crfnet.training.status import TrainingDivergedError
-from crfnet.variants import flat, free_keys, to_plain
+from crfnet.variants import free_keys, to_plain
 
 __all__ = ["Saves", "check_finite", "seed_all", "settings_of"]
 

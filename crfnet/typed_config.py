@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from crfnet.config_schema import build, homes, override, schema
 from crfnet.errors import InputError
 from crfnet.files import one_line, read_yaml
-from crfnet.variants import build, homes, schema
 
 __all__ = ["parser", "read_config"]
 
@@ -29,6 +29,10 @@ _ARTICLES = {"integer": "an ", "number": "a ", "path": "a "}
 
 def parser(kind: type[Any], prog: str) -> ArgumentParser:
     """The parser of a configuration, whose help is the documentation of every key."""
+    return _parser(schema(kind), prog)
+
+
+def _parser(shape: type[Any], prog: str) -> ArgumentParser:
     made = ArgumentParser(
         prog=prog,
         exit_on_error=False,
@@ -36,7 +40,7 @@ def parser(kind: type[Any], prog: str) -> ArgumentParser:
         description="Every key of a config file.",
     )
     made.add_argument("--config", action="config", help="the YAML file")
-    made.add_class_arguments(schema(kind), None)
+    made.add_class_arguments(shape, None)
     return made
 
 
@@ -53,32 +57,36 @@ def read_config(kind: type[_T], path: Path | None, overrides: Sequence[str] = ()
         InputError: the file cannot be read; an unknown key, a wrong type or a value that is not allowed.
     """
     place = str(path) if path is not None else "command line"
+    shape = schema(kind)
+    reader = _parser(shape, prog)
     if path is not None:
         if not path.is_file():
             raise InputError(f"{path}: no such config file")
         if not isinstance(content := read_yaml(path), dict):
             raise InputError(f"{path}: holds {content!r:.60}, must be sections and keys of a config")
     try:
-        given = _parsed(
-            parser(kind, prog), [*(["--config", str(path)] if path is not None else []), *overrides]
-        )
-        given.pop("config", None)
-        _refuse_null(given, schema(kind))
-        return build(kind, given.as_dict())
+        given: dict[str, Any] = {}
+        if path is not None:
+            given = _given(reader, ["--config", str(path)], shape)
+        config = build(kind, given)  # the file must be right by itself
+        return build(kind, override(kind, given, _given(reader, overrides, shape))) if overrides else config
     except ArgumentError as error:
-        raise InputError(f"{place}: {_explained(str(error), kind)}") from error
+        raise InputError(f"{place}: {_explained(str(error), kind, shape)}") from error
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 
 
-def _parsed(reader: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+def _given(reader: ArgumentParser, arguments: Sequence[str], shape: type[Any]) -> dict[str, Any]:
     """What is given and nothing else, so that a section of a variant that is not chosen is seen."""
     try:
-        return reader.parse_args(arguments, defaults=False)
+        given = reader.parse_args(arguments, defaults=False)
     except (ArgumentError, InputError):
         raise
     except Exception as error:  # its YAML reader raises what int(), recursion and regular expressions do
         raise InputError(f"a value cannot be read ({one_line(error)})") from error
+    given.pop("config", None)
+    _refuse_null(given, shape)
+    return dict(given.as_dict())
 
 
 def _refuse_null(given: Namespace, kind: type[Any], prefix: str = "") -> None:
@@ -94,13 +102,13 @@ def _refuse_null(given: Namespace, kind: type[Any], prefix: str = "") -> None:
             _refuse_null(value, hint, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def _explained(message: str, kind: type[Any]) -> str:
+def _explained(message: str, kind: type[Any], shape: type[Any]) -> str:
     """Jsonargparse's message in our words; of an unknown key, where it belongs or which are known."""
     message = re.sub(r"\S{120,}", lambda long: f"{long[0][:100]}...", " ".join(message.split()))
     message = message.replace("<class '", "").replace("'>", "")
     if wrong := re.fullmatch(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)', message):
         key, value = wrong.groups()
-        return f"{key} is {value}, must be {_in_words(_hint(schema(kind), key))}"
+        return f"{key} is {value}, must be {_in_words(_hint(shape, key))}"
     unknown = re.search(r"(?:Option '|unrecognized arguments: (?:--)?)([\w.-]+)", message)
     inside = re.search(r"Group '([\w.-]+)' does not accept option '([\w.-]+)'", message)
     if unknown is None and inside is None:
@@ -108,7 +116,7 @@ def _explained(message: str, kind: type[Any]) -> str:
     key = ".".join((unknown or inside).groups())  # type: ignore[union-attr]
     if places := homes(kind, key):
         return f"{key} has moved: write {' or '.join(places)}"
-    known = _known_keys(schema(kind))
+    known = _known_keys(shape)
     while key.rpartition(".")[0] not in ("", *known):
         key = key.rpartition(".")[0]  # of a section that does not exist, the section is what is wrong
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]

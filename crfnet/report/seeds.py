@@ -27,7 +27,7 @@ _ALIKE: dict[str, Callable[[Inputs], object]] = {
 }
 
 
-def combine(folders: Sequence[Path], unimportant: Collection[str] = ()) -> Inputs:
+def combine(folders: Sequence[Path], unimportant: Collection[str]) -> Inputs:
     """What the reports in some folders were made of, as what one report over all seeds is made of.
 
     Every arm is that of the first folder, with those of the other folders as its ``repeats``.

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from crfnet.crf.config_file import load_crf_config
+from crfnet.crf.inference import MeanField
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.prediction import overlay
@@ -171,7 +172,7 @@ def test_only_this_machine_and_only_its_own_page_is_served():
 
 
 def test_widgets_start_where_the_parameters_do_even_outside_their_range(open_page):
-    far = replace(CRF, theta_alpha=301.5, prune=0.02, damping=0.5)
+    far = replace(CRF, theta_alpha=301.5, prune=0.02, inference=MeanField(damping=0.5))
     page = open_page(Session(*scene()), far)
     assert page.config() == far
     assert page.sliders["theta_alpha"].end == 301.5

@@ -70,12 +70,7 @@ def build(kind: type[_T], given: Mapping[str, Any], place: str = "", default: _T
             values[field.name] = build(field.hint, value, inner, old) if field.is_section else value
     for name in left:
         raise InputError(f"unknown key {place}{name}")
-    for field in declared(kind):
-        if field.choice is None or field.name not in given:
-            continue
-        if not field.applies(values):
-            choice = f"{place}{field.choice} is {values[field.choice]}"
-            raise InputError(_unchosen(place + field.name, given[field.name], choice))
+    _refuse_sections(kind, given, place, values)
     try:
         return kind(**values)
     except InputError as error:
@@ -88,7 +83,8 @@ def override(kind: type[Any], given: Mapping[str, Any], changes: Mapping[str, An
     for field in declared(kind):
         if field.is_section:
             sections[field.name] = field.hint
-        if field.choice in changes and changes[field.choice] not in field.names:
+        choice = field.choice or ""
+        if choice in changes and changes[choice] not in field.names:
             merged.pop(field.name, None)
         for name in field.table or ():
             if changes.get(field.name, name) != name:
@@ -147,6 +143,16 @@ def _variant(
             raise InputError(_unchosen(f"{place}{other}", left[other], f"{place}{axis} is {name}"))
     start = default if type(default) is table[name] else None
     return build(table[name], left.pop(name, {}), f"{place}{name}.", start)
+
+
+def _refuse_sections(
+    kind: type[Any], given: Mapping[str, Any], place: str, values: Mapping[str, Any]
+) -> None:
+    """Refuse a section that no choice asks for."""
+    for field in declared(kind):
+        if field.choice is not None and field.name in given and not field.applies(values):
+            choice = f"{place}{field.choice} is {values[field.choice]}"
+            raise InputError(_unchosen(place + field.name, given[field.name], choice))
 
 
 def _unchosen(key: str, content: Any, choice: str) -> str:

@@ -174,7 +174,7 @@ def test_half_precision_input_is_computed_in_float32():
     ],
 )
 def test_bad_fields_are_refused(field, value):
-    with pytest.raises(ValueError, match=f"^{field} is {value}, must be"):
+    with pytest.raises(ValueError, match=f"^{field} is {value!r}, must be"):
         MeanField(**{field: value})
 
 
@@ -447,7 +447,7 @@ def test_sparsemax_gradients():
 def test_bad_fields_of_frank_wolfe_are_refused(field, value):
     scheme = FrankWolfe()
     object.__setattr__(scheme, field, value)  # the constructor's annotations would refuse some in the tests
-    with pytest.raises(ValueError, match=f"^{field} is {value}, must be"):
+    with pytest.raises(ValueError, match=f"^{field} is {value!r}, must be"):
         scheme.__post_init__()
 
 

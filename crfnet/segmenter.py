@@ -95,7 +95,7 @@ class Segmenter(nn.Module):
         return (channels.to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, image: Image) -> Logits:
-        """Compute logits at image size, through the CRF if there is one; see `scores` for image and errors."""
+        """Compute logits at image size, through the CRF if there is one; image and errors: see `scores`."""
         return self.both(image)[0]
 
     def both(self, image: Image) -> tuple[Logits, Scores]:

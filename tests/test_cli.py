@@ -20,7 +20,7 @@ from crfnet.pipeline import evaluate_split
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 
 CONFIG = {
-    "data": {"name": "toy", "toy_train": 3, "toy_val": 5, "toy_size": [32, 40]},
+    "data": {"name": "toy", "toy": {"train": 3, "val": 5, "size": [32, 40]}},
     "model": {"backbone": "resnet18", "head": "large_fov", "width": 0.125},
     "train": {
         "iterations": 2,
@@ -262,13 +262,20 @@ def test_import_says_what_a_file_is_and_converts_it(config, tmp_path, capsys, re
     capsys.readouterr()
 
     # Into another model: ASPP-S has three branches more.
-    start = ["--config", str(config), "--model.head", "aspp_s", "--out", str(tmp_path / "start.pt")]
+    start = [
+        "--config",
+        str(config),
+        "--model.deeplab_v2.head",
+        "aspp_s",
+        "--out",
+        str(tmp_path / "start.pt"),
+    ]
     main(["import", str(unary), *start])
     printed = capsys.readouterr().out
     assert "head: aspp_s" in printed
     assert "new, started at random: network.head.branches.1" in printed
     assert (tmp_path / "start.yaml").is_file()
-    toy = ["--data.name", "toy", "--data.toy_val", "1", "--split", "val"]
+    toy = ["--data.name", "toy", "--data.toy.val", "1", "--split", "val"]
     start_of = ["--checkpoint", str(tmp_path / "start.pt"), "--output", str(tmp_path / "there")]
     main(["predict", str(tmp_path / "start.yaml"), *toy, *start_of])
     assert "exists already" in refused("import", unary, *start)
@@ -279,7 +286,7 @@ def test_import_says_what_a_file_is_and_converts_it(config, tmp_path, capsys, re
     assert "cut.pt: damaged" in refused("import", tmp_path / "cut.pt")
     assert "none.pt: no such file" in refused("import", tmp_path / "none.pt")
     assert "must end in" in refused("import", unary, "--out", tmp_path / "w.bin")
-    assert "no --config" in refused("import", unary, "--model.head", "aspp_l")
+    assert "no --config" in refused("import", unary, "--model.deeplab_v2.head", "aspp_l")
 
 
 def test_import_teaches(capsys):

@@ -116,7 +116,7 @@ def test_joint_training_study_tells_collapse_from_training(tmp_path, monkeypatch
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(rows, sort_keys=False))
     small = {
-        "data": {"toy_train": 3, "toy_val": 5, "toy_size": [32, 40]},
+        "data": {"toy": {"train": 3, "val": 5, "size": [32, 40]}},
         "model": {"width": 0.125},
         "train": {"iterations": 2, "batch_size": 2, "augment.crop": [32, 40]},
         "joint": {"iterations": 3, "batch_size": 1, "augment.crop": [32, 40]},

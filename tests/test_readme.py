@@ -10,8 +10,10 @@ import torch
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
+from crfnet.config_schema import schema
 from crfnet.crf import CRFConfig, DenseCRF
-from crfnet.pipeline.run_config import Run, _known_keys
+from crfnet.pipeline.run_config import Run
+from crfnet.typed_config import _known_keys
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -74,7 +76,7 @@ def test_commands_are_ones_that_the_program_takes(command):
     options, overrides = split(words)
     parse(options, COMMANDS.values())
     names = [each[2:].partition("=")[0] for each in overrides if each.startswith("--")]
-    assert set(names) <= set(_known_keys(Run))
+    assert set(names) <= set(_known_keys(schema(Run)))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.models import ModelConfig
@@ -114,7 +115,9 @@ def test_crf_gets_resized_logits_and_the_raw_image() -> None:
 
 
 def test_dense_crf_trains_with_the_network() -> None:
-    segmenter = build_segmenter(TINY, 3, CRFConfig(train_iterations=2, theta_alpha=10.0, rows=64)).train()
+    segmenter = build_segmenter(
+        TINY, 3, CRFConfig(train_iterations=2, theta_alpha=10.0, filter=PermutohedralFilter(rows=64))
+    ).train()
     assert isinstance(segmenter.crf, DenseCRF)
     logits = segmenter(photo(1, 3, 17, 17))
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(1, 17, 17))

@@ -1,15 +1,15 @@
 """Networks from a normalized image to features at output stride 8, 16 or 32."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from crfnet.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from crfnet.backbones.mobilenet import MobileNetV2, MobileNetV3Large
-from crfnet.backbones.resnet import MultiGrid, StrideOn, resnet18, resnet50, resnet101
+from crfnet.backbones.resnet import MultiGrid, ResNetOptions, resnet18, resnet50, resnet101
 from crfnet.backbones.timm import TimmBackbone
-from crfnet.backbones.vgg import VGG16
+from crfnet.backbones.vgg import VGG16, VGGOptions
 from crfnet.backbones.xception import AlignedXception
 from crfnet.errors import InputError
 
@@ -20,6 +20,8 @@ __all__ = [
     "IMAGENET_STD",
     "Backbone",
     "BackboneConfig",
+    "ResNetOptions",
+    "VGGOptions",
     "build_backbone",
 ]
 
@@ -54,8 +56,8 @@ class BackboneConfig:
         output_stride: 8, 16 or 32 pixels from one cell of the features to the next; see `STRIDES`.
         multi_grid: unit rates of the three units of block4 and later blocks; resnet50 and resnet101 alone.
         extra_blocks: number of repetitions of block4 behind it; for ResNets alone.
-        stride_on: see `ResNet`; without effect on other backbones.
-        ceil_mode: see `ResNet`; without effect on other backbones.
+        resnet: without effect on other backbones.
+        vgg: without effect on other backbones.
 
     Raises:
         InputError: an unknown name, or a width or output stride that the network cannot have, as far as it
@@ -68,8 +70,8 @@ class BackboneConfig:
     output_stride: int = 8
     multi_grid: MultiGrid | None = None
     extra_blocks: int = 0
-    stride_on: StrideOn = "3x3"
-    ceil_mode: bool = True
+    resnet: ResNetOptions = field(default_factory=ResNetOptions)
+    vgg: VGGOptions = field(default_factory=VGGOptions)
 
     def __post_init__(self) -> None:
         name, width = self.name, self.width
@@ -97,14 +99,17 @@ class BackboneConfig:
         Raises:
             InputError: timm cannot build it, or its weights are not to be had.
         """
-        choices = asdict(self)
-        name = choices.pop("name")
+        name = self.name
+        plain: dict[str, Any] = {"width": self.width, "pretrained": self.pretrained}
         if name in RESNETS:
-            return RESNETS[name](**choices)
+            geometry = {"multi_grid": self.multi_grid, "extra_blocks": self.extra_blocks}
+            return RESNETS[name](**plain, output_stride=self.output_stride, **geometry, **asdict(self.resnet))
+        if name == "vgg16":
+            return VGG16(**plain, pools=self.vgg.pools)
         strided = {} if len(STRIDES.get(name, ())) == 1 else {"output_stride": self.output_stride}
         if name.startswith(TIMM):
             return TimmBackbone(name.removeprefix(TIMM), pretrained=self.pretrained, **strided)
-        return BACKBONES[name](width=self.width, pretrained=self.pretrained, **strided)
+        return BACKBONES[name](**plain, **strided)
 
 
 def build_backbone(name: str, **choices: Any) -> Backbone:

@@ -1,6 +1,7 @@
 """ResNet-18, -50 and -101 at output stride 8, 16 or 32; names of the parameters as in torchvision."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -8,13 +9,31 @@ from torch.nn import functional as F
 
 from crfnet.backbones.backbone import AnyFeatureMap, Backbone, FeatureMap, NormalizedImage, scaled_channels
 from crfnet.backbones.weights import imagenet_state
+from crfnet.variants import check_choices
 
-__all__ = ["MultiGrid", "ResNet", "StrideOn", "resnet18", "resnet50", "resnet101"]
+__all__ = ["MultiGrid", "ResNet", "ResNetOptions", "StrideOn", "resnet18", "resnet50", "resnet101"]
 
 StrideOn = Literal["1x1", "3x3"]
 MultiGrid = tuple[int, int, int]
 
 PLANES = (64, 128, 256, 512)  #: channels of the 3x3 convolutions of the four stages
+
+
+@dataclass(frozen=True)
+class ResNetOptions:
+    """Which of the published ResNets.
+
+    Attributes:
+        stride_on: the convolution that carries a stride, 3x3 as in torchvision or 1x1 as in the MSRA networks
+            of DeepLab v2's release.
+        ceil_mode: the max-pool rounds sizes up, as in Caffe, not down as in torchvision.
+    """
+
+    stride_on: StrideOn = "3x3"
+    ceil_mode: bool = True
+
+    def __post_init__(self) -> None:
+        check_choices(self, "")
 
 
 class _Geometry(NamedTuple):

@@ -1,6 +1,7 @@
 """VGG-16 at output stride 8, in both layer geometries of DeepLab v1 and v2."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -8,8 +9,9 @@ from torch.nn import functional as F
 
 from crfnet.backbones.backbone import Backbone, FeatureMap, NormalizedImage, scaled_channels
 from crfnet.backbones.weights import imagenet_state
+from crfnet.variants import check_choices
 
-__all__ = ["VGG16", "Pools", "decimated_fc"]
+__all__ = ["VGG16", "Pools", "VGGOptions", "decimated_fc"]
 
 Pools = Literal["3x3", "2x2"]
 
@@ -20,6 +22,21 @@ POOLS = {
     "3x3": ((3, 2, 1), (3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 1)),
     "2x2": ((2, 2, 1), (2, 2, 1), (2, 2, 1), (2, 1, 0), (3, 1, 1)),
 }
+
+
+@dataclass(frozen=True)
+class VGGOptions:
+    """Which of DeepLab's VGG-16.
+
+    Attributes:
+        pools: 3x3 as in all published models from MSc and LargeFOV on, 2x2 as in the first (crop 306 instead
+            of 321).
+    """
+
+    pools: Pools = "3x3"
+
+    def __post_init__(self) -> None:
+        check_choices(self, "")
 
 
 class VGG16(Backbone):

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from crfnet.checkpoints.older import current_settings, current_weights
+from crfnet.config_schema import build
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
+from crfnet.nested import nested
 from crfnet.segmenter import Segmenter
 
 __all__ = [
@@ -84,6 +87,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
         if not (named or (isinstance(content, dict) and part == "optimizer")):
             raise InputError(f"{path}: damaged: its {part} is no mapping of names")
+    checkpoint["model"] = current_weights(checkpoint["model"])
+    checkpoint["settings"] = current_settings(checkpoint["settings"])
     return checkpoint  # type: ignore[return-value]
 
 
@@ -126,10 +131,10 @@ def checkpoint_crf(path: Path) -> CRFConfig | None:
         InputError: missing or damaged.
     """
     settings = read_checkpoint(path)["settings"]
-    fields = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
+    own = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
     try:
-        return CRFConfig(**fields) if fields else None
-    except (TypeError, ValueError) as error:
+        return build(CRFConfig, nested(own), "crf.") if own else None
+    except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its CRF cannot be built ({one_line(error)})") from error
 
 

@@ -13,12 +13,15 @@ from torch import Tensor
 from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from crfnet.checkpoints.layouts import import_state, read_weights
 from crfnet.checkpoints.layouts.layout import HEAD
+from crfnet.checkpoints.older import current_settings, current_weights
 from crfnet.checkpoints.weight_files import read_safetensors, write_safetensors
 from crfnet.crf.crfasrnn import NAMES, from_crfasrnn
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
 from crfnet.models import ModelConfig, build_network
+from crfnet.nested import changed, flat
 from crfnet.segmenter import Segmenter, build_segmenter
+from crfnet.variants import to_plain
 
 __all__ = ["Converted", "convert_file", "fitted", "model_yaml", "public_segmenter", "write_converted"]
 
@@ -61,7 +64,8 @@ def convert_file(
     state = read_weights(path)
     try:
         if all(name.startswith(("network.", "crf.")) for name in state):
-            return Converted(f"crfnet, {_size(state)}", state, settings=_own_settings(path))
+            settings, own = _own_settings(path), current_weights(state)
+            return Converted(f"crfnet, {_size(own)}", own, settings=settings)
         if all(sum(key.endswith(name) for key in state) == 1 for name in NAMES):
             return _crf(state)
         imported = import_state(state, num_classes=num_classes, output_stride=output_stride)
@@ -121,7 +125,7 @@ def fitted(converted: Converted, config: ModelConfig, num_classes: int) -> Conve
     }
     if not taken:
         raise InputError(
-            f"{converted.what}: none of its weights fits a {config.variant} on {config.backbone}"
+            f"{converted.what}: none of its weights fits a {config.variant_name} on {config.backbone}"
         )
     notes = [f"taken: {len(taken)} of {len(converted.model)} entries"]
     left = [name for name in converted.model if name not in taken]
@@ -174,24 +178,14 @@ def write_converted(converted: Converted, path: Path) -> list[Path]:
 
 def model_yaml(config: ModelConfig) -> str:
     """The section ``model:`` of a config file, with the keys that are not the default."""
-    fields = {
-        field.name: (getattr(config, field.name), field.default) for field in dataclasses.fields(config)
-    }
-    plain = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, (value, default) in fields.items()
-        if value != default or name in ("variant", "backbone")
-    }
+    default = ModelConfig(type(config.build_variant())(), backbone=config.backbone)
+    plain = changed(to_plain(config), to_plain(default), always=("variant", "backbone"))
     return str(yaml.safe_dump({"model": plain}, sort_keys=False))
 
 
 def _crf(state: Mapping[str, Tensor]) -> Converted:
     """The layer alone. Whose sign its matrix has is not in the file; taken is the PyTorch port's."""
     crf = from_crfasrnn(state)
-    config = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(crf.config).items()
-    }
     rest = len(state) - len(NAMES)
     notes = [
         "assumed: the sign of sadeepj/crfasrnn_pytorch; for Keras and Caffe see from_crfasrnn",
@@ -202,7 +196,7 @@ def _crf(state: Mapping[str, Tensor]) -> Converted:
         what=f"CRF-as-RNN: the CRF layer, {crf.num_classes} classes",
         model={f"crf.{name}": value for name, value in crf.state_dict().items()},
         notes=tuple(notes),
-        settings={f"crf.{name}": value for name, value in config.items()},
+        settings=flat(to_plain(crf.config), "crf."),
     )
 
 
@@ -210,7 +204,7 @@ def _own_settings(path: Path) -> dict[str, Any]:
     """Of a file of ours, whose CRF cannot be built without them; a bare state dict has none."""
     if path.suffix == ".safetensors":
         try:
-            return dict(json.loads(read_safetensors(path)[1].get("settings", "{}")))
+            return current_settings(dict(json.loads(read_safetensors(path)[1].get("settings", "{}"))))
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: its settings cannot be read ({one_line(error)})") from error
     try:

@@ -19,8 +19,9 @@ def add_parser(commands: Any) -> None:
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Print the config that a file and the changes come to."""
     from crfnet.pipeline import run_config
+    from crfnet.typed_config import parser
 
     del command
     if options.explain:
-        return run_config.parser().format_help().rstrip()
+        return str(parser(run_config.Run, "crfnet config").format_help()).rstrip()
     return run_config.dump_run(run_config.load_run(options.config, overrides)).rstrip()

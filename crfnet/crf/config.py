@@ -1,20 +1,17 @@
 """What a dense CRF is built from, as fields of a configuration file, and named choices of them."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from crfnet.crf.compatibility import COMPATIBILITIES
-from crfnet.crf.filters import FILTERS, GaussianFilter
+from crfnet.crf.filters import FILTERS, GaussianFilter, LocalFilter
 from crfnet.crf.inference import INFERENCES, Inference
-from crfnet.crf.normalization import NORMALIZATIONS
-from crfnet.crf.potentials import WEIGHTS, BilateralPotential, Potential, SpatialPotential
-from crfnet.errors import InputError
+from crfnet.crf.potentials import BilateralPotential, Potential, SpatialPotential
+from crfnet.errors import require
+from crfnet.variants import check_choices, free, variant
 
 __all__ = ["PRESETS", "CRFConfig"]
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -24,38 +21,27 @@ class CRFConfig:
     The defaults are the preset ``deeplab``. Values do not carry over from one normalization to another.
 
     Attributes:
-        w1: weight of the bilateral kernel; 0 leaves the kernel out.
+        w1: weight of the bilateral potential; 0 leaves it out.
         theta_alpha: its width over positions, in pixels (the DeepLab papers' sigma_alpha); infinity (.inf in
             YAML) leaves positions out.
         theta_beta: its width over colors, on the scale 0..255 (sigma_beta).
-        w2: weight of the spatial kernel; 0 leaves the kernel out.
+        w2: weight of the spatial potential; 0 leaves it out.
         theta_gamma: its width over positions, in pixels (sigma_gamma).
         normalization: of each kernel matrix; see the README of this package for who uses which.
         unary_weight: what the logits are multiplied with first, > 0; fixed.
         compatibility: a name of `COMPATIBILITIES`: potts, which is fixed, or one that is learned and starts
             as Potts: diagonal, symmetric or matrix (free).
-        weights: one number per kernel, one per kernel and class, or a matrix per kernel.
-        inference: a name of `INFERENCES`: mean_field or frank_wolfe.
-        iterations: steps in evaluation mode.
-        train_iterations: steps in training mode.
-        damping: share of the old marginals that a step keeps, in [0, 1); mean_field only.
-        regularizer: entropy or euclidean; frank_wolfe only, as are the next three.
-        step: fixed, decreasing (2/(k+2)) or line_search.
-        alpha: the fixed step, in (0, 1].
-        lam: strength of the regularizer, in nats, > 0.
-        tolerance: without gradients, stop once no marginal changes by more; 0 does all steps.
+        weights: one number per potential, one per potential and class, or a matrix per potential.
+        inference: a scheme of `INFERENCES` or its name; its own parameters are in the section of that name.
+        iterations: steps in evaluation mode, >= 0; DeepLab and CRF-as-RNN use 10.
+        train_iterations: steps in training mode, >= 0; CRF-as-RNN uses 5.
         prune: without gradients, labels whose probability is below this at every pixel are not filtered;
             0 filters all. Needs potts and weights that are not full. See `DenseCRF.forward` for the bound.
         memory: MiB, >= 1, for what is made while labels are filtered, without gradients; beyond, some labels
             are filtered after others, one at a time at least, which takes longer and gives the same up to
             rounding. null for 1024, on a GPU for an eighth of what it has. Weights full need all labels.
-        recompute: in training, keep one array per step and compute the rest again in the backward pass.
-        filter: a name of `FILTERS`, how the bilateral kernel is applied; the spatial one is always two 1-D
-            convolutions.
-        rows: kernel rows sampled per image for the gradient of theta; filters permutohedral and auto.
-        eps: kernel values that may be left out; filters exact and auto.
-        window: pixels along each side of the window, odd; filter local.
-        pool: pixels are averaged in cells of pool x pool; filter local.
+        filter: a filter of `FILTERS` or its name, how the bilateral kernel is applied; its own parameters are
+            in the section of that name. The spatial kernel is always two 1-D convolutions.
         learn_theta: whether gradients reach the widths.
         learn_weights: whether gradients reach the weights.
         learn_compatibility: whether gradients reach the compatibility matrix.
@@ -73,28 +59,21 @@ class CRFConfig:
     unary_weight: float = 1.0
     compatibility: str = "potts"
     weights: Literal["scalar", "per_class", "full"] = "scalar"
-    inference: str = "mean_field"
+    inference: Inference | str = variant(INFERENCES, "mean_field")
     iterations: int = 10
     train_iterations: int = 5
-    damping: float = 0.0
-    regularizer: Literal["entropy", "euclidean"] = "entropy"
-    step: Literal["fixed", "decreasing", "line_search"] = "fixed"
-    alpha: float = 1.0
-    lam: float = 1.0
-    tolerance: float = 0.0
     prune: float = 0.0
-    memory: int | None = None
-    recompute: bool = False
-    filter: str = "permutohedral"
-    rows: int = 1024
-    eps: float = 1e-6
-    window: int = 11
-    pool: int = 1
+    memory: int | None = free(None)
+    filter: GaussianFilter | str = variant(FILTERS, "permutohedral")
     learn_theta: bool = True
     learn_weights: bool = True
     learn_compatibility: bool = True
 
     def __post_init__(self) -> None:
+        check_choices(self, "crf.")
+        self._require(
+            "compatibility", self.compatibility in COMPATIBILITIES, f"one of {', '.join(COMPATIBILITIES)}"
+        )
         for name in ("theta_beta", "theta_gamma", "unary_weight"):
             value = getattr(self, name)
             self._require(name, math.isfinite(value) and value > 0, "> 0")
@@ -103,67 +82,44 @@ class CRFConfig:
             value = getattr(self, name)
             signed = self.weights == "full"
             self._require(
-                name, math.isfinite(value) and (value >= 0 or signed), ">= 0 (0 leaves the kernel out)"
+                name, math.isfinite(value) and (value >= 0 or signed), ">= 0 (0 leaves the potential out)"
             )
-        for name, allowed in _CHOICES.items():
-            self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        for name in ("iterations", "train_iterations"):
+            self._require(name, getattr(self, name) >= 0, ">= 0")
         self._require("prune", 0 <= self.prune < 1, "in [0, 1)")
         self._require("memory", self.memory is None or self.memory >= 1, ">= 1 MiB, or null")
         label_by_label = self.compatibility == "potts" and self.weights != "full"
         self._require(
             "prune", self.prune == 0 or label_by_label, "0 unless compatibility is potts and weights not full"
         )
-        self._require(
-            "damping", self.damping == 0 or self.inference == "mean_field", "0 unless inference is mean_field"
-        )
-        for build in (self.build_inference, self.build_filter):
-            try:
-                build()
-            except ValueError as error:
-                # "MeanField: damping is 2, must be .." in the words of this section
-                raise InputError("crf." + str(error).split(": ", 1)[-1]) from error
 
-    def build_kernels(self, num_classes: int) -> dict[str, Potential]:
-        """The kernels whose weight is not 0, by name."""
+    def build_potentials(self, num_classes: int) -> dict[str, Potential]:
+        """The potentials whose weight is not 0, by name."""
         shared: dict[str, Any] = {
             "num_classes": num_classes,
             "weights": self.weights,
             "learn_weight": self.learn_weights,
             "learn_theta": self.learn_theta,
         }
-        kernels: dict[str, Potential] = {}
+        potentials: dict[str, Potential] = {}
         if self.w1 != 0:
-            kernels["bilateral"] = BilateralPotential(self.w1, self.theta_alpha, self.theta_beta, **shared)
+            potentials["bilateral"] = BilateralPotential(self.w1, self.theta_alpha, self.theta_beta, **shared)
         if self.w2 != 0:
-            kernels["spatial"] = SpatialPotential(self.w2, self.theta_gamma, **shared)
-        return kernels
+            potentials["spatial"] = SpatialPotential(self.w2, self.theta_gamma, **shared)
+        return potentials
 
     def build_inference(self) -> Inference:
-        """The scheme that these fields name."""
-        return _built(INFERENCES[self.inference], self)
+        """The scheme; an instance, even if a name was given."""
+        assert isinstance(self.inference, Inference)
+        return self.inference
 
     def build_filter(self) -> GaussianFilter:
-        """The filter that these fields name."""
-        return _built(FILTERS[self.filter], self)
+        """The filter; an instance, even if a name was given."""
+        assert isinstance(self.filter, GaussianFilter)
+        return self.filter
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            raise InputError(f"crf.{name} is {getattr(self, name)!r}, must be {allowed}")
-
-
-def _built(kind: type[_T], config: CRFConfig) -> _T:
-    """A frozen dataclass from those fields of the configuration that it has."""
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: getattr(config, name) for name in names if hasattr(config, name)})
-
-
-_CHOICES = {
-    "normalization": NORMALIZATIONS,
-    "compatibility": tuple(COMPATIBILITIES),
-    "weights": WEIGHTS,
-    "inference": tuple(INFERENCES),
-    "filter": tuple(FILTERS),
-}
+        require(f"crf.{name}", getattr(self, name), holds, allowed)
 
 
 PRESETS: dict[str, CRFConfig] = {
@@ -207,9 +163,7 @@ PRESETS: dict[str, CRFConfig] = {
         unary_weight=0.8,
         weights="per_class",
         iterations=5,
-        filter="local",
-        window=11,
-        pool=4,
+        filter=LocalFilter(window=11, pool=4),
         learn_theta=False,
     ),
 }

@@ -1,54 +1,61 @@
-"""Reads the parameters that a search wrote, or that a person did in the same form."""
+"""The parameters of a CRF as a YAML file of their own: what a search writes and every command reads."""
 
-import math
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
 
 from crfnet.crf.config import CRFConfig
 from crfnet.errors import InputError
-from crfnet.files import read_yaml
+from crfnet.files import read_yaml, write_atomically
+from crfnet.nested import changed
+from crfnet.variants import to_plain
 
-__all__ = ["load_crf_config"]
+__all__ = ["load_crf_config", "save_crf_config"]
+
+#: Written even where they are the defaults: what a reader looks for.
+_ALWAYS = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "iterations", "normalization", "filter")
 
 
-def load_crf_config(path: Path) -> CRFConfig:
+@dataclass(frozen=True)
+class _File:
+    """All that such a file holds.
+
+    Attributes:
+        crf: the parameters.
+    """
+
+    crf: CRFConfig = field(default_factory=CRFConfig)
+
+
+def load_crf_config(path: Path | str) -> CRFConfig:
     """The CRF parameters under the one key `crf` of a YAML file; keys left out keep their defaults.
 
     Raises:
         InputError: no such file, not YAML, an unknown key, a value of a wrong type or out of its range.
     """
-    content = read_yaml(path)
+    from crfnet.typed_config import read_config  # jsonargparse, which the layer does without
+
+    content = read_yaml(Path(path))
     if not isinstance(content, dict) or list(content) != ["crf"] or not isinstance(content["crf"], dict):
         got = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
-        raise InputError(f"{path}: holds {got}; expected the one key crf with a mapping under it")
-    types = get_type_hints(CRFConfig)
-    known = [field.name for field in fields(CRFConfig)]
-    values: dict[str, Any] = {}
-    for key, value in content["crf"].items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key crf.{key}; known are {', '.join(known)}")
-        values[key] = _typed(value, types[key], f"{path}: crf.{key}")
-    try:
-        return CRFConfig(**values)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: holds {got}, must be the one key crf with a mapping under it")
+    return read_config(_File, Path(path)).crf
 
 
-def _typed(value: object, wanted: Any, place: str) -> object:
-    """`value`, if it is what the annotation `wanted` allows; an integer serves as a float."""
-    if type(None) in get_args(wanted):
-        if value is None:
-            return None
-        wanted = get_args(wanted)[0]
-    if get_origin(wanted) is Literal:
-        good, allowed = value in get_args(wanted), "one of " + ", ".join(get_args(wanted))
-    elif wanted is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        good, allowed = number and math.isfinite(float(str(value))), "a finite number"
-        value = float(str(value)) if good else value
-    else:
-        good, allowed = type(value) is wanted, {int: "an integer", bool: "true or false", str: "text"}[wanted]
-    if not good:
-        raise InputError(f"{place} is {value!r}; expected {allowed}")
-    return value
+def save_crf_config(path: Path | str, crf: CRFConfig, head: Sequence[str] = ()) -> None:
+    """Write the parameters under `crf`, those that are the defaults left out but for the best known ones.
+
+    `load_crf_config` reads back an equal configuration.
+
+    Args:
+        path: the YAML file, replaced if it is there.
+        crf: what to write.
+        head: lines that say where it comes from, written as comments.
+    """
+    plain, default = to_plain(crf), to_plain(CRFConfig())
+    kept = changed(plain, default, always=_ALWAYS)
+    lines = [f"# {' '.join(line.split())}\n" for line in head]
+    body = yaml.safe_dump({"crf": kept}, sort_keys=False)
+    write_atomically(Path(path), ("".join(lines) + body).encode())

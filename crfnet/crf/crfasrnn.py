@@ -130,19 +130,23 @@ def _matrix(state: Mapping[str, Tensor | npt.NDArray[Any]], name: str) -> Tensor
 
 def _parameters(crf: DenseCRF, caller: str) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
     """W of the spatial kernel, W of the bilateral kernel, mu; refuses a CRF of another structure."""
-    kernels = dict(crf.kernels.items())
-    spatial, bilateral, compatibility = kernels.get("spatial"), kernels.get("bilateral"), crf.compatibility
+    potentials = dict(crf.potentials.items())
+    spatial, bilateral, compatibility = (
+        potentials.get("spatial"),
+        potentials.get("bilateral"),
+        crf.compatibility,
+    )
     if (
         isinstance(spatial, SpatialPotential)
         and isinstance(bilateral, BilateralPotential)
         and isinstance(compatibility, MatrixCompatibility)
-        and len(kernels) == 2
+        and len(potentials) == 2
         and spatial.weight.weights == bilateral.weight.weights == "full"
         and crf.config.normalization == "after"
     ):
         return spatial.weight.raw, bilateral.weight.raw, compatibility.mu
     raise InputError(
-        f"{caller}: a CRF of kernels {', '.join(kernels) or 'none'}, weights {crf.config.weights!r}, "
+        f"{caller}: a CRF of potentials {', '.join(potentials) or 'none'}, weights {crf.config.weights!r}, "
         f"{type(compatibility).__name__}, normalization {crf.config.normalization!r}; must be one bilateral "
         "and one spatial kernel with weights 'full', compatibility 'matrix', normalization 'after'"
     )

@@ -16,7 +16,7 @@ from crfnet.crf.energy import Trace, energy, free_energy, trace_of
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference
 from crfnet.crf.potentials import Potential
-from crfnet.crf.problem import Problem, read
+from crfnet.crf.problem import InferenceProblem, prepare_inputs
 from crfnet.errors import InputError
 from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Spacing, Values
 
@@ -37,7 +37,7 @@ class DenseCRF(nn.Module):
     Args:
         num_classes: number of labels l, >= 2. With 2, logits may have one channel: the logit of label 1.
         config: what to build.
-        kernels: instead of the configuration's two kernels, any number of them, by name.
+        potentials: instead of the configuration's two, any number of them, by name.
         compatibility: instead of the configuration's, a module.
         inference: instead of the configuration's.
         filter: instead of the configuration's.
@@ -53,7 +53,7 @@ class DenseCRF(nn.Module):
         num_classes: int,
         config: CRFConfig = PRESETS["deeplab"],
         *,
-        kernels: Mapping[str, Potential] | None = None,
+        potentials: Mapping[str, Potential] | None = None,
         compatibility: Compatibility | None = None,
         inference: Inference | None = None,
         filter: GaussianFilter | None = None,
@@ -67,13 +67,15 @@ class DenseCRF(nn.Module):
         self.num_classes = num_classes
         self.memory = config.memory if memory is None else memory
         self.config = config
-        self.kernels = nn.ModuleDict(config.build_kernels(num_classes) if kernels is None else kernels)
+        self.potentials = nn.ModuleDict(
+            config.build_potentials(num_classes) if potentials is None else potentials
+        )
         self.compatibility = compatibility or COMPATIBILITIES[config.compatibility](
             num_classes, learnable=config.learn_compatibility
         )
         self.inference: Inference = inference or config.build_inference()
         self.filter = filter or config.build_filter()
-        full = any(kernel.weight.weights == "full" for kernel in self._kernels().values())
+        full = any(each.weight.weights == "full" for each in self._potentials().values())
         if config.prune > 0 and (full or not isinstance(self.compatibility, PottsCompatibility)):
             raise InputError("DenseCRF: prune needs potts and weights that are not full")
 
@@ -158,7 +160,7 @@ class DenseCRF(nn.Module):
         self(logits, image, trace=steps, **options)
         problem = self._problem(logits, image, **options)
         q = [step.flatten(2) for step in steps]
-        penalty = problem.penalty(whole=True)
+        penalty = problem.penalty(include_constant=True)
         return trace_of(q, problem.unary, penalty, problem.scene.mask, keep_marginals=keep_marginals)
 
     def free_energy(
@@ -176,14 +178,16 @@ class DenseCRF(nn.Module):
         q = marginals.flatten(2).to(problem.unary)
         if self._binary(logits):
             q = torch.cat([1 - q, q], dim=1)
-        return free_energy(q, problem.unary, problem.penalty(whole=True), problem.scene.mask)
+        return free_energy(q, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
 
     def energy(
         self, labels: GridLabels, logits: GridLogits, image: GridImage | None = None, **options: Any
     ) -> Float[Tensor, " b"]:
         """Gibbs energy E(x) of a labeling, in nats; see `crfnet.crf.energy.energy`."""
         problem = self._problem(logits, image, **options)
-        return energy(labels.flatten(1), problem.unary, problem.penalty(whole=True), problem.scene.mask)
+        return energy(
+            labels.flatten(1), problem.unary, problem.penalty(include_constant=True), problem.scene.mask
+        )
 
     def _solve(
         self,
@@ -195,7 +199,7 @@ class DenseCRF(nn.Module):
         **options: Any,
     ) -> Tensor:
         keep = nullcontext() if torch.is_grad_enabled() else retain_freed_memory(logits.device)
-        iterations = self.inference.train_iterations if self.training else self.inference.iterations
+        iterations = self.config.train_iterations if self.training else self.config.iterations
         prune = 0.0 if self.training or torch.is_grad_enabled() else self.config.prune
         steps: list[Values] | None = None if trace is None else []
         with torch.autocast(logits.device.type, enabled=False), keep:
@@ -209,12 +213,12 @@ class DenseCRF(nn.Module):
             log_q = log_q[:, 1:] - log_q[:, :1]
         return log_q.reshape(logits.shape)
 
-    def _problem(self, logits: Tensor, image: Tensor | None, **options: Any) -> Problem:
-        scene, unary = read(logits, image, self.num_classes, self.config.unary_weight, **options)
-        return Problem(
+    def _problem(self, logits: Tensor, image: Tensor | None, **options: Any) -> InferenceProblem:
+        scene, unary = prepare_inputs(logits, image, self.num_classes, self.config.unary_weight, **options)
+        return InferenceProblem(
             scene,
             unary,
-            kernels=list(self._kernels().values()),
+            potentials=list(self._potentials().values()),
             compatibility=self.compatibility,
             filter=self.filter,
             normalization=self.config.normalization,
@@ -228,11 +232,11 @@ class DenseCRF(nn.Module):
         """Current values under the configuration's names and in its units (w1, theta_alpha, ...), for logs.
 
         Numbers as float; per-class and full weights and the penalty matrix mu as detached CPU tensors.
-        A name that the configuration lacks, or that is taken, comes as ``kernel.name``.
+        A name that the configuration lacks, or that is taken, comes as ``potential.name``.
         """
         named: dict[str, Tensor] = {}
-        for name, kernel in self._kernels().items():
-            for key, value in kernel.parameters_by_name().items():
+        for name, potential in self._potentials().items():
+            for key, value in potential.parameters_by_name().items():
                 named[key if key in _FIELDS - named.keys() else f"{name}.{key}"] = value
         if list(self.compatibility.parameters()):
             named["mu"] = self.compatibility.matrix()
@@ -253,8 +257,8 @@ class DenseCRF(nn.Module):
         }
         return dataclasses.replace(self.config, **current)  # type: ignore[arg-type]
 
-    def _kernels(self) -> dict[str, Potential]:
-        return dict(self.kernels.items())  # type: ignore[arg-type]
+    def _potentials(self) -> dict[str, Potential]:
+        return dict(self.potentials.items())  # type: ignore[arg-type]
 
 
 def _one_number(value: float | Tensor) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from crfnet.crf.potentials import PotentialWeight
 from crfnet.shapes import Values
 
-__all__ = ["Term", "labels_at_once", "messages"]
+__all__ = ["Term", "labels_at_once", "message_passing"]
 
 _MEMORY = 1 << 30  # bytes; of a GPU an eighth of what it has
 #: Arrays of the labels at hand that are alive while they are filtered: their copy, messages of kernels, what
@@ -42,7 +42,7 @@ class Term:
         return PotentialWeight.weigh(self.filtered(q), self.weight if self.mixes else self.weight[labels])
 
 
-def messages(terms: Sequence[Term], q: Values, memory: int | None = None) -> Values:
+def message_passing(terms: Sequence[Term], q: Values, memory: int | None = None) -> Values:
     """The sum of the terms, at least one.
 
     Args:

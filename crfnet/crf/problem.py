@@ -11,16 +11,16 @@ from crfnet.crf.compatibility import Compatibility
 from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference
-from crfnet.crf.messages import Term, messages
+from crfnet.crf.messages import Term, message_passing
 from crfnet.crf.normalization import normalized
 from crfnet.crf.potentials import Potential
 from crfnet.crf.pruning import Pruning
 from crfnet.shapes import Values
 
-__all__ = ["Problem", "read"]
+__all__ = ["InferenceProblem", "prepare_inputs"]
 
 
-def read(
+def prepare_inputs(
     logits: Tensor,
     image: Tensor | None,
     num_classes: int,
@@ -54,13 +54,13 @@ def read(
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A CRF on given images.
+class InferenceProblem:
+    """The marginals to find: a CRF on given images.
 
     Attributes:
         scene: what its kernels see of the images.
         unary: logits; Q has their batch, pixels and precision.
-        kernels: none or more.
+        potentials: none or more.
         compatibility: what unequal labels cost.
         filter: how the bilateral kernel is applied.
         normalization: of each kernel matrix.
@@ -69,7 +69,7 @@ class Problem:
 
     scene: KernelInputs
     unary: Values
-    kernels: Sequence[Potential]
+    potentials: Sequence[Potential]
     compatibility: Compatibility
     filter: GaussianFilter
     normalization: str
@@ -97,30 +97,32 @@ class Problem:
                 return pruning.expand(log_q, self.unary)
         return inference.run(self.unary, self.penalty(), iterations, steps)
 
-    def penalty(self, *, labels: Tensor | None = None, whole: bool = False) -> Callable[[Values], Values]:
+    def penalty(
+        self, *, labels: Tensor | None = None, include_constant: bool = False
+    ) -> Callable[[Values], Values]:
         """``Q -> mu sum_m W_m K~_m Q`` for these images; the operators are built once, here.
 
         Args:
             labels: the only ones to filter; Q then holds these and one more, which gets no message.
-            whole: with the constant per pixel that does not matter to the marginals.
+            include_constant: with the constant per pixel that does not matter to the marginals.
         """
-        terms = [self._term(kernel, labels) for kernel in self.kernels]
-        compatibility = self.compatibility.penalty if whole else self.compatibility
+        terms = [self._term(potential, labels) for potential in self.potentials]
+        compatibility_transform = self.compatibility.penalty if include_constant else self.compatibility
 
         def penalty(q: Values) -> Values:
             if not terms:
                 return torch.zeros_like(q)
             if labels is None:
-                return compatibility(messages(terms, q, self.memory))
-            few = compatibility(messages(terms, q[:, :-1], self.memory))
+                return compatibility_transform(message_passing(terms, q, self.memory))
+            few = compatibility_transform(message_passing(terms, q[:, :-1], self.memory))
             return torch.nn.functional.pad(few, (0, 0, 0, 1))
 
         return penalty
 
-    def _term(self, kernel: Potential, labels: Tensor | None) -> Term:
-        """``Q -> W K~ Q`` of one kernel."""
-        operator = kernel.operator(self.scene, self._filter())
-        weight = kernel.weight.of(labels).to(self.unary.dtype)
+    def _term(self, potential: Potential, labels: Tensor | None) -> Term:
+        """``Q -> W K~ Q`` of one potential."""
+        operator = potential.operator(self.scene, self._filter())
+        weight = potential.weight.of(labels).to(self.unary.dtype)
         if weight.ndim == 0:
             return Term(normalized(operator, self.unary, self.normalization, weight))
         return Term(normalized(operator, self.unary, self.normalization), weight)

@@ -6,7 +6,7 @@ from crfnet.data.augment import MEAN_COLOR, AugmentConfig, TrainingStream, augme
 from crfnet.data.camvid import camvid
 from crfnet.data.cityscapes import cityscapes
 from crfnet.data.context import context, context59
-from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split
+from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split, ToyConfig
 from crfnet.data.folders import folders
 from crfnet.data.person_part import person_part
 from crfnet.data.toy import toy
@@ -22,6 +22,7 @@ __all__ = [
     "Sample",
     "SegmentationDataset",
     "Split",
+    "ToyConfig",
     "TrainingStream",
     "augment",
     "classes_of",

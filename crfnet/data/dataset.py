@@ -9,11 +9,12 @@ from typing import Literal, NamedTuple, TypeAlias
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
 from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
+from crfnet.variants import check_choices, free, section
 
-__all__ = ["DataConfig", "Sample", "SegmentationDataset", "Split"]
+__all__ = ["DataConfig", "Sample", "SegmentationDataset", "Split", "ToyConfig"]
 
 Split: TypeAlias = Literal["train", "val"]
 
@@ -33,6 +34,29 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ToyConfig:
+    """The set toy, drawn on the fly.
+
+    Attributes:
+        train: Number of training images, >= 1.
+        val: Number of validation images, >= 1.
+        size: Height and width in pixels, each >= 32.
+        seed: Another seed is another toy set; >= 0.
+    """
+
+    train: int = 200
+    val: int = 60
+    size: tuple[int, int] = (96, 128)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require("train", self.train, self.train >= 1, ">= 1")
+        require("val", self.val, self.val >= 1, ">= 1")
+        require("size", list(self.size), min(self.size) >= 32, "height and width, each >= 32")
+        require("seed", self.seed, self.seed >= 0, ">= 0")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which data set, where it lies and which of its lists are trained on and scored.
 
@@ -46,52 +70,35 @@ class DataConfig:
         images: Folder of the images below the root; of folders alone.
         masks: Folder of the masks below the root; of folders alone.
         void: Numbers in the masks that mean void, beside 255; of folders alone.
-        toy_train: Number of training images, >= 1.
-        toy_val: Number of validation images, >= 1.
-        toy_size: Height and width in pixels, each >= 32.
-        toy_seed: Another seed is another toy set; >= 0.
+        toy: Of the set toy.
     """
 
     name: Literal["toy", "camvid", "voc", "context", "context59", "person_part", "cityscapes", "folders"] = (
         "toy"
     )
-    root: Path | None = None
+    root: Path | None = free(None)
     train: str = "train"
     val: str = "val"
     classes: tuple[str, ...] = ()
     images: str = "images"
     masks: str = "masks"
     void: tuple[int, ...] = ()
-    toy_train: int = 200
-    toy_val: int = 60
-    toy_size: tuple[int, int] = (96, 128)
-    toy_seed: int = 0
+    toy: ToyConfig = section(ToyConfig, "name", ("toy",))
 
     def __post_init__(self) -> None:
-        if self.toy_train < 1 or self.toy_val < 1:
-            raise InputError(
-                f"data: toy_train {self.toy_train}, toy_val {self.toy_val}; allowed are numbers >= 1"
-            )
-        if min(self.toy_size) < 32:
-            raise InputError(f"data.toy_size: {list(self.toy_size)}; allowed are height and width >= 32")
-        if self.toy_seed < 0:
-            raise InputError(f"data.toy_seed: {self.toy_seed}; allowed are numbers >= 0")
+        check_choices(self, "data.")
         self._check_classes()
 
     def _check_classes(self) -> None:
         own = self.name == "folders"
-        if not own and (self.classes or self.void):
-            raise InputError(
-                f"data: classes {list(self.classes)}, void {list(self.void)}; "
-                f"allowed with name folders alone, {self.name} knows its own"
-            )
-        if own and (not 1 <= len(self.classes) <= VOID or len(set(self.classes)) < len(self.classes)):
-            raise InputError(
-                f"data.classes: {list(self.classes)}; "
-                f"allowed are 1 to {VOID} names, each once, in the order of the masks' labels"
-            )
-        if any(not 0 <= number <= VOID for number in self.void):
-            raise InputError(f"data.void: {list(self.void)}; allowed are 0..{VOID}")
+        for key in ("classes", "void"):
+            value = list(getattr(self, key))
+            require(f"data.{key}", value, own or not value, f"left out: {self.name} knows its own")
+        good = 1 <= len(self.classes) <= VOID and len(set(self.classes)) == len(self.classes)
+        names = f"1 to {VOID} names, each once, in the order of the masks' labels"
+        require("data.classes", list(self.classes), good or not own, names)
+        inside = all(0 <= number <= VOID for number in self.void)
+        require("data.void", list(self.void), inside, f"numbers in 0..{VOID}")
 
 
 class SegmentationDataset(Dataset[Sample], ABC):

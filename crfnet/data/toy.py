@@ -28,8 +28,8 @@ SIDE = 96  # sizes below are for images whose shorter side has so many pixels
 
 def toy(config: DataConfig, split: Split) -> SegmentationDataset:
     """The toy set that ``config`` describes; training and validation images are disjoint."""
-    count = config.toy_train if split == "train" else config.toy_val
-    return ToyDataset(split, count, config.toy_size, config.toy_seed)
+    toy = config.toy
+    return ToyDataset(split, toy.train if split == "train" else toy.val, toy.size, toy.seed)
 
 
 class ToyDataset(SegmentationDataset):

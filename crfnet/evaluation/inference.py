@@ -27,8 +27,9 @@ _ROWS = 64  # of a map that are worked on at once where no second map is to be m
 class PredictConfig:
     """How label maps are made from images; by default with one pass over the whole image.
 
-    The papers': v2 has its three scales in the network (model.multi_scale); v3 and v3+ take scales 0.5, 0.75,
-    1, 1.25, 1.5, 1.75 and the mirrored image, fused by mean; v2 cuts Cityscapes into overlapping tiles.
+    The papers': v2 has its three scales in the network (model.deeplab_v2.multi_scale); v3 and v3+ take scales
+    0.5, 0.75, 1, 1.25, 1.5, 1.75 and the mirrored image, fused by mean; v2 cuts Cityscapes into overlapping
+    tiles.
 
     Attributes:
         scales: of the image, each > 0.

@@ -4,14 +4,9 @@ from collections.abc import Hashable
 
 from crfnet.crf.layer import CRFConfig
 
-__all__ = ["Pace", "power"]
+__all__ = ["Pace"]
 
 _BEGIN = 2  # what an inference does besides its steps, in steps
-
-
-def power(config: CRFConfig) -> int:
-    """The time grows with this power of the number of pixels."""
-    return 2 if config.filter == "exact" else 1
 
 
 class Pace:
@@ -45,8 +40,8 @@ class Pace:
 
 
 def _key(config: CRFConfig, built: bool) -> Hashable:
-    return config.filter, config.prune, built
+    return type(config.filter), config.prune, built
 
 
 def _work(config: CRFConfig, pixels: int) -> float:
-    return float(pixels ** power(config)) * (config.iterations + _BEGIN)
+    return float(pixels ** config.build_filter().growth) * (config.iterations + _BEGIN)

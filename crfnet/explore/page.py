@@ -14,14 +14,16 @@ import numpy as np
 import torch
 from bokeh.document import Document
 from bokeh.layouts import column
-from bokeh.models import Button, Checkbox, ColumnDataSource, Div, Range1d, Select, Slider, TextInput
+from bokeh.models import Button, Checkbox, ColumnDataSource, Div, Range1d, Slider, TextInput
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from crfnet.crf.filters import FILTERS
+from crfnet.crf.inference import INFERENCES
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
+from crfnet.explore.controls import WIDTH, VariantControls, select, slider
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
@@ -42,7 +44,6 @@ SLIDERS: dict[str, tuple[str, float, float, float]] = {
     "iterations": ("iterations", 1, 20, 1),
 }
 _PRUNES = ("0", "0.0001", "0.001", "0.01")
-_WIDTH = 300
 _TITLES = {"image": "image", "network": "network alone", "crf": "with CRF"}
 _WIDEST = 720  # of a picture on the screen, pixels
 
@@ -59,7 +60,8 @@ class Page:
     Attributes:
         document: the one that was given.
         sliders: by the names of `CRFConfig`.
-        choices: filter, normalization and prune.
+        choices: normalization and prune.
+        variants: filter and inference, each with the parameters of its own.
         pictures: RGBA of image, network and crf (rows from the bottom up), under the key ``image``.
         status: which size is shown, how long it took, and how it scores.
         legend: the classes that are seen, with the share of the image that each has.
@@ -69,22 +71,27 @@ class Page:
     def __init__(self, document: Document, session: Session, crf: CRFConfig, source: str) -> None:
         self.document, self._session, self._crf, self._source = document, session, crf, source
         self._shown: LabelMap | None = None
-        self.sliders = {name: _slider(name, float(getattr(crf, name))) for name in SLIDERS}
-        self.choices = {
-            "filter": _select("filter", FILTERS, crf.filter),
-            "normalization": _select("normalization", NORMALIZATIONS, crf.normalization),
-            "prune": _select("prune: labels less likely everywhere are left out", _PRUNES, f"{crf.prune:g}"),
+        self.sliders = {name: slider(name, SLIDERS[name], float(getattr(crf, name))) for name in SLIDERS}
+        self.variants = {
+            "filter": VariantControls("filter", FILTERS, crf.filter),
+            "inference": VariantControls("inference", INFERENCES, crf.inference),
         }
-        self.opacity = Slider(title="opacity", start=0, end=1, step=0.05, value=0.5, width=_WIDTH)
-        self.file = TextInput(title="file", value="crf.yaml", width=_WIDTH, name="file")
+        self.choices = {
+            "normalization": select("normalization", NORMALIZATIONS, crf.normalization),
+            "prune": select("prune: labels less likely everywhere are left out", _PRUNES, f"{crf.prune:g}"),
+        }
+        self.opacity = Slider(title="opacity", start=0, end=1, step=0.05, value=0.5, width=WIDTH)
+        self.file = TextInput(title="file", value="crf.yaml", width=WIDTH, name="file")
         self.replace = Checkbox(label="replace", active=False, name="replace")
-        self.save = Button(label="save", button_type="primary", width=_WIDTH, name="save")
-        self.saved = Div(width=_WIDTH, name="saved")
+        self.save = Button(label="save", button_type="primary", width=WIDTH, name="save")
+        self.saved = Div(width=WIDTH, name="saved")
         self.status = Div(name="status", sizing_mode="stretch_width", text="<b>CRF</b>: …")
         self.legend = Div(name="legend", sizing_mode="stretch_width")
         self.pictures = {name: ColumnDataSource({"image": []}, name=name) for name in _TITLES}
         for widget in (*self.sliders.values(), *self.choices.values()):
             widget.on_change("value", self._changed)
+        for controls in self.variants.values():
+            controls.on_change(self._changed)
         self.opacity.on_change("value", self._faded)
         self.save.on_click(self._save)
         self._lay_out()
@@ -105,6 +112,7 @@ class Page:
         }
         values["iterations"] = round(values["iterations"])
         values |= {name: each.value for name, each in self.choices.items()}
+        values |= {name: controls.value() for name, controls in self.variants.items()}
         values["prune"] = float(values["prune"])
         return replace(self._crf, **values)
 
@@ -190,33 +198,15 @@ class Page:
             plot.toolbar.autohide = True
             plot.image_rgba("image", x=0, y=0, dw=columns, dh=rows, source=self.pictures[name])
             self.document.add_root(plot)
-        parts = (*self.sliders.values(), *self.choices.values(), self.opacity)
+        variants = [widget for controls in self.variants.values() for widget in controls.widgets]
+        parts = (*self.sliders.values(), *self.choices.values(), *variants, self.opacity)
         save = (self.file, self.replace, self.save, self.saved)
-        self.document.add_root(column(*parts, *save, name="controls", width=_WIDTH))
+        self.document.add_root(column(*parts, *save, name="controls", width=WIDTH))
         head = Div(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
         for part in (head, self.status, self.legend):
             self.document.add_root(part)
         self.document.template = (files("crfnet.explore") / "page.html").read_text()
         self.document.title = "crfnet explore"
-
-
-def _slider(name: str, value: float) -> Slider:
-    """A slider that reaches its first value, whatever that is."""
-    title, low, high, step = SLIDERS[name]
-    return Slider(
-        title=title,
-        start=min(low, value),
-        end=max(high, value),
-        step=step,
-        value=value,
-        width=_WIDTH,
-        name=name,
-    )
-
-
-def _select(title: str, options: Any, value: str) -> Select:
-    names = [*options, *([] if value in options else [value])]
-    return Select(title=title, options=names, value=value, width=_WIDTH, name=title.partition(":")[0])
 
 
 def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -15,7 +15,7 @@ from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
 from crfnet.explore.cached_filter import CachedFilter, CachedSpatialPotential
-from crfnet.explore.pace import Pace, power
+from crfnet.explore.pace import Pace
 from crfnet.explore.palettes import distinct_colors
 from crfnet.labels import Palette
 from crfnet.shapes import Image, ImageBytes, LabelMap, Logits
@@ -27,9 +27,6 @@ BUDGET = 0.5  #: seconds that a first picture may take
 _PATIENCE = 30.0
 _LATTICES = 6  # that are sure to be kept
 _SMALLEST = 8  # times smaller than the whole, along each side
-#: Pixels of a filter's very first picture; from then on its size follows the time that it takes.
-_FIRST_PIXELS = {"exact": 4096, "local": 16384}
-_MANY_PIXELS = 65536
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Session:
 
     def full_size_seconds(self, first: Picture) -> float:
         """Estimate for the whole image, from the first picture: linear in pixels, squared for ``exact``."""
-        return float(first.seconds * first.factor ** (2 * power(first.config)))
+        return float(first.seconds * first.factor ** (2 * first.config.build_filter().growth))
 
     def full_size(self, first: Picture, stop: Callable[[], bool] = lambda: False) -> Picture | None:
         """The whole image with the parameters of a first picture.
@@ -124,7 +121,7 @@ class Session:
         """
         if first.factor == 1:
             return first
-        endless = power(first.config) > 1 and self.full_size_seconds(first) > _PATIENCE
+        endless = first.config.build_filter().growth > 1 and self.full_size_seconds(first) > _PATIENCE
         return None if endless else self.solve(first.config, 1, stop)
 
     def solve(self, config: CRFConfig, factor: int = 1, stop: Callable[[], bool] = lambda: False) -> Picture:
@@ -159,11 +156,11 @@ class Session:
 
     def _layer(self, config: CRFConfig, factor: int, stop: Callable[[], bool]) -> DenseCRF:
         """The CRF with everything that is kept."""
-        kept = self._filter.use(_at(config, factor).build_filter(), stop)
+        kept = self._filter.use(config.build_filter().for_smaller(factor), stop)
         crf = DenseCRF(self.logits.shape[1], config, filter=kept).eval()
         if config.w2 != 0:
             options = {"num_classes": self.logits.shape[1], "weights": config.weights}
-            crf.kernels["spatial"] = CachedSpatialPotential(kept, config.w2, config.theta_gamma, **options)
+            crf.potentials["spatial"] = CachedSpatialPotential(kept, config.w2, config.theta_gamma, **options)
         return crf
 
     def _see(self, lattice: Hashable) -> None:
@@ -179,7 +176,7 @@ class Session:
             builds = config.w1 != 0 and _lattice(config, factor) not in self._seen
             seconds = self._pace.predict(config, builds, factor, pixels // factor**2)
             if seconds is None:  # the very first picture
-                return max(1, math.ceil(math.sqrt(pixels / _FIRST_PIXELS.get(config.filter, _MANY_PIXELS))))
+                return max(1, math.ceil(math.sqrt(pixels / config.build_filter().quick_pixels)))
             if seconds <= BUDGET:
                 return factor
         return _SMALLEST
@@ -197,13 +194,6 @@ class Session:
         return self._scenes[factor]
 
 
-def _at(config: CRFConfig, factor: int) -> CRFConfig:
-    """The filter ``local`` counts in pixels of what it is given: its window shrinks with the image."""
-    pool = max(1, round(config.pool / factor))
-    reach = config.window // 2 * config.pool / (factor * pool)
-    return replace(config, pool=pool, window=2 * max(1, round(reach)) + 1) if factor > 1 else config
-
-
 def _lattice(config: CRFConfig, factor: int) -> Hashable:
     """What decides whether a lattice has to be built."""
-    return config.filter, config.theta_alpha, config.theta_beta, config.window, config.pool, factor
+    return config.filter, config.theta_alpha, config.theta_beta, factor

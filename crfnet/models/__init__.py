@@ -1,23 +1,26 @@
 """Segmentation networks: from a normalized image to class scores at the network's stride."""
 
-from collections.abc import Callable
+from crfnet.backbones import ResNetOptions, VGGOptions
+from crfnet.models.config import VARIANTS, ModelConfig
+from crfnet.models.deeplab_v1 import DeepLabV1Config
+from crfnet.models.deeplab_v2 import DeepLabV2Config
+from crfnet.models.deeplab_v3 import DeepLabV3Config
+from crfnet.models.deeplab_v3plus import DeepLabV3PlusConfig
+from crfnet.models.network import Network, VariantConfig
 
-from crfnet.models.config import ModelConfig
-from crfnet.models.deeplab_v1 import DeepLabV1
-from crfnet.models.deeplab_v2 import DeepLabV2
-from crfnet.models.deeplab_v3 import DeepLabV3
-from crfnet.models.deeplab_v3plus import DeepLabV3Plus
-from crfnet.models.network import Network
-
-__all__ = ["VARIANTS", "ModelConfig", "Network", "build_network"]
-
-#: A variant is a file, a line here, and in `ModelConfig` its name and what it takes of the fields.
-VARIANTS: dict[str, Callable[[ModelConfig, int], Network]] = {
-    "deeplab_v1": DeepLabV1,
-    "deeplab_v2": DeepLabV2,
-    "deeplab_v3": DeepLabV3,
-    "deeplab_v3plus": DeepLabV3Plus,
-}
+__all__ = [
+    "VARIANTS",
+    "DeepLabV1Config",
+    "DeepLabV2Config",
+    "DeepLabV3Config",
+    "DeepLabV3PlusConfig",
+    "ModelConfig",
+    "Network",
+    "ResNetOptions",
+    "VGGOptions",
+    "VariantConfig",
+    "build_network",
+]
 
 
 def build_network(config: ModelConfig, num_classes: int) -> Network:
@@ -37,4 +40,4 @@ def build_network(config: ModelConfig, num_classes: int) -> Network:
     """
     if num_classes < 2:
         raise ValueError(f"num_classes: {num_classes} is less than 2")
-    return VARIANTS[config.variant](config, num_classes)
+    return config.build_variant().build(config, num_classes)

@@ -1,7 +1,8 @@
 """DeepLab v1 (Chen et al., ICLR 2015): VGG-16 with fc6 of four sizes, and multi-scale features (MSc)."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,14 @@ from torch.nn import functional as F
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
+from crfnet.errors import require
 from crfnet.models.aspp import fc_branch
-from crfnet.models.config import ModelConfig
-from crfnet.models.network import Network
+from crfnet.models.network import CommonConfig, Network, VariantConfig
 from crfnet.resize import resize_scores
 from crfnet.shapes import Scores
+from crfnet.variants import check_choices
 
-__all__ = ["FC6", "DeepLabV1", "MscBranch"]
+__all__ = ["FC6", "DeepLabV1", "DeepLabV1Config", "MscBranch"]
 
 MSC_CHANNELS = 128
 
@@ -36,6 +38,40 @@ FC6 = {
 }
 
 
+@dataclass(frozen=True)
+class DeepLabV1Config(VariantConfig):
+    """DeepLab v1, on vgg16.
+
+    Attributes:
+        head: fc6 of 7x7 and rate 4 (7x7), of 4x4 and rate 4 (4x4) or 8 (4x4_r8), of 3x3 and rate 12
+            (large_fov).
+        multi_scale_features: MSc, classifiers on the image and the first four pools, too. All but the
+            classifiers is fixed: start from a trained plain model.
+        dropout: probability after fc6 and fc7, in [0, 1).
+    """
+
+    head: Literal["7x7", "4x4", "4x4_r8", "large_fov"] = "large_fov"
+    multi_scale_features: bool = False
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_choices(self, "")
+        require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+
+    def build(self, common: CommonConfig, num_classes: int) -> "DeepLabV1":
+        """The network."""
+        return DeepLabV1(self, common, num_classes)
+
+    def check(self, common: CommonConfig) -> None:
+        """Refuse other backbones, and pools that move the maps of MSc."""
+        require("backbone", common.backbone, common.backbone == "vgg16", "vgg16 (deeplab_v1)")
+        pools = common.vgg.pools
+        aligned = not self.multi_scale_features or pools == "3x3"
+        allowed = "3x3 with multi_scale_features, whose maps must lie on each other"
+        require("vgg.pools", pools, aligned, allowed)
+        super().check(common)
+
+
 class DeepLabV1(Network):
     """VGG-16 at output stride 8, fc6, fc7 and fc8 as convolutions; logits at stride 8.
 
@@ -46,7 +82,8 @@ class DeepLabV1(Network):
     in evaluation mode every classifier runs at the full resolution of its map, for logits at stride 1.
 
     Args:
-        config: the network.
+        config: its own part of the configuration.
+        common: what all networks are told.
         num_classes: at least 2.
 
     Raises:
@@ -55,14 +92,14 @@ class DeepLabV1(Network):
 
     backbone: VGG16
 
-    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+    def __init__(self, config: DeepLabV1Config, common: CommonConfig, num_classes: int) -> None:
         super().__init__()
-        pretrained = config.weights == "imagenet"
-        self.backbone = VGG16(width=config.width, pretrained=pretrained, pools=config.vgg_pools)
+        pretrained = common.weights == "imagenet"
+        self.backbone = VGG16(width=common.width, pretrained=pretrained, pools=common.vgg.pools)
         kernel, rate, channels = FC6[config.head]
         pools_again = config.head == "large_fov"
         self.pool5a = nn.AvgPool2d(3, 1, padding=1) if pools_again else nn.Identity()
-        fc_channels = scaled_channels(channels, config.width)
+        fc_channels = scaled_channels(channels, common.width)
         self.head = fc_branch(
             self.backbone.out_channels, fc_channels, num_classes, rate, config.dropout, kernel=kernel
         )
@@ -72,7 +109,7 @@ class DeepLabV1(Network):
             self.head.load_state_dict(fc | fc8)
         self.msc = nn.ModuleList()
         if config.multi_scale_features:
-            self._add_branches(config, num_classes)
+            self._add_branches(common.width, config.dropout, num_classes)
 
     def forward(self, image: NormalizedImage) -> Scores:
         """Logits at stride 8 of a batch of normalized images; of MSc in evaluation mode at stride 1."""
@@ -94,12 +131,12 @@ class DeepLabV1(Network):
         layers = [self.head.fc8, *(branch.fc8 for branch in self.msc)]
         return (weight for layer in layers for weight in layer.parameters())  # type: ignore[union-attr]
 
-    def _add_branches(self, config: ModelConfig, num_classes: int) -> None:
+    def _add_branches(self, width: float, dropout: float, num_classes: int) -> None:
         self.requires_grad_(False)
         self.head.fc8.requires_grad_(True)
-        channels = [3, *(scaled_channels(full, config.width) for full in (64, 128, 256, 512))]
+        channels = [3, *(scaled_channels(full, width) for full in (64, 128, 256, 512))]
         for inputs, stride in zip(channels, (8, 4, 2, 1, 1), strict=True):
-            self.msc.append(MscBranch(inputs, config.width, num_classes, stride, config.dropout))
+            self.msc.append(MscBranch(inputs, width, num_classes, stride, dropout))
 
 
 class MscBranch(nn.Module):

@@ -1,22 +1,49 @@
 """DeepLab v2 (Chen et al., TPAMI 2018): LargeFOV (also v1's), ASPP-S and ASPP-L, on one scale or on three."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
+from crfnet.errors import require
 from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
-from crfnet.models.config import ModelConfig
 from crfnet.models.multi_scale import fused_by_max
-from crfnet.models.network import Network
+from crfnet.models.network import CommonConfig, Network, VariantConfig
 from crfnet.shapes import ScoreMap, Scores
+from crfnet.variants import check_choices
 
-__all__ = ["RATES", "DeepLabV2"]
+__all__ = ["RATES", "DeepLabV2", "DeepLabV2Config"]
 
 #: Dilations of the branches (DeepLab v2, sections 4.1.1 and 4.1.2).
 RATES = {"large_fov": (12,), "aspp_s": (2, 4, 8, 12), "aspp_l": (6, 12, 18, 24)}
+
+
+@dataclass(frozen=True)
+class DeepLabV2Config(VariantConfig):
+    """DeepLab v2.
+
+    Attributes:
+        head: one branch of rate 12 (large_fov), or four of rates 2, 4, 8, 12 (aspp_s) or 6, 12, 18, 24
+            (aspp_l).
+        multi_scale: the image at scales 1, 0.75 and 0.5, fused by the largest score; four losses.
+        dropout: probability after fc6 and fc7, which only a head on vgg16 has, in [0, 1).
+    """
+
+    head: Literal["large_fov", "aspp_s", "aspp_l"] = "aspp_l"
+    multi_scale: bool = False
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_choices(self, "")
+        require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+
+    def build(self, common: CommonConfig, num_classes: int) -> "DeepLabV2":
+        """The network."""
+        return DeepLabV2(self, common, num_classes)
 
 
 class DeepLabV2(Network):
@@ -29,31 +56,32 @@ class DeepLabV2(Network):
     evaluation.
 
     Args:
-        config: the network.
+        config: its own part of the configuration.
+        common: what all networks are told.
         num_classes: at least 2.
 
     Raises:
         InputError: the backbone or its weights are not to be had.
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+    def __init__(self, config: DeepLabV2Config, common: CommonConfig, num_classes: int) -> None:
         super().__init__()
-        pretrained = config.weights == "imagenet"
-        self.backbone = config.backbone_at(8).build()
+        pretrained = common.weights == "imagenet"
+        self.backbone = common.backbone_at(8).build()
         channels, rates = self.backbone.out_channels, RATES[config.head]
         self.pool5a: nn.Module = nn.Identity()
         if isinstance(self.backbone, VGG16):
             if config.head == "large_fov":
                 self.pool5a = nn.AvgPool2d(3, 1, padding=1)
-            fc_channels = scaled_channels(1024, config.width)
+            fc_channels = scaled_channels(1024, common.width)
             branches = [fc_branch(channels, fc_channels, num_classes, rate, config.dropout) for rate in rates]
         else:
             branches = [convolution_branch(channels, num_classes, rate) for rate in rates]
         self.head = SummedBranches(branches)
         if isinstance(self.backbone, VGG16) and pretrained:
             self._start_from_classifier()
-        self.multi_scale, self.align_corners = config.multi_scale, config.align_corners
-        if config.batch_norm == "frozen":
+        self.multi_scale, self.align_corners = config.multi_scale, common.align_corners
+        if common.batch_norm == "frozen":
             self.backbone.freeze_batch_norm()
 
     def forward(self, image: NormalizedImage) -> Scores:

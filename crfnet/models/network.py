@@ -1,14 +1,77 @@
-"""What every DeepLab is: a backbone and a head, from a normalized image to logits."""
+"""What every DeepLab is: a backbone and a head, from a normalized image to logits; and what all are told."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import nn
 
+from crfnet.backbones import RESNETS, BackboneConfig, ResNetOptions, VGGOptions
 from crfnet.backbones.backbone import Backbone, FreezableBatchNorm, NormalizedImage
+from crfnet.backbones.resnet import MultiGrid
 from crfnet.shapes import Scores
+from crfnet.variants import section
 
-__all__ = ["Network"]
+__all__ = ["CommonConfig", "Network", "OutputStride", "VariantConfig"]
+
+OutputStride = Literal[8, 16, 32]
+
+
+class VariantConfig(ABC):
+    """What one DeepLab is told beside `CommonConfig`: a frozen dataclass, which builds its network.
+
+    Its fields are the keys of its section in a configuration file, its docstring explains them there.
+    """
+
+    synchronizes: ClassVar[bool] = False  #: can take statistics of batches over all processes
+
+    @abstractmethod
+    def build(self, common: "CommonConfig", num_classes: int) -> "Network":
+        """The network."""
+
+    def output_strides(self) -> set[int]:
+        """Those that the backbone will have."""
+        return {8}
+
+    def backbone_at(self, common: "CommonConfig", output_stride: int) -> BackboneConfig:
+        """The backbone for one of them."""
+        return common.backbone_at(output_stride)
+
+    def check(self, common: "CommonConfig") -> None:
+        """Refuse combinations with what all networks are told, by an `InputError`."""
+        for stride in sorted(self.output_strides()):
+            self.backbone_at(common, stride)
+
+
+@dataclass(frozen=True)
+class CommonConfig:
+    """What every network is told; `ModelConfig` explains the fields."""
+
+    variant: VariantConfig | str
+    backbone: str = "resnet101"
+    resnet: ResNetOptions = section(ResNetOptions, "backbone", tuple(RESNETS))
+    vgg: VGGOptions = section(VGGOptions, "backbone", ("vgg16",))
+    width: float = 1.0
+    weights: Literal["none", "imagenet"] = "none"
+    preprocessing: Literal["backbone", "imagenet", "caffe"] = "backbone"
+    batch_norm: Literal["train", "frozen", "sync"] = "train"
+    align_corners: bool = True
+
+    def backbone_at(
+        self, output_stride: int, *, multi_grid: MultiGrid | None = None, extra_blocks: int = 0
+    ) -> BackboneConfig:
+        """The backbone for that output stride; ``multi_grid`` and ``extra_blocks``: see `BackboneConfig`."""
+        return BackboneConfig(
+            self.backbone,
+            width=self.width,
+            pretrained=self.weights == "imagenet",
+            output_stride=output_stride,
+            multi_grid=multi_grid,
+            extra_blocks=extra_blocks,
+            resnet=self.resnet,
+            vgg=self.vgg,
+        )
 
 
 class Network(FreezableBatchNorm, ABC):

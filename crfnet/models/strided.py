@@ -1,21 +1,58 @@
 """What DeepLab v3 and v3+ share: modes of batch normalization, and the choice of the output stride."""
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crfnet.errors import InputError
-from crfnet.models.config import ModelConfig, OutputStride
-from crfnet.models.network import Network
+from crfnet.backbones import BackboneConfig
+from crfnet.errors import InputError, require
+from crfnet.models.network import CommonConfig, Network, OutputStride, VariantConfig
+from crfnet.variants import check_choices
 
-__all__ = ["StridedNetwork"]
+__all__ = ["StridedConfig", "StridedNetwork"]
 
 #: Of every convolution by name: what the output stride decides about it.
 _Geometry = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StridedConfig(VariantConfig):
+    """What DeepLab v3 and v3+ have in common; they explain the fields."""
+
+    output_stride: OutputStride = 16
+    eval_output_stride: OutputStride | None = None
+    multi_grid: tuple[int, int, int] | None = None
+    rates: tuple[int, ...] = (6, 12, 18)
+    image_pooling: bool = True
+    separable: bool = False
+    dropout: float = 0.5
+    batch_norm_momentum: float = 0.1
+    synchronizes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_choices(self, "")
+        self._require("dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        self._require("batch_norm_momentum", 0 < self.batch_norm_momentum <= 1, "in (0, 1]")
+        self._require("eval_output_stride", self.eval_output_stride in (None, 8, 16, 32), "8, 16, 32 or null")
+        self._require("multi_grid", all(rate >= 1 for rate in self.multi_grid or ()), "three rates >= 1")
+        even = 32 in (self.output_stride, self.eval_output_stride)
+        good = bool(self.rates) and all(r >= 1 and not (even and r % 2) for r in self.rates)
+        self._require("rates", good, "at least one rate >= 1, even ones for output stride 32")
+
+    def backbone_at(self, common: CommonConfig, output_stride: int) -> BackboneConfig:
+        """The backbone for that output stride."""
+        return common.backbone_at(output_stride, multi_grid=self.multi_grid)
+
+    def output_strides(self) -> set[int]:
+        """That of training and that of evaluation."""
+        return {self.output_stride, self.eval_output_stride or self.output_stride}
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        require(name, getattr(self, name), holds, allowed)
 
 
 class StridedNetwork(Network):
@@ -27,16 +64,17 @@ class StridedNetwork(Network):
         output_stride: pixels from one cell of the backbone's features to the next, in the mode it is in.
 
     Args:
-        config: the network.
+        config: its own part of the configuration.
+        common: what all networks are told.
         num_classes: at least 2.
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+    def __init__(self, config: StridedConfig, common: CommonConfig, num_classes: int) -> None:
         super().__init__()
-        self.config, self.num_classes = config, num_classes
+        self.config, self.common, self.num_classes = config, common, num_classes
         self.output_stride: OutputStride = config.output_stride
         self._geometries: dict[int, _Geometry] = {}
-        self.backbone = config.backbone_at(config.output_stride).build()
+        self.backbone = config.backbone_at(common, config.output_stride).build()
 
     def head_parameters(self) -> Iterable[nn.Parameter]:
         """All that stands behind the backbone."""
@@ -48,9 +86,9 @@ class StridedNetwork(Network):
         for layer in self.modules():
             if isinstance(layer, _BatchNorm):
                 layer.momentum = self.config.batch_norm_momentum
-        if self.config.batch_norm == "frozen":
+        if self.common.batch_norm == "frozen":
             self.freeze_batch_norm()
-        if self.config.batch_norm == "sync":
+        if self.common.batch_norm == "sync":
             from timm.layers.norm_act import convert_sync_batchnorm  # knows timm's own layers
 
             convert_sync_batchnorm(self)
@@ -77,13 +115,13 @@ class StridedNetwork(Network):
         if not self._geometries:
             self._geometries[self.output_stride] = _geometry(self)
         if output_stride not in self._geometries:
-            plain = replace(self.config, eval_output_stride=None, weights="none", batch_norm="train")
-            config = replace(plain, output_stride=output_stride)
+            common = replace(self.common, weights="none", batch_norm="train")
+            config = replace(self.config, eval_output_stride=None, output_stride=output_stride)
             with torch.device("meta"):
-                other = type(self)(config, self.num_classes)
+                other = config.build(common, self.num_classes)
             if _shapes(other) != _shapes(self):
                 raise InputError(
-                    f"output_stride: {self.config.backbone} is built otherwise for {output_stride} than for "
+                    f"output_stride: {self.common.backbone} is built otherwise for {output_stride} than for "
                     f"{self.output_stride}, so that its weights do not serve both"
                 )
             self._geometries[output_stride] = _geometry(other)

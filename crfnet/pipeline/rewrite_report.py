@@ -8,10 +8,11 @@ from pathlib import Path
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.files import check_writable, write_atomically, write_json
-from crfnet.pipeline.run_config import load_run
+from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import open_folder, provenance
 from crfnet.pipeline.samples import strip_samples
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
+from crfnet.variants import free_keys
 
 __all__ = ["rewrite_report"]
 
@@ -41,7 +42,7 @@ def rewrite_report(
     if output is None and len(folders) > 1:
         raise InputError("report: one of several runs is written into a folder of its own: give --output DIR")
     check_writable(target)
-    inputs = combine(folders)
+    inputs = combine(folders, free_keys(Run))
     if output is not None:
         inputs = replace(inputs, facts={**inputs.facts, "this report": command})
         _open(output, folders, overwrite=overwrite, command=command)

@@ -1,6 +1,6 @@
 """Several runs of one comparison, trained with different seeds, as one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from itertools import zip_longest
@@ -9,15 +9,13 @@ from typing import Any, NoReturn
 
 from crfnet.errors import InputError
 from crfnet.files import read_yaml
+from crfnet.nested import flat
 from crfnet.report.arms import ArmResult, short
 from crfnet.report.report_json import ReportInputs, read_report_json
 
 __all__ = ["CONFIG_FILE", "combine"]
 
 CONFIG_FILE = "config.yaml"  #: in a run's folder: the configuration that it was begun with
-
-#: Keys of a configuration that do not change what a run measures; nor do those that end in `workers`.
-_FREE = ("seed", "title", "output", "device", "pictures", "data.root", "search.storage", "search.study")
 
 #: What runs must have in common, besides images and configuration.
 _ALIKE: dict[str, Callable[[ReportInputs], object]] = {
@@ -29,13 +27,14 @@ _ALIKE: dict[str, Callable[[ReportInputs], object]] = {
 }
 
 
-def combine(folders: Sequence[Path]) -> ReportInputs:
+def combine(folders: Sequence[Path], unimportant: Collection[str]) -> ReportInputs:
     """What the reports in some folders were made of, as what one report over all seeds is made of.
 
     Every arm is that of the first folder, with those of the other folders as its ``repeats``.
 
     Args:
         folders: each of a finished ``compare`` (or ``evaluate``): of one configuration but for ``seed``.
+        unimportant: keys of the configuration, ``section.key``, that do not change what a run measures.
 
     Raises:
         InputError: a folder holds no report; or runs differ in more than the seed: in arms, images, classes,
@@ -51,7 +50,7 @@ def combine(folders: Sequence[Path]) -> ReportInputs:
         if any(arm.repeats for arm in run.arms):
             raise InputError(f"{folder}: a report of several runs already; give the folders of its runs")
         _check_alike(folders[0], runs[0], folder, run)
-        _check_configs(folders[0], configs[0], folder, config)
+        _check_configs(folders[0], configs[0], folder, config, unimportant)
     seeds = [seed if isinstance(seed := config.get("seed"), int) else None for config in configs]
     _check_seeds(folders, seeds)
     arms = [
@@ -105,14 +104,18 @@ def _refuse(first: Path, theirs: str, place: Path, mine: str) -> NoReturn:
 
 
 def _check_configs(
-    first_folder: Path, first: Mapping[str, Any], folder: Path, config: Mapping[str, Any]
+    first_folder: Path,
+    first: Mapping[str, Any],
+    folder: Path,
+    config: Mapping[str, Any],
+    unimportant: Collection[str],
 ) -> None:
     """Refuse a run of another configuration; runs without one are taken as they are."""
     if not first or not config:
         return
-    theirs, mine = _flat(first), _flat(config)
+    theirs, mine = flat(first), flat(config)
     for key in dict.fromkeys((*theirs, *mine)):
-        if key in _FREE or key.endswith(".workers"):
+        if key in unimportant:
             continue
         if theirs.get(key) != mine.get(key):
             there, here = (f"{key} is {short(each.get(key))}" for each in (theirs, mine))
@@ -140,14 +143,3 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{path}: cannot be read as a configuration, must be keys and values")
     return found
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every key with its value, ``section.key``."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

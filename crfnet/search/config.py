@@ -2,17 +2,60 @@
 
 import itertools
 import math
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from crfnet.errors import InputError
+from crfnet.errors import require
 from crfnet.evaluation.trimap import Band
 from crfnet.search.grid import AXES, PRESETS, Grid
+from crfnet.variants import check_choices, free, free_keys, section, to_plain
 
-__all__ = ["SearchConfig"]
+__all__ = ["BoundaryCriterion", "DrawnPoints", "SearchConfig", "TrimapCriterion"]
 
-#: Keys that say where and by how many hands the work is done; the result does not depend on them.
-_PLACES = ("workers", "storage", "study")
+
+@dataclass(frozen=True)
+class TrimapCriterion:
+    """The criterion trimap: mIoU inside a band around object borders.
+
+    Attributes:
+        width: half width of the band in pixels, >= 1.
+        band: around void pixels (VOC's ribbon), or around every change of label.
+    """
+
+    width: int = 5
+    band: Band = "void"
+
+    def __post_init__(self) -> None:
+        check_choices(self, "")
+        require("width", self.width, self.width >= 1, ">= 1")
+
+
+@dataclass(frozen=True)
+class BoundaryCriterion:
+    """The criterion boundary: F-score of the borders, mean over images.
+
+    Attributes:
+        width: how near to a border is right, a fraction of the image diagonal (from 1 on: pixels).
+    """
+
+    width: float = 0.0075
+
+    def __post_init__(self) -> None:
+        require("width", self.width, 0 < self.width < math.inf, "a number > 0")
+
+
+@dataclass(frozen=True)
+class DrawnPoints:
+    """A sampler that draws points instead of going through a grid.
+
+    Attributes:
+        trials: number of points, >= 1.
+    """
+
+    trials: int = 100
+
+    def __post_init__(self) -> None:
+        require("trials", self.trials, self.trials >= 1, ">= 1")
 
 
 @dataclass(frozen=True)
@@ -36,11 +79,11 @@ class SearchConfig:
         normalization: of both kernels; found parameters hold for this one only.
         criterion: what the winner has the highest of: miou, trimap (mIoU inside a band around object
             borders) or boundary (F-score of the borders, mean over images).
-        trimap_width: half width of that band in pixels.
-        trimap_band: around void pixels (VOC's ribbon), or around every change of label.
-        boundary_width: how near to a border is right, a fraction of the image diagonal (from 1 on: pixels).
+        trimap: of the criterion trimap.
+        boundary: of the criterion boundary.
         sampler: grid; random (points drawn from the same ranges) or tpe (drawn where earlier ones were good).
-        trials: number of points of random and tpe.
+        random: of the sampler random.
+        tpe: of the sampler tpe.
         racing: 0 scores every point on every image. Above: the chance that a search may drop its best point,
             e.g. 0.05; points that cannot win any more are then dropped early.
         folds: 0 chooses and reports on the same images. k >= 2 reports each of k parts with the parameters
@@ -69,37 +112,33 @@ class SearchConfig:
     iterations: tuple[int, ...] | int = 10
     normalization: Literal["after", "symmetric", "before", "none"] = "after"
     criterion: Literal["miou", "trimap", "boundary"] = "miou"
-    trimap_width: int = 5
-    trimap_band: Band = "void"
-    boundary_width: float = 0.0075
+    trimap: TrimapCriterion = section(TrimapCriterion, "criterion", ("trimap",))
+    boundary: BoundaryCriterion = section(BoundaryCriterion, "criterion", ("boundary",))
     sampler: Literal["grid", "random", "tpe"] = "grid"
-    trials: int = 100
+    random: DrawnPoints = section(DrawnPoints, "sampler", ("random",))
+    tpe: DrawnPoints = section(DrawnPoints, "sampler", ("tpe",))
     racing: float = 0.0
     folds: int = 0
     prune: float = 0.0
     tolerance: float = 0.0
-    workers: int = 1
-    storage: str = ""
-    study: str = "crfnet-search"
+    workers: int = free(1)
+    storage: str = free("")
+    study: str = free("crfnet-search")
 
     def __post_init__(self) -> None:
-        for key, choice in get_type_hints(SearchConfig).items():
-            if get_origin(choice) is Literal:
-                names = get_args(choice)
-                _allow(key, getattr(self, key), "one of " + ", ".join(names), getattr(self, key) in names)
+        check_choices(self, "search.")
         for key, least in _LEAST.items():
-            _allow(key, getattr(self, key), f"{least} or more", getattr(self, key) >= least)
+            self._require(key, getattr(self, key) >= least, f"{least} or more")
         for key, axis in self.grid()._asdict().items():
             floor = "numbers >= 0" if key == "w2" else "numbers > 0"
             good = all(math.isfinite(v) and (v > 0 or (key == "w2" and v == 0)) for v in axis)
             good &= bool(axis) and all(a < b for a, b in itertools.pairwise(axis))
-            _allow(key, getattr(self, key), f"one or more {floor}, increasing", good)
-        _allow("boundary_width", self.boundary_width, "a number > 0", 0 < self.boundary_width < math.inf)
-        _allow("racing", self.racing, "in [0, 0.5]", 0 <= self.racing <= 0.5)
-        _allow("folds", self.folds, f"0, or 2 to {self.images} (images)", self._folds_fit())
-        _allow("prune", self.prune, "in [0, 1)", 0 <= self.prune < 1)
-        _allow("tolerance", self.tolerance, "in [0, 1]", 0 <= self.tolerance <= 1)
-        _allow("study", self.study, "a name", bool(self.study.strip()))
+            self._require(key, good, f"one or more {floor}, increasing")
+        self._require("racing", 0 <= self.racing <= 0.5, "in [0, 0.5]")
+        self._require("folds", self._folds_fit(), f"0, or 2 to {self.images} (images)")
+        self._require("prune", 0 <= self.prune < 1, "in [0, 1)")
+        self._require("tolerance", 0 <= self.tolerance <= 1, "in [0, 1]")
+        self._require("study", bool(self.study.strip()), "a name")
 
     def _folds_fit(self) -> bool:
         return self.folds == 0 or 2 <= self.folds <= self.images
@@ -115,15 +154,12 @@ class SearchConfig:
 
     def facts(self) -> dict[str, Any]:
         """Everything that the result depends on, the preset resolved, as JSON values."""
-        kept = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in (*_PLACES, "preset"):
-            del kept[name]
+        left_out = free_keys(SearchConfig) | {"preset"}
+        kept = {name: value for name, value in to_plain(self).items() if name not in left_out}
         return kept | {name: list(values) for name, values in self.grid()._asdict().items()}
 
+    def _require(self, key: str, holds: bool, allowed: str) -> None:
+        require(f"search.{key}", getattr(self, key), holds, allowed)
 
-_LEAST = {"images": 1, "seed": 0, "rounds": 1, "trials": 1, "trimap_width": 1, "folds": 0, "workers": 0}
 
-
-def _allow(key: str, value: object, allowed: str, good: bool) -> None:
-    if not good:
-        raise InputError(f"search.{key} is {value!r}; expected {allowed}")
+_LEAST = {"images": 1, "seed": 0, "rounds": 1, "folds": 0, "workers": 0}

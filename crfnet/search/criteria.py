@@ -46,14 +46,14 @@ class Criterion:
 
 def _trimap_labels(labels: LabelMap, config: SearchConfig) -> LabelMap:
     """The labels, void outside the trimap."""
-    distance = band_distance(labels, config.trimap_band)
-    return labels.masked_fill(distance > config.trimap_width, VOID)
+    distance = band_distance(labels, config.trimap.band)
+    return labels.masked_fill(distance > config.trimap.width, VOID)
 
 
 def _labels_and_width(labels: LabelMap, config: SearchConfig) -> tuple[LabelMap, float]:
     """The labels, and the distance in pixels at which contours match."""
     height, width = labels.shape
-    return labels, BoundaryConfig(f_width=config.boundary_width).f_pixels(height, width)
+    return labels, BoundaryConfig(f_width=config.boundary.width).f_pixels(height, width)
 
 
 def _boundary_counts(prediction: Prediction, target: tuple[LabelMap, float], num_classes: int) -> Counts:

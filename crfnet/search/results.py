@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from crfnet.crf.config_file import save_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.files import write_atomically, write_csv
 from crfnet.search.config import SearchConfig
@@ -23,7 +22,6 @@ __all__ = [
     "OUTPUT_FILES",
     "TABLE_FILE",
     "best_config",
-    "write_best",
     "write_folds",
     "write_results",
     "write_table",
@@ -44,9 +42,6 @@ OUTPUT_FILES = (
     IMAGES_FILE,
     FOLDS_FILE,
 )
-
-#: Fields of CRFConfig that a search decides.
-_SEARCHED_FIELDS = (*AXES, "normalization", "prune")
 
 
 def best_config(point: Point, config: SearchConfig) -> CRFConfig:
@@ -86,14 +81,7 @@ def write_results(
     write_atomically(folder / IMAGES_FILE, "".join(f"{image_id}\n" for image_id in images.ids).encode())
     write_table(folder / TABLE_FILE, leaderboard)
     write_heatmap(folder / HEATMAP_FILE, leaderboard)
-    write_best(folder / BEST_FILE, best_config(best, config), header)
-
-
-def write_best(path: Path, crf: CRFConfig, header: Sequence[str]) -> None:
-    """Write the parameters that the search decided, under `crf:`, below `header` as comment lines."""
-    body = yaml.safe_dump({"crf": {key: getattr(crf, key) for key in _SEARCHED_FIELDS}}, sort_keys=False)
-    lines = [f"# {' '.join(line.split())}\n" for line in header]
-    write_atomically(path, ("".join(lines) + body).encode())
+    save_crf_config(folder / BEST_FILE, best_config(best, config), header)
 
 
 def write_table(path: Path, leaderboard: Leaderboard) -> None:

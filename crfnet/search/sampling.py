@@ -40,7 +40,7 @@ def _propose_random(
     if round_number > 1:
         return ()
     generator = np.random.default_rng(config.seed)
-    return [_uniform_point(config.grid(), generator) for _ in range(config.trials)]
+    return [_uniform_point(config.grid(), generator) for _ in range(config.random.trials)]
 
 
 def _propose_tpe(config: SearchConfig, round_number: int, metrics: Mapping[Point, float]) -> Sequence[Point]:
@@ -48,7 +48,7 @@ def _propose_tpe(config: SearchConfig, round_number: int, metrics: Mapping[Point
     import optuna
     from optuna.trial import create_trial
 
-    batch_size = min(TPE_BATCH, config.trials - TPE_BATCH * (round_number - 1))
+    batch_size = min(TPE_BATCH, config.tpe.trials - TPE_BATCH * (round_number - 1))
     if batch_size <= 0:
         return ()
     if round_number == 1:

@@ -113,7 +113,7 @@ class _Problem:
     def _run(self, penalty: _Linear, pairs: int, iterations: int, steps: list[Values] | None) -> Values:
         """Mean field of several pairs of weights, along the leading axis."""
         start = self.start.expand(pairs, -1, -1)
-        return MeanField(iterations).run(start, penalty, iterations, steps)
+        return MeanField().run(start, penalty, iterations, steps)
 
     def _penalty(
         self, weights: Sequence[tuple[float, float]], bilateral: _Linear, spatial: _Linear | None

@@ -21,26 +21,17 @@ from crfnet.checkpoints.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from crfnet.crf.layer import DenseCRF
+from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
 from crfnet.errors import InputError
+from crfnet.nested import flat
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 from crfnet.training.failures import check_finite
+from crfnet.variants import free_keys, to_plain
 
 __all__ = ["CheckpointSaver", "resume_settings", "seed_everything"]
-
-#: Settings that change no weight, and so may differ when a run is resumed.
-_CHANGE_NO_WEIGHT = (
-    "checkpoint_every",
-    "log_every",
-    "picture_every",
-    "validate_every",
-    "validate_images",
-    "workers",
-    "crf.memory",
-)
 
 
 @dataclasses.dataclass
@@ -154,16 +145,13 @@ def resume_settings(
     model: Segmenter, dataset: SegmentationDataset, config: TrainConfig, seed: int
 ) -> dict[str, Any]:
     """Collect what decides the weights, as flat plain values; a run is resumed only if all are the same."""
-    crf = dataclasses.asdict(model.crf.config) if isinstance(model.crf, DenseCRF) else {}
-    plain = dataclasses.asdict(config)
-    plain |= {f"augment.{name}": value for name, value in plain.pop("augment").items()}
-    plain |= {f"crf.{name}": value for name, value in crf.items()}
+    plain = flat(to_plain(config))
+    unimportant = free_keys(TrainConfig)
+    if isinstance(model.crf, DenseCRF):
+        plain |= flat(to_plain(model.crf.config), "crf.")
+        unimportant |= free_keys(CRFConfig, "crf.")
     plain |= {"seed": seed, "dataset": dataset.name, "images": len(dataset), "processes": world_size()}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in plain.items()
-        if name not in _CHANGE_NO_WEIGHT
-    }
+    return {name: value for name, value in plain.items() if name not in unimportant}
 
 
 def seed_everything(seed: int) -> None:

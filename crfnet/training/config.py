@@ -7,6 +7,7 @@ from typing import Literal
 
 from crfnet.data import AugmentConfig
 from crfnet.errors import require
+from crfnet.variants import free
 
 __all__ = ["TrainConfig"]
 
@@ -75,12 +76,12 @@ class TrainConfig:
     crf_lr: float = 1e-2
     crf_warmup: int = 0
     clip: float = 0.0
-    checkpoint_every: int = 500
-    log_every: int = 20
-    picture_every: int = 500
-    validate_every: int = 0
-    validate_images: int = 0
-    workers: int = 0
+    checkpoint_every: int = free(500)
+    log_every: int = free(20)
+    picture_every: int = free(500)
+    validate_every: int = free(0)
+    validate_images: int = free(0)
+    workers: int = free(0)
     accumulate: int = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False

@@ -101,7 +101,7 @@ def gradients(name: str, image: Tensor, logits: Tensor, alpha: float, beta: floa
     def estimate(filter: GaussianFilter) -> Tensor:
         crf = DenseCRF(logits.shape[1], config, filter=filter).train()
         F.cross_entropy(crf(logits, image), target).backward()
-        found = dict(crf.kernels["bilateral"].named_parameters())
+        found = dict(crf.potentials["bilateral"].named_parameters())
         return torch.stack([found["log_theta_alpha"].grad, found["log_theta_beta"].grad])
 
     exact = estimate(ORACLE)

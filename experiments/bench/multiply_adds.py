@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from crfnet.models import ModelConfig, Network, build_network
+from crfnet.models import VARIANTS, ModelConfig, Network, build_network
 
 SIZE = 513
 MULTI_GRID = (1, 2, 4)
@@ -91,7 +91,9 @@ def main() -> None:
 
 def count(row: Row) -> Count:
     """Both counts of one row."""
-    config = ModelConfig(variant=row.variant, output_stride=row.output_stride, **row.changes)
+    own = {name: value for name, value in row.changes.items() if name != "backbone"}
+    variant = VARIANTS[row.variant](output_stride=row.output_stride, **own)
+    config = ModelConfig(variant, backbone=row.changes["backbone"])
     with torch.device("meta"):
         network = build_network(config, num_classes=21).eval()
     by_torch, trunk, head = operations(network)

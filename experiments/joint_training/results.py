@@ -110,7 +110,7 @@ def summary(output: Path, row: Row, run: Run) -> dict[str, Any]:
         values = {"": gain.estimate, "_low": gain.low, "_high": gain.high}
         found |= {f"minus_{name}{part}": value for part, value in values.items()}
     found |= {name: float(np.mean([log[-1][name] for log in logs])) for name in logs[0][-1] if name in CRF}
-    return found | {"outcome": outcome(found, row.crf, math.hypot(*run.data.toy_size))}
+    return found | {"outcome": outcome(found, row.crf, math.hypot(*run.data.toy.size))}
 
 
 def outcome(found: Mapping[str, Any], has_crf: bool, diagonal: float) -> str:

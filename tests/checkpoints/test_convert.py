@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from crfnet.checkpoints.checkpoint import checkpoint_crf, load_model, read_checkpoint
@@ -21,13 +20,14 @@ from crfnet.checkpoints.weight_files import read_safetensors
 from crfnet.crf.crfasrnn import NAMES
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig
+from crfnet.models import DeepLabV1Config, ModelConfig
+from crfnet.pipeline.run_config import load_run
 from crfnet.segmenter import build_segmenter
 from tests.checkpoints.test_layouts import converted
 from tests.models import twins
 from tests.tolerances import assert_close
 
-PLAIN = ModelConfig(variant="deeplab_v1", backbone="vgg16", head="large_fov", width=0.125)
+PLAIN = ModelConfig(variant="deeplab_v1", backbone="vgg16", width=0.125)
 
 
 def _narrow(state: dict[str, Tensor], *, num_classes: int | None, **_: object) -> Imported:
@@ -49,7 +49,7 @@ def test_a_public_file_becomes_a_checkpoint_with_its_config(narrow_kazuto: Path,
     assert "5 classes" in made.what
     files = write_converted(made, tmp_path / "new/v2.pt")
     assert [file.name for file in files] == ["v2.pt", "v2.yaml"]
-    model = build_segmenter(ModelConfig(**yaml.safe_load(files[1].read_text())["model"]), twins.CLASSES)
+    model = build_segmenter(load_run(files[1]).model, twins.CLASSES)
     load_model(model.eval(), files[0])
     image = torch.randint(0, 256, (1, 3, 49, 65), dtype=torch.uint8)
     expected = twins.kazuto(torch.load(narrow_kazuto), image, multi_scale=True)
@@ -93,7 +93,7 @@ def test_our_own_go_from_checkpoint_to_safetensors_and_back(narrow_kazuto: Path,
 def test_msc_begins_from_a_plain_network(tmp_path: Path) -> None:
     plain = build_segmenter(PLAIN, 3)
     made = Converted("plain", plain.state_dict())
-    msc = fitted(made, dataclasses.replace(PLAIN, multi_scale_features=True), 3)
+    msc = fitted(made, dataclasses.replace(PLAIN, variant=DeepLabV1Config(multi_scale_features=True)), 3)
     assert any("new, started at random: network.msc.0.conv.weight" in note for note in msc.notes)
     assert not any("skipped" in note for note in msc.notes)
     model = build_segmenter(msc.config, 3)

@@ -173,10 +173,10 @@ def test_rates_of_the_head(dump: str, rates: list[int], extra_data: Path) -> Non
 def test_an_output_stride_that_the_file_does_not_name_can_be_given() -> None:
     state = twins.vainf_plus_state()
     (layout,) = (layout for layout in LAYOUTS if layout.name.startswith("VainF"))
-    assert layout.convert(state, None).config.output_stride == 16
+    assert layout.convert(state, None).config.variant.output_stride == 16
     assert "output stride 16" in layout.convert(state, None).notes[0]
     eight = layout.convert(state, 8)
-    assert (eight.config.output_stride, eight.notes) == (8, ())
+    assert (eight.config.variant.output_stride, eight.notes) == (8, ())
     with pytest.raises(InputError, match="output stride: 16, must be 8 for DeepLab v2"):
         import_state(twins.kazuto_state(), output_stride=16)
     with pytest.raises(InputError, match="output stride: 32"):

@@ -149,7 +149,7 @@ def test_unknown_convention_is_refused():
 )
 def test_crf_of_another_structure_is_refused(change):
     with pytest.raises(
-        InputError, match=r"to_crfasrnn: a CRF of kernels .* must be one bilateral and one spatial"
+        InputError, match=r"to_crfasrnn: a CRF of potentials .* must be one bilateral and one spatial"
     ):
         to_crfasrnn(DenseCRF.preset("crfasrnn", LABELS, **change))
     config = DenseCRF.preset("crfasrnn", LABELS, **change).config

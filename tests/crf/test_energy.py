@@ -188,7 +188,7 @@ def test_energy_of_the_layer_falls():
         crf(logits, image, trace=steps)
         terms = [
             (kernel, reference.normalized_kernel_matrix(features, "symmetric"))
-            for kernel, features in zip(crf.kernels.values(), _features(crf, image), strict=True)
+            for kernel, features in zip(crf.potentials.values(), _features(crf, image), strict=True)
         ]
 
         def penalty(q):
@@ -209,7 +209,7 @@ def test_energy_of_the_layer_falls():
 
 
 def _features(crf, image):
-    bilateral, spatial = crf.kernels["bilateral"], crf.kernels["spatial"]
+    bilateral, spatial = crf.potentials["bilateral"], crf.potentials["spatial"]
     place = spatial_features(4, 5, spatial.theta_gamma, dtype=image.dtype, device=image.device)
     return (
         bilateral_features(image, bilateral.theta_alpha, bilateral.theta_beta),

@@ -199,5 +199,5 @@ def test_kernel_values_are_never_denormal():
 
 @pytest.mark.parametrize("eps", [-1e-9, 1.0, float("nan")])
 def test_eps_outside_its_range_is_refused(eps):
-    with pytest.raises(ValueError, match=r"eps is .*; it has to be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"eps is .*, must be in \[0, 1\)"):
         ExactFilter(eps=eps)

@@ -11,11 +11,20 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from crfnet.crf import CRFConfig, DenseCRF
-from crfnet.crf.filters import FILTERS
+from crfnet.crf.filters import FILTERS, AutoFilter, LocalFilter, PermutohedralFilter
+from crfnet.crf.inference import INFERENCES
 from tests.tolerances import assert_close
 
 LABELS = 3
 SMALL = CRFConfig(w1=2.0, theta_alpha=3.0, theta_beta=60.0, w2=1.0, theta_gamma=1.5, train_iterations=3)
+
+
+#: Filters with a small window, or whose gradient of theta takes all rows.
+SETTINGS = {
+    "auto": AutoFilter(rows=10**4),
+    "local": LocalFilter(window=3),
+    "permutohedral": PermutohedralFilter(rows=10**4),
+}
 
 
 class Net(nn.Module):
@@ -51,7 +60,7 @@ def equal(found, expected, scale=1):
 
 @pytest.mark.parametrize("filter", FILTERS)
 def test_second_backward_through_one_graph(filter):
-    model = Net(filter=filter, window=3)
+    model = Net(filter=SETTINGS.get(filter, filter))
     image = images()
     equal(gradients(model, image, passes=2), gradients(model, image), scale=2)
 
@@ -60,8 +69,9 @@ def test_second_backward_through_one_graph(filter):
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])
 def test_gradient_of_a_gradient(filter, normalization):
     """Hessian-vector products, of everything that learns."""
+    filter = SETTINGS.get(filter, filter)
     config = dataclasses.replace(SMALL, filter=filter, normalization=normalization, train_iterations=1)
-    crf = DenseCRF(2, dataclasses.replace(config, window=3)).double().train()
+    crf = DenseCRF(2, config).double().train()
     names = [name for name, _ in crf.named_parameters()]
     image = 255 * torch.rand(1, 3, 2, 3, dtype=torch.float64)
 
@@ -73,12 +83,12 @@ def test_gradient_of_a_gradient(filter, normalization):
 
 
 @pytest.mark.parametrize("filter", FILTERS)
-@pytest.mark.parametrize("inference", ["mean_field", "frank_wolfe"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_recomputation_gives_the_same_gradients_from_less_memory(filter, inference):
     image, kept, found = images(), [], []
     for recompute in (False, True):
         torch.manual_seed(2)
-        model = Net(filter=filter, recompute=recompute, inference=inference, window=3, rows=10**4)
+        model = Net(filter=SETTINGS.get(filter, filter), inference=INFERENCES[inference](recompute=recompute))
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda x, saved=saved: saved.append(x) or x, lambda x: x
@@ -120,7 +130,7 @@ def unchecked_shapes():
 def test_compiled_model(filter, training):
     """Forward and backward; graph breaks are allowed, errors and other numbers are not."""
     torch._dynamo.reset()
-    model = Net(filter=filter, rows=10**4).train(training)
+    model = Net(filter=SETTINGS.get(filter, filter)).train(training)
     compiled = torch.compile(model, backend="aot_eager")
     image = images()
     assert_close(compiled(image), model(image), "layer", torch.float32)
@@ -129,7 +139,7 @@ def test_compiled_model(filter, training):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_training_step(dtype):
-    model, image = Net(rows=10**4), images()
+    model, image = Net(filter=SETTINGS["permutohedral"]), images()
     with torch.autocast("cpu", dtype=dtype):
         log_q = model(image)
         assert log_q.dtype == torch.float32
@@ -140,7 +150,7 @@ def test_autocast_training_step(dtype):
 def half_of_the_batch(rank, file, state, image, queue):
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     torch.set_num_threads(1)
-    model = Net(rows=10**4)
+    model = Net(filter=SETTINGS["permutohedral"])
     model.load_state_dict(state)
     found = gradients(DistributedDataParallel(model), image[rank : rank + 1])
     if rank == 0:
@@ -152,7 +162,7 @@ def half_of_the_batch(rank, file, state, image, queue):
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch without gloo")
 def test_two_processes_equal_one(tmp_path):
     """Gradients of a batch of two, one image on each process, averaged by DistributedDataParallel."""
-    model, image = Net(rows=10**4), images()
+    model, image = Net(filter=SETTINGS["permutohedral"]), images()
     context = mp.get_context("spawn")
     queue = context.SimpleQueue()
     arguments = (str(tmp_path / "meeting"), model.state_dict(), image, queue)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from crfnet.crf import CRFConfig, DenseCRF
+from crfnet.crf import CRFConfig, DenseCRF, MeanField
 from crfnet.crf import messages as module
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters.permutohedral.lattice import build_lattice
@@ -33,10 +33,10 @@ def scene(batch=2, labels=LABELS, height=HEIGHT, width=WIDTH, dtype=torch.float6
         {"weights": "per_class"},
         {"weights": "full"},
         {"compatibility": "matrix"},
-        {"normalization": "symmetric", "damping": 0.3},
+        {"normalization": "symmetric", "inference": MeanField(damping=0.3)},
         {"prune": 1e-1},
         {"inference": "frank_wolfe"},
-        {"w1": 0.0, "tolerance": 1e-9},
+        {"w1": 0.0, "inference": MeanField(tolerance=1e-9)},
     ],
     ids=str,
 )

@@ -15,11 +15,11 @@ from tests.tolerances import assert_close
 F64 = torch.float64
 FILTER_NAMES = tuple(FILTERS)
 SCHEMES = (
-    MeanField(iterations=3),
-    MeanField(iterations=3, damping=0.5),
-    FrankWolfe(iterations=3, regularizer="euclidean", step="decreasing"),
-    FrankWolfe(iterations=3, step="line_search"),
-    FrankWolfe(iterations=3, regularizer="euclidean", step="line_search"),
+    MeanField(),
+    MeanField(damping=0.5),
+    FrankWolfe(regularizer="euclidean", step="decreasing"),
+    FrankWolfe(step="line_search"),
+    FrankWolfe(regularizer="euclidean", step="line_search"),
 )
 few = settings(
     max_examples=3,
@@ -45,13 +45,19 @@ def _input(seed, batch, labels, height, width):
 def _crf(labels, mu=None, inference: Inference | None = None, **changes):
     """With a matrix or diagonal mu, if one is given."""
     config = CRFConfig(
-        **{"w1": 2.0, "theta_alpha": 2.5, "theta_beta": 50.0, "w2": 1.0, "theta_gamma": 1.5, **changes}
+        **{
+            "w1": 2.0,
+            "theta_alpha": 2.5,
+            "theta_beta": 50.0,
+            "w2": 1.0,
+            "theta_gamma": 1.5,
+            "iterations": 3,
+            **changes,
+        }
     )
     name = config.compatibility
     compatibility = None if mu is None else COMPATIBILITIES[name](labels, initial=mu)
-    crf = DenseCRF(
-        labels, config, compatibility=compatibility, inference=inference or MeanField(iterations=3)
-    )
+    crf = DenseCRF(labels, config, compatibility=compatibility, inference=inference)
     return crf.double().eval()
 
 

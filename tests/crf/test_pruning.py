@@ -44,8 +44,8 @@ def test_messages_change_by_at_most_the_bound(normalization, filter, weights):
     dropped = [label for label in range(LABELS) if label not in kept]
     assert dropped == [1, 4]
     bound = 0
-    for kernel in whole.kernels.values():
-        alone = replace(problem, kernels=[kernel]).penalty()
+    for potential in whole.potentials.values():
+        alone = replace(problem, potentials=[potential]).penalty()
         row_sums = -alone(torch.ones_like(q))  # w r
         bound = bound + row_sums.max() * eps
     full = problem.penalty()(q)

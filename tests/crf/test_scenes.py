@@ -8,7 +8,7 @@ import torch
 
 from crfnet.crf import BilateralPotential, CRFConfig, DenseCRF, FeaturePotential, SpatialPotential, reference
 from crfnet.crf.features import positions
-from crfnet.crf.filters import FILTERS
+from crfnet.crf.filters import FILTERS, LocalFilter, PermutohedralFilter
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
 from tests.tolerances import assert_close
@@ -17,6 +17,9 @@ F64 = torch.float64
 CPU = torch.device("cpu")
 LABELS = 3
 SMALL = {"w1": 2.0, "theta_alpha": 3.0, "theta_beta": 60.0, "w2": 1.0, "theta_gamma": 1.5, "iterations": 3}
+
+
+NARROW = {"local": LocalFilter(window=3)}
 
 
 def crf(**changes):
@@ -50,7 +53,7 @@ def assert_close_to_rounded(found, expected):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_padded_batch_equals_one_by_one(filter, normalization):
     """Padding right and below, with the image and the logits there as bad as they may be."""
-    layer = crf(filter=filter, normalization=normalization, window=3)
+    layer = crf(filter=NARROW.get(filter, filter), normalization=normalization)
     sizes = [(5, 7), (4, 4)]
     logits, image = torch.full((2, LABELS, 6, 7), 1e4, dtype=F64), torch.zeros(2, 3, 6, 7, dtype=F64)
     mask = torch.zeros(2, 6, 7, dtype=torch.bool)
@@ -67,7 +70,8 @@ def test_padded_batch_equals_one_by_one(filter, normalization):
 
 @pytest.mark.parametrize("filter", ["exact", "permutohedral"])
 def test_gradients_with_a_mask_equal_those_without_padding(filter):
-    layer = crf(filter=filter, rows=10**6, train_iterations=2).train()
+    filter = PermutohedralFilter(rows=10**6) if filter == "permutohedral" else filter
+    layer = crf(filter=filter, train_iterations=2).train()
     logits, image = on_grid(4, 5, batch=1)
     pads = (0, 2, 0, 1)
     mask = torch.nn.functional.pad(torch.ones(1, 4, 5, dtype=torch.bool), pads)
@@ -187,7 +191,7 @@ def test_bad_spacings_are_refused(spacing, message):
 
 def points_crf(dimensions=4, **options):
     kernels = {"points": FeaturePotential(3.0, torch.ones(dimensions), source="points", num_classes=LABELS)}
-    return DenseCRF(LABELS, CRFConfig(iterations=3, **options), kernels=kernels).double().eval()
+    return DenseCRF(LABELS, CRFConfig(iterations=3, **options), potentials=kernels).double().eval()
 
 
 @pytest.mark.parametrize("filter", ["exact", "permutohedral", "auto"])
@@ -232,7 +236,9 @@ def test_precision_matrices(source, full):
     precision = scale @ root @ root.T @ scale
     given = precision if full else precision.diagonal()
     kernel = FeaturePotential(2.0, given, source=source, num_classes=LABELS)
-    layer = DenseCRF(LABELS, CRFConfig(iterations=3, filter="exact"), kernels={"own": kernel}).double().eval()
+    layer = (
+        DenseCRF(LABELS, CRFConfig(iterations=3, filter="exact"), potentials={"own": kernel}).double().eval()
+    )
     difference = raw.unsqueeze(-1) - raw.unsqueeze(-2)
     distance = torch.einsum("bdij,de,beij->bij", difference, precision, difference)
     matrix = torch.exp(-distance / 2)
@@ -248,7 +254,7 @@ def test_precision_matrices(source, full):
 def test_precision_learns_and_stays_positive_definite():
     root = torch.eye(5) * torch.tensor([0.3, 0.3, 0.02, 0.02, 0.02])
     kernel = FeaturePotential(2.0, root @ root, num_classes=LABELS)
-    layer = DenseCRF(LABELS, CRFConfig(filter="exact"), kernels={"own": kernel}).train()
+    layer = DenseCRF(LABELS, CRFConfig(filter="exact"), potentials={"own": kernel}).train()
     logits, image = on_grid(4, 4)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-5)
     for _ in range(3):
@@ -291,7 +297,7 @@ def test_features_that_are_missing_or_do_not_fit_are_refused():
         crf()(torch.randn(1, LABELS, 4, 4))
     spatial = {"spatial": SpatialPotential(1.0, 2.0, num_classes=LABELS)}
     with pytest.raises(ValueError, match="points have no grid"):
-        DenseCRF(LABELS, kernels=spatial)(logits)
+        DenseCRF(LABELS, potentials=spatial)(logits)
 
 
 def test_any_number_of_kernels():
@@ -301,7 +307,7 @@ def test_any_number_of_kernels():
         "far": BilateralPotential(2.0, 9.0, 50.0, num_classes=LABELS),
         "color": BilateralPotential(0.5, math.inf, 40.0, num_classes=LABELS),
     }
-    layer = DenseCRF(LABELS, CRFConfig(iterations=3, filter="exact"), kernels=kernels).double().eval()
+    layer = DenseCRF(LABELS, CRFConfig(iterations=3, filter="exact"), potentials=kernels).double().eval()
     place = positions((3, 4), dtype=F64, device=CPU).expand(2, -1, -1)
     color = image.flatten(2)
     features = [
@@ -352,7 +358,7 @@ def test_unary_weight_multiplies_the_logits():
 
 def test_convcrf_preset_is_its_published_update():
     """(1 - w) U + w (10 K_color + 3 K_position) Q, w = 0.2; K is raw."""
-    layer = DenseCRF.preset("convcrf", LABELS, w2=0.0, pool=1).double().eval()
+    layer = DenseCRF.preset("convcrf", LABELS, w2=0.0, filter="local").double().eval()
     logits, image = on_grid(4, 5, batch=1)
     kernel = torch.exp(
         -0.5 * ((image.flatten(2).unsqueeze(-1) - image.flatten(2).unsqueeze(-2)) / 13).square().sum(1)

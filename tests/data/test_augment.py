@@ -10,6 +10,7 @@ from crfnet.data import (
     DataConfig,
     Sample,
     SegmentationDataset,
+    ToyConfig,
     TrainingStream,
     augment,
     load_dataset,
@@ -199,7 +200,9 @@ def test_item_is_a_function_of_seed_and_k():
 
 
 def test_the_same_image_is_augmented_anew_each_time():
-    toy = TrainingStream(load_dataset(DataConfig(toy_train=1), "train"), AugmentConfig(crop=(40, 40)), seed=0)
+    toy = TrainingStream(
+        load_dataset(DataConfig(toy=ToyConfig(train=1)), "train"), AugmentConfig(crop=(40, 40)), seed=0
+    )
     assert len({toy[k].image.numpy().tobytes() for k in range(6)}) == 6
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from crfnet.data import DataConfig, load_dataset
+from crfnet.data import DataConfig, ToyConfig, load_dataset
 from crfnet.labels import VOID
 
 COUNT = 40
@@ -15,7 +15,7 @@ COUNT = 40
 
 @pytest.fixture(scope="module")
 def samples():
-    dataset = load_dataset(DataConfig(toy_train=COUNT), "train")
+    dataset = load_dataset(DataConfig(toy=ToyConfig(train=COUNT)), "train")
     return [dataset[index] for index in range(COUNT)]
 
 
@@ -33,14 +33,14 @@ def test_sizes_and_types(samples):
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 150), (201, 97)])
 def test_other_sizes(size):
-    sample = load_dataset(DataConfig(toy_size=size), "val")[3]
+    sample = load_dataset(DataConfig(toy=ToyConfig(size=size)), "val")[3]
     assert sample.labels.shape == size
     assert sample.image.shape == (3, *size)
     assert len(sample.labels.unique()) >= 3
 
 
 def test_image_is_a_function_of_seed_split_and_index(samples):
-    again = load_dataset(DataConfig(toy_train=COUNT + 5), "train")
+    again = load_dataset(DataConfig(toy=ToyConfig(train=COUNT + 5)), "train")
     np.random.seed(5)  # noqa: NPY002 - the global state must not matter
     torch.manual_seed(5)
     for index in (7, 0, COUNT - 1):
@@ -60,7 +60,7 @@ def test_global_random_state_is_untouched():
 def test_no_image_comes_twice(samples):
     others = [
         *(load_dataset(DataConfig(), "val")[index] for index in range(10)),
-        *(load_dataset(DataConfig(toy_seed=1), "train")[index] for index in range(10)),
+        *(load_dataset(DataConfig(toy=ToyConfig(seed=1)), "train")[index] for index in range(10)),
     ]
     contents = {sample.image.numpy().tobytes() for sample in [*samples, *others]}
     assert len(contents) == COUNT + 20
@@ -149,7 +149,7 @@ def pixels(samples):
 
 
 def test_check_and_speed():
-    dataset = load_dataset(DataConfig(toy_val=20), "val")
+    dataset = load_dataset(DataConfig(toy=ToyConfig(val=20)), "val")
     dataset.check()
     times = []
     for sample_index in range(20):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.data import DATASETS, DataConfig, SegmentationDataset, classes_of, load_dataset
+from crfnet.data import DATASETS, DataConfig, SegmentationDataset, ToyConfig, classes_of, load_dataset
 from crfnet.errors import InputError
 
 
@@ -270,12 +270,12 @@ def test_unknown_split():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("toy_train", 0), ("toy_val", 0), ("toy_size", (31, 128)), ("toy_size", (128, 31)), ("toy_seed", -1)],
+    [("train", 0), ("val", 0), ("size", (31, 128)), ("size", (128, 31)), ("seed", -1)],
 )
 def test_config_out_of_range(field, value):
     shown = re.escape(str(list(value) if isinstance(value, tuple) else value))
-    with pytest.raises(InputError, match=f"{field}:? {shown}.*; allowed are"):
-        DataConfig(**{field: value})
+    with pytest.raises(InputError, match=f"{field} is {shown}, must be"):
+        ToyConfig(**{field: value})
 
 
 def test_the_table_and_the_config_name_the_same_sets():

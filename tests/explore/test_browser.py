@@ -112,7 +112,7 @@ def test_what_is_saved_is_what_evaluate_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_split, "console_table", lambda arms, config: "")
     monkeypatch.setattr(evaluate_split, "write_report", lambda folder, arms, **rest: told.update(arms=arms))
     save_crf(tmp_path / "mine.yaml", CRF, ["a test"])
-    data = {"name": "toy", "toy_train": 1, "toy_val": 1, "toy_size": [32, 32]}
+    data = {"name": "toy", "toy": {"train": 1, "val": 1, "size": [32, 32]}}
     config = {"data": data, "output": str(tmp_path / "out"), "evaluation": {"draws": 5, "max_width": 1}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     dataset = load_dataset(load_run(tmp_path / "run.yaml").data, "val")

@@ -10,6 +10,8 @@ from PIL import Image
 
 from crfnet.cli.main import main
 from crfnet.crf.config_file import load_crf_config
+from crfnet.crf.filters import LocalFilter
+from crfnet.crf.inference import MeanField
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
 from crfnet.explore import open_session, save_crf
@@ -92,7 +94,7 @@ def test_bad_files_are_named(tmp_path, folder):
     [
         CRFConfig(),
         CRFConfig(w1=5.25, theta_alpha=33.0, w2=0.0, iterations=7, normalization="symmetric", prune=1e-3),
-        CRFConfig(filter="local", window=7, pool=2, damping=0.25, unary_weight=0.8, rows=16),
+        CRFConfig(filter=LocalFilter(window=7, pool=2), inference=MeanField(damping=0.25), unary_weight=0.8),
     ],
 )
 def test_what_is_saved_is_what_every_command_reads(tmp_path, config):
@@ -115,7 +117,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     save_crf(path, other, [], replace=True)
     assert load_crf_config(path) == other
     (tmp_path / "run.yaml").write_text("title: mine\n")
-    with pytest.raises(InputError, match="expected the one key crf"):
+    with pytest.raises(InputError, match="must be the one key crf"):
         save_crf(tmp_path / "run.yaml", other, [], replace=True)
     assert (tmp_path / "run.yaml").read_text() == "title: mine\n"
     with pytest.raises(InputError, match=r"must end in \.yaml"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from crfnet.crf.filters import FILTERS, LocalFilter, PermutohedralFilter
 from crfnet.explore import Session
 from crfnet.explore import session as session_module
 from tests.explore.test_session import CRF, scene
@@ -16,11 +17,12 @@ def session():
 
 
 def test_windows_shrink_with_the_image():
-    at = lambda factor, **changes: session_module._at(replace(CRF, **changes), factor)  # noqa: E731
-    assert at(2, window=11).window in (5, 7)
-    assert (at(2, window=11, pool=4).window, at(2, window=11, pool=4).pool) == (11, 2)
-    assert at(1, window=11, pool=4).pool == 4
-    assert at(9, window=5).window == 3
+    assert LocalFilter(window=11).for_smaller(2).window in (5, 7)
+    assert LocalFilter(window=11, pool=4).for_smaller(2) == LocalFilter(window=11, pool=2)
+    assert LocalFilter(window=11, pool=4).for_smaller(1).pool == 4
+    assert LocalFilter(window=5).for_smaller(9).window == 3
+    for name in FILTERS:
+        assert FILTERS[name]().for_smaller(1) == FILTERS[name]()
 
 
 def test_the_very_first_picture_is_as_large_as_its_filter_allows():
@@ -45,7 +47,7 @@ def test_the_size_follows_what_is_known_of_the_time(session, monkeypatch):
     assert session._factor_in_time(replace(CRF, theta_beta=4.0, w1=0.0)) == 1
     assert session._factor_in_time(replace(CRF, iterations=60)) == 7  # from the times at half the size
     assert session._factor_in_time(replace(CRF, iterations=10**6)) == session_module._SMALLEST
-    monkeypatch.setattr(session_module, "_MANY_PIXELS", 500)
+    monkeypatch.setattr(PermutohedralFilter, "quick_pixels", 500)
     assert session._factor_in_time(replace(CRF, prune=0.0)) == 2  # never seen
 
 

@@ -6,13 +6,15 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
 from crfnet.crf.config_file import load_crf_config
+from crfnet.crf.filters import FILTERS
+from crfnet.crf.inference import INFERENCES, MeanField
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import Session
@@ -171,7 +173,7 @@ def test_only_this_machine_and_only_its_own_page_is_served():
 
 
 def test_widgets_start_where_the_parameters_do_even_outside_their_range(open_page):
-    far = replace(CRF, theta_alpha=301.5, prune=0.02, damping=0.5)
+    far = replace(CRF, theta_alpha=301.5, prune=0.02, inference=MeanField(damping=0.5))
     page = open_page(Session(*scene()), far)
     assert page.config() == far
     assert page.sliders["theta_alpha"].end == 301.5
@@ -202,3 +204,27 @@ def test_only_what_changed_is_painted_and_the_legend_tells_the_shares(open_page)
         red, green, blue = session.colors[label]
         shares = " → ".join(f"{100 * int(count[label]) / (37 * 52):.1f}" for count in counts)
         assert f'rgb({red},{green},{blue})"></span>{name} <small>{shares} %' in page.legend.text
+
+
+AXES = [*(("filter", name) for name in FILTERS), *(("inference", name) for name in INFERENCES)]
+
+
+@pytest.mark.parametrize(("axis", "name"), AXES)
+def test_own_parameters_of_a_variant_are_widgets(open_page, axis, name):
+    """Shown for the chosen variant alone; what is set by hand is in the configuration that is solved."""
+    page = open_page(Session(*scene()), CRF)
+    controls = page.variants[axis]
+    controls.choice.value = name
+    kind = {"filter": FILTERS, "inference": INFERENCES}[axis][name]
+    assert getattr(page.config(), axis) == kind()
+    assert list(controls.parameters[name]) == [field.name for field in fields(kind)]
+    for each, own in controls.parameters.items():
+        assert all(widget.visible == (each == name) for widget in own.values())
+    numbers = [field for field in fields(kind) if type(field.default) is int]
+    for field in numbers:
+        controls.parameters[name][field.name].value = field.default + 2
+        assert getattr(getattr(page.config(), axis), field.name) == field.default + 2
+    if numbers:
+        controls.parameters[name][numbers[0].name].value = None
+        with pytest.raises(InputError, match=f"{axis}: {numbers[0].name} is None, must be a number"):
+            page.config()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from crfnet.crf import potentials
+from crfnet.crf.filters import LocalFilter
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import CachedFilter, Canceled, Redraw, Session
@@ -49,10 +50,10 @@ def test_labels_are_those_of_the_layer_whatever_was_asked_before(session, normal
 
 @pytest.mark.parametrize("filter", ["exact", "local", "auto"])
 def test_labels_are_those_of_the_layer_under_every_filter(session, filter):
-    config = replace(CRF, filter=filter, window=5)
+    config = replace(CRF, filter=LocalFilter(window=5) if filter == "local" else filter)
     session.solve(CRF)
     assert torch.equal(session.solve(config).labels, by_the_layer(session, config))
-    wider = replace(config, window=9)
+    wider = replace(config, filter=LocalFilter(window=9))
     assert torch.equal(session.solve(wider).labels, by_the_layer(session, wider))
 
 

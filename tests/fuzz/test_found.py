@@ -92,7 +92,7 @@ def test_a_progress_bar_does_not_stand_before_the_line(fixtures):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("model:\n  separable: null\n", "model.separable is null"),
+        ("model: {variant: deeplab_v3, deeplab_v3: {separable: null}}\n", "deeplab_v3.separable is null"),
         ("train:\n  lr: 1\ntrain:\n  lr: 2\n", "key train twice"),
         ("a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n"
          "c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crfnet import kernels
-from crfnet.crf import DenseCRF
+from crfnet.crf import DenseCRF, MeanField
 from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.filters.permutohedral.lattice import build_lattice, sum_of
 from tests.tolerances import assert_as_good, assert_close
@@ -62,7 +62,12 @@ def test_a_sum_of_lattices_with_factors():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"iterations": 0}, {"iterations": 1}, {"normalization": "symmetric"}, {"damping": 0.3}],
+    [
+        {"iterations": 0},
+        {"iterations": 1},
+        {"normalization": "symmetric"},
+        {"inference": MeanField(damping=0.3)},
+    ],
     ids=str,
 )
 def test_the_layer_in_evaluation(changes):

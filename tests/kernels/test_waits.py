@@ -117,7 +117,11 @@ def test_what_adds_waits(monkeypatch):
     few = [answers[0], [True, False, True], *answers[1:]]
     assert layer(monkeypatch, few, filter="permutohedral", prune=0.01) == ["tolist"] * 4
     stopped = layer(
-        monkeypatch, [*answers, False, False], filter="permutohedral", tolerance=0.1, iterations=3
+        monkeypatch,
+        [*answers, False, False],
+        filter="permutohedral",
+        inference=MeanField(tolerance=0.1),
+        iterations=3,
     )
     assert stopped == ["tolist"] * 3 + ["__bool__"] * 2
     local = layer(monkeypatch, [answers[0], True, BANDWIDTH], filter="local")

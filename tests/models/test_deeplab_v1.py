@@ -1,7 +1,5 @@
 """DeepLab v1: published sizes and fields of view, both geometries, fc6 from VGG's, multi-scale features."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,17 +7,18 @@ from torch.nn import functional as F
 
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig, build_network
+from crfnet.models import DeepLabV1Config, ModelConfig, ResNetOptions, VGGOptions, build_network
 from crfnet.models.deeplab_v1 import FC6, DeepLabV1, MscBranch
 from crfnet.resize import resize_scores
+from tests.models.configs import model_config, refuse
 from tests.tolerances import assert_close
 
 HEADS = ("7x7", "4x4", "4x4_r8", "large_fov")
-TINY = ModelConfig(variant="deeplab_v1", backbone="vgg16", head="large_fov", width=0.125)
+TINY = {"variant": "deeplab_v1", "backbone": "vgg16", "width": 0.125}
 
 
 def tiny(head: str = "large_fov", **changes: object) -> DeepLabV1:
-    return build_network(dataclasses.replace(TINY, head=head, **changes), num_classes=3)
+    return build_network(model_config(**(TINY | {"head": head} | changes)), num_classes=3)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ def tiny(head: str = "large_fov", **changes: object) -> DeepLabV1:
 def test_parameters_are_as_many_as_published(head: str, parameters: int) -> None:
     """v1 table 2: 134.3, 65.1, 65.1 and 20.5 million."""
     with torch.device("meta"):
-        network = build_network(dataclasses.replace(TINY, head=head, width=1.0), num_classes=21)
+        network = build_network(model_config(**(TINY | {"head": head, "width": 1.0})), num_classes=21)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
@@ -53,7 +52,7 @@ def test_field_of_view(head: str, pixels: int) -> None:
 )
 def test_logits_are_at_stride_8(head: str, pools: str, size: tuple[int, int], cells: tuple[int, int]) -> None:
     with torch.device("meta"):
-        logits = tiny(head, vgg_pools=pools)(torch.empty(2, 3, *size))
+        logits = tiny(head, pools=pools)(torch.empty(2, 3, *size))
     assert logits.shape == (2, 3, *cells)
 
 
@@ -150,7 +149,7 @@ def test_msc_adds_the_scores_of_image_and_pools_to_the_plain_network() -> None:
 
 def test_msc_of_full_size_has_640_more_channels() -> None:
     with torch.device("meta"):
-        network = build_network(dataclasses.replace(TINY, width=1.0, multi_scale_features=True), 21)
+        network = build_network(model_config(**(TINY | {"width": 1.0, "multi_scale_features": True})), 21)
     assert sum(branch.fc8.in_channels for branch in network.msc) == 640
     assert [branch.conv.stride[0] for branch in network.msc] == [8, 4, 2, 1, 1]
     assert [branch.conv.in_channels for branch in network.msc] == [3, 64, 128, 256, 512]
@@ -188,7 +187,7 @@ def test_every_parameter_is_in_one_group(head: str) -> None:
     "changes",
     [
         *({"head": head} for head in HEADS),
-        {"head": "4x4", "vgg_pools": "2x2"},
+        {"head": "4x4", "pools": "2x2"},
         {"multi_scale_features": True},
     ],
 )
@@ -220,18 +219,32 @@ def two_halves() -> tuple[Tensor, Tensor]:
     ("changes", "words"),
     [
         ({"backbone": "resnet18"}, r"model.backbone is 'resnet18', must be vgg16"),
-        ({"head": "aspp_l"}, r"model.head is 'aspp_l', must be one of 7x7, 4x4, 4x4_r8, large_fov"),
-        ({"vgg_pools": "2x2", "multi_scale_features": True}, r"model.vgg_pools is '2x2', must be 3x3 with"),
-        ({"variant": "deeplab_v2", "multi_scale_features": True}, r"model.multi_scale_features"),
-        ({"multi_scale": True}, r"model.multi_scale"),
-        ({"stride_on": "1x1"}, r"model.stride_on"),
+        ({"pools": "2x2", "multi_scale_features": True}, r"model.vgg.pools is '2x2', must be 3x3 with"),
+        ({"variant": "deeplab_v2", "multi_scale_features": True}, r"model.deeplab_v2.multi_scale_features"),
+        ({"multi_scale": True}, r"model.deeplab_v1.multi_scale"),
+        ({"stride_on": "1x1"}, r"model.resnet.stride_on is given, but model.backbone is vgg16"),
         (
             {"variant": "deeplab_v2", "stride_on": "1x1"},
-            r"model.stride_on is '1x1', must be 3x3 for vgg16",
+            r"model.resnet.stride_on is given, but model.backbone is vgg16",
         ),
-        ({"variant": "deeplab_v2", "ceil_mode": False}, r"model.ceil_mode is False, must be true for vgg16"),
+        (
+            {"variant": "deeplab_v2", "ceil_mode": False},
+            r"model.resnet.ceil_mode is given",
+        ),
     ],
 )
 def test_configuration_is_checked(changes: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        dataclasses.replace(TINY, **changes)
+        model_config(**(TINY | changes))
+
+
+def test_its_own_head_is_checked() -> None:
+    with pytest.raises(InputError, match=r"^head is 'aspp_l', must be one of 7x7, 4x4, 4x4_r8, large_fov"):
+        refuse(DeepLabV1Config(), {"head": "aspp_l"})
+
+
+@pytest.mark.parametrize(("option", "value"), [("resnet", ResNetOptions("1x1")), ("vgg", VGGOptions("2x2"))])
+def test_options_of_another_backbone_are_refused(option: str, value: object) -> None:
+    backbone = "vgg16" if option == "resnet" else "resnet18"
+    with pytest.raises(InputError, match=f"model.{option} is .*, must be left out for"):
+        ModelConfig(backbone=backbone, **{option: value})

@@ -8,16 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig, build_network
+from crfnet.models import DeepLabV2Config, ModelConfig, build_network
 from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.deeplab_v2 import RATES, DeepLabV2
+from tests.models.configs import model_config, refuse
 
 HEADS = ("large_fov", "aspp_s", "aspp_l")
 
 
 def tiny(backbone: str = "vgg16", head: str = "aspp_l", **changes: object) -> DeepLabV2:
     width = 1.0 if backbone.startswith("timm:") else 0.125
-    return build_network(ModelConfig(backbone=backbone, head=head, width=width, **changes), num_classes=3)
+    return build_network(model_config(backbone=backbone, head=head, width=width, **changes), num_classes=3)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def tiny(backbone: str = "vgg16", head: str = "aspp_l", **changes: object) -> De
 )
 def test_parameters_are_as_many_as_published(backbone: str, head: str, parameters: int) -> None:
     with torch.device("meta"):
-        network = build_network(ModelConfig(backbone=backbone, head=head), num_classes=21)
+        network = build_network(model_config(backbone=backbone, head=head), num_classes=21)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
@@ -157,19 +158,26 @@ def test_a_step_lowers_the_loss_on_one_image(backbone: str, head: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"head": "aspp"}, r"model.head is 'aspp', must be one of .*large_fov, aspp_s, aspp_l"),
         ({"variant": "deeplab_v9"}, r"model.variant is 'deeplab_v9', must be one of deeplab_v1, deeplab_v2"),
-        ({"dropout": 1.0}, r"model.dropout is 1.0, must be in \[0, 1\)"),
         ({"backbone": "vgg19"}, r"model.backbone is 'vgg19', must be one of vgg16, "),
         ({"width": 0.5, "weights": "imagenet"}, r"model.width is 0.5, must be 1 for ImageNet weights"),
     ],
 )
 def test_configuration_is_checked(changes: dict[str, object], words: str) -> None:
-    config = ModelConfig()
-    for name, value in changes.items():  # past the type checker of the tests, which would refuse it first
-        object.__setattr__(config, name, value)
     with pytest.raises(InputError, match=words):
-        config.__post_init__()
+        refuse(ModelConfig(), changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"head": "aspp"}, r"^head is 'aspp', must be one of .*large_fov, aspp_s, aspp_l"),
+        ({"dropout": 1.0}, r"^dropout is 1.0, must be in \[0, 1\)"),
+    ],
+)
+def test_its_own_configuration_is_checked(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        refuse(DeepLabV2Config(), changes)
 
 
 def test_one_class_is_refused() -> None:

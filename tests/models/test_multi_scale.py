@@ -1,25 +1,24 @@
 """DeepLab v2's three scales: where their positions lie, the maximum, the four losses, one set of weights."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crfnet.models import ModelConfig, build_network
+from crfnet.models import build_network
 from crfnet.models.multi_scale import fused_by_max
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training.config import TrainConfig
 from crfnet.training.loss import stride_loss, training_loss
+from tests.models.configs import model_config
 from tests.tolerances import assert_close
 
-TINY = ModelConfig(backbone="resnet18", width=0.125, head="aspp_s", multi_scale=True)
+TINY = {"backbone": "resnet18", "width": 0.125, "head": "aspp_s", "multi_scale": True}
 
 
 def test_the_scales_share_their_weights() -> None:
     with torch.device("meta"):
-        network = build_network(ModelConfig(backbone="resnet101", multi_scale=True), num_classes=21)
+        network = build_network(model_config(backbone="resnet101", multi_scale=True), num_classes=21)
     assert sum(parameter.numel() for parameter in network.parameters()) == 44_048_532
 
 
@@ -58,8 +57,8 @@ def test_positions_of_all_scales_lie_on_the_same_pixels(size: tuple[int, int]) -
 @pytest.mark.parametrize("align_corners", [True, False])
 @torch.no_grad()
 def test_the_largest_score_counts(align_corners: bool) -> None:
-    network = build_network(dataclasses.replace(TINY, align_corners=align_corners), num_classes=3).eval()
-    single = build_network(dataclasses.replace(TINY, multi_scale=False), num_classes=3).eval()
+    network = build_network(model_config(**(TINY | {"align_corners": align_corners})), num_classes=3).eval()
+    single = build_network(model_config(**(TINY | {"multi_scale": False})), num_classes=3).eval()
     single.load_state_dict(network.state_dict())
     image = torch.randn(2, 3, 65, 97)
     sizes = [(49, 73), (33, 49)] if align_corners else [(48, 72), (32, 48)]
@@ -74,7 +73,7 @@ def test_the_largest_score_counts(align_corners: bool) -> None:
 @pytest.mark.parametrize("loss", ["stride", "image"])
 def test_training_adds_four_losses(loss: str) -> None:
     torch.manual_seed(3)
-    model = build_segmenter(TINY, 3).eval()
+    model = build_segmenter(model_config(**TINY), 3).eval()
     image = torch.randint(0, 256, (2, 3, 65, 65), dtype=torch.uint8)
     labels = torch.randint(0, 3, (2, 65, 65))
     fused, whole, middle, half = model.network.all_scores(model.normalized(image))
@@ -97,7 +96,7 @@ def test_other_networks_have_one_loss() -> None:
     "changes", [{}, {"batch_norm": "frozen"}, {"backbone": "vgg16", "head": "large_fov"}]
 )
 def test_one_image_is_learned(changes: dict[str, object]) -> None:
-    model = build_segmenter(dataclasses.replace(TINY, dropout=0.0, **changes), 3).train()
+    model = build_segmenter(model_config(**(TINY | {"dropout": 0.0} | changes)), 3).train()
     image = torch.randint(0, 128, (2, 3, 33, 33), dtype=torch.uint8)
     image[..., 17:] += 128
     labels = (image[:, 0] > 127).long()

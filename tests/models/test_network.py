@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig, Network, build_network
+from crfnet.models import Network, build_network
+from tests.models.configs import model_config
 from tests.tolerances import assert_close
 
 
 def tiny(variant: str = "deeplab_v3", backbone: str = "resnet50", **changes: object) -> Network:
     width = 1.0 if backbone.startswith("timm:") else 0.125
-    config = ModelConfig(variant=variant, backbone=backbone, width=width, **changes)
+    config = model_config(variant, backbone=backbone, width=width, **changes)
     network = build_network(config, num_classes=3)
     assert isinstance(network, Network)
     return network

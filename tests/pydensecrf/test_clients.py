@@ -140,7 +140,7 @@ def test_posthoc_is_our_layer(folder):
         "place": FeaturePotential(3.0, [1 / 9] * 2, source="spatial", num_classes=4),
         "color": FeaturePotential(4.0, [1 / 1600] * 2 + [1 / 169] * 3, num_classes=4),
     }
-    crf = DenseCRF(4, config, kernels=kernels).eval()
+    crf = DenseCRF(4, config, potentials=kernels).eval()
     image = torch.from_numpy(given["image"]).permute(2, 0, 1).unsqueeze(0)
     with torch.no_grad():
         log_q = crf(torch.from_numpy(given["probs"]).log().unsqueeze(0), image)[0]

@@ -17,7 +17,7 @@ from crfnet.report.energy_curves import read_energy_traces
 from crfnet.score_cache import ScoreFolder, write_scores
 
 CONFIG = {
-    "data": {"name": "toy", "toy_train": 1, "toy_val": 5, "toy_size": [32, 40]},
+    "data": {"name": "toy", "toy": {"train": 1, "val": 5, "size": [32, 40]}},
     "evaluation": {"draws": 20, "max_width": 2},
     "pictures": 2,
 }

@@ -16,14 +16,18 @@ from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.named_metrics import difference
 from crfnet.evaluation.significance import resample_counts, resample_seeds, seeds_generator
 from crfnet.labels import VOC_PALETTE
+from crfnet.pipeline.run_config import Run
 from crfnet.report import ArmResult, combine, console_table, read_report_json
 from crfnet.report.metric_intervals import metric_intervals
 from crfnet.report.report_json import write_report_json
+from crfnet.variants import free_keys
 from tests.report.factories import CLASSES, CONFIG, make_arms, scene, with_folders, write
 
 RUN = {"title": "toy", "seed": 0, "train": {"iterations": 3, "workers": 0}, "pictures": 2}
 #: Of each seed and arm, how many of the 8 pixels of the images a and b are right.
 RIGHT = {"unary": [(4, 6), (6, 6), (5, 8)], "joint": [(6, 6), (8, 7), (4, 8)]}
+
+FREE = free_keys(Run)
 
 
 def evaluation(right, width=1):
@@ -159,14 +163,14 @@ def test_it_can_be_written_again(whole):
 
 
 def test_combine_names_seeds_and_leaves_one_run_as_it_is(runs):
-    arms = combine(runs).arms
+    arms = combine(runs, FREE).arms
     assert [arm.seed_labels for arm in arms] == [("seed 0", "seed 1", "seed 2")] * 2
     assert [each.evaluation.ids for each in arms[1].seeds] == [arms[0].evaluation.ids] * 3
     assert arms[1].cost("train_seconds") == 200.0
     assert console_table(arms, CONFIG).endswith("(mean of 3 seeds, 6 images, 95 % bootstrap intervals over "
                                                 "images and seeds)")  # fmt: skip
-    assert not any(arm.repeats for arm in combine([runs[1]]).arms)
-    facts = combine(runs[:2]).facts
+    assert not any(arm.repeats for arm in combine([runs[1]], FREE).arms)
+    facts = combine(runs[:2], FREE).facts
     assert facts["runs"] == f"{runs[0]} (seed 0), {runs[1]} (seed 1)"
     assert facts["command"] == "seed 0: run 0; seed 1: run 1"
 
@@ -180,7 +184,7 @@ def test_one_seed_says_so(report):
 def test_runs_that_differ_are_refused(runs, tmp_path):
     def refused(message, *folders):
         with pytest.raises(InputError, match=message) as caught:
-            combine([runs[0], *folders])
+            combine([runs[0], *folders], FREE)
         assert "\n" not in str(caught.value)
 
     def changed(name, edit):
@@ -213,7 +217,7 @@ def test_runs_that_differ_are_refused(runs, tmp_path):
         f"^{longer}/config.yaml: train.iterations is 9; .*s0/config.yaml: train.iterations is 3; ", longer
     )
     free = make_run(tmp_path / "free", 5, title="mine", train={"iterations": 3, "workers": 4}, output="there")
-    assert len(combine([runs[0], free]).arms[0].seeds) == 2
+    assert len(combine([runs[0], free], FREE).arms[0].seeds) == 2
     (free / "config.yaml").write_text("- no mapping\n")
     refused("config.yaml: cannot be read as a configuration", free)
 

@@ -9,6 +9,7 @@ from crfnet.evaluation.boundary import boundary_f, contour_matches
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.score_cache import write_scores
 from crfnet.search import SearchConfig, search
+from crfnet.search.config import BoundaryCriterion, TrimapCriterion
 from crfnet.search.counting import PointCounts, count_predictions
 from crfnet.search.criteria import CRITERIA
 from crfnet.search.sampling import SAMPLERS
@@ -50,7 +51,7 @@ def test_trimap(width, band):
     total = sum(
         trimap_confusions(prediction, labels, 3, band, width)[width - 1] for labels, prediction in cases()
     )
-    config = SearchConfig(criterion="trimap", trimap_band=band, trimap_width=width)
+    config = SearchConfig(criterion="trimap", trimap=TrimapCriterion(width, band))
     assert evaluate(config) == float(metrics(total).miou)
 
 
@@ -58,7 +59,7 @@ def test_trimap(width, band):
 def test_boundary(theta):
     each = [boundary_f(contour_matches(prediction, labels, 3, theta)) for labels, prediction in cases()]
     total = sum(each)
-    config = SearchConfig(criterion="boundary", boundary_width=theta)
+    config = SearchConfig(criterion="boundary", boundary=BoundaryCriterion(theta))
     assert evaluate(config) == pytest.approx(float(total[0] / total[1]), abs=1e-8)
     assert 0 < evaluate(config) < 1
 
@@ -76,7 +77,9 @@ def test_counts_as_text_and_back():
 
 @pytest.mark.parametrize("criterion", ["trimap", "boundary"])
 def test_searched_by_it(tmp_path, dataset, scores, config, criterion):
-    small = dataclasses.replace(config, rounds=1, theta_alpha=(4.0,), criterion=criterion, trimap_width=2)
+    small = dataclasses.replace(
+        config, rounds=1, theta_alpha=(4.0,), criterion=criterion, trimap=TrimapCriterion(2)
+    )
     search(dataset, dataset.ids, scores, small, tmp_path)
     head, *rows = [line.split(",") for line in (tmp_path / "table.csv").read_text().splitlines()]
     label = CRITERIA[criterion].label

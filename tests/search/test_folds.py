@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from crfnet.search import SearchConfig, search
+from crfnet.search.config import DrawnPoints
 from crfnet.search.counting import PointCounts
 from crfnet.search.folds import make_folds
 from crfnet.search.leaderboard import Leaderboard
@@ -57,8 +58,8 @@ def rugged(point) -> torch.Tensor:
     [
         {},
         {"racing": 0.4, "images": 36},
-        {"sampler": "tpe", "trials": 16},
-        {"sampler": "random", "trials": 12},
+        {"sampler": "tpe", "tpe": DrawnPoints(16)},
+        {"sampler": "random", "random": DrawnPoints(12)},
     ],
 )
 def test_held_out_images_do_not_change_the_choice(changes):

@@ -5,6 +5,7 @@ import pytest
 from crfnet.errors import InputError
 from crfnet.pipeline.run_config import load_run
 from crfnet.search import SearchConfig
+from crfnet.search.config import BoundaryCriterion, DrawnPoints, TrimapCriterion
 from crfnet.search.grid import AXES, PRESETS, Grid, Point, finer_grid, first_best
 
 FIXED = (3, 3, 10)  # w2, theta_gamma, iterations
@@ -111,9 +112,6 @@ def test_first_best_wins_ties():
         ("theta_gamma", 0.0),
         ("theta_gamma", ()),
         ("iterations", (5, 5)),
-        ("trimap_width", 0),
-        ("boundary_width", 0.0),
-        ("trials", 0),
         ("racing", 0.6),
         ("racing", math.nan),
         ("folds", 1),
@@ -130,8 +128,17 @@ def test_bad_config(key, value):
 
 
 @pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [(TrimapCriterion, "width", 0), (BoundaryCriterion, "width", 0.0), (DrawnPoints, "trials", 0)],
+)
+def test_bad_sections(kind, key, value):
+    with pytest.raises(InputError, match=rf"^{key} is {value}, must be"):
+        kind(**{key: value})
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
-    [("preset", "v3"), ("criterion", "dice"), ("sampler", "cma"), ("trimap_band", "wide"), ("w1", "[3, x]")],
+    [("preset", "v3"), ("criterion", "dice"), ("sampler", "cma"), ("trimap.band", "wide"), ("w1", "[3, x]")],
 )
 def test_bad_words_in_a_config(key, value):
     with pytest.raises(InputError, match=rf"search\.{key}") as caught:

@@ -2,14 +2,15 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig
-from crfnet.crf.config_file import load_crf_config
+from crfnet.crf.config_file import load_crf_config, save_crf_config
 from crfnet.errors import InputError
 from crfnet.search import SearchConfig
+from crfnet.search.config import DrawnPoints
 from crfnet.search.counting import PointCounts
 from crfnet.search.grid import Point
 from crfnet.search.heatmap import write_heatmap
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.results import best_config, write_best, write_folds, write_table
+from crfnet.search.results import best_config, write_folds, write_table
 from crfnet.search.task_queue import TaskResult
 
 
@@ -18,7 +19,7 @@ def test_best_yaml_fills_the_config(tmp_path):
     crf = best_config(Point(2.5, 60.0, 5.0, 2.0, 1.5, 7), config)
     expected = CRFConfig(2.5, 60.0, 5.0, 2.0, 1.5, "symmetric", iterations=7, prune=1e-4)
     assert crf == expected
-    write_best(tmp_path / "best.yaml", crf, ["source: two\nlines: [x", "mIoU"])
+    save_crf_config(tmp_path / "best.yaml", crf, ["source: two\nlines: [x", "mIoU"])
     text = (tmp_path / "best.yaml").read_text()
     assert text.startswith("# source: two lines: [x\n# mIoU\ncrf:\n  w1: 2.5\n")
     assert load_crf_config(tmp_path / "best.yaml") == crf
@@ -34,19 +35,19 @@ def test_defaults_and_integers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("crf: {sigma: 3}", "unknown key crf.sigma; known are w1, theta_alpha"),
-        ("crf: {w1: '3'}", "crf.w1 is '3'; expected a finite number"),
+        ("crf: {sigma: 3}", "unknown key crf.sigma .known: crf.w1, crf.theta_alpha"),
+        ("crf: {w1: three}", "crf.w1 is three, must be a number"),
         ("crf: {w1: true}", "crf.w1 is True"),
         ("crf: {w1: .nan}", "crf.w1 is nan"),
-        ("crf: {iterations: 2.5}", "crf.iterations is 2.5; expected an integer"),
-        ("crf: {learn_theta: 1}", "crf.learn_theta is 1; expected true or false"),
-        ("crf: {normalization: both}", "crf.normalization is 'both'; expected one of after, symmetric"),
+        ("crf: {iterations: 2.5}", "crf.iterations is 2.5, must be an integer"),
+        ("crf: {learn_theta: 1}", "crf.learn_theta is 1, must be true or false"),
+        ("crf: {normalization: both}", "crf.normalization is both, must be one of after, symmetric"),
         ("crf: {normalization: [after]}", "crf.normalization is"),
         ("crf: {theta_beta: -1}", "theta_beta"),
-        ("crf: {memory: 0.5}", "crf.memory is 0.5; expected an integer"),
-        ("crf: {1: 2}", "unknown key crf.1"),
-        ("crf: 3", "expected the one key crf"),
-        ("w1: 3", "holds w1; expected the one key crf"),
+        ("crf: {memory: 0.5}", "crf.memory is 0.5, must be an integer"),
+        ("crf: {1: 2}", "must be a string, got: 1"),
+        ("crf: 3", "must be the one key crf"),
+        ("w1: 3", "holds w1, must be the one key crf"),
         ("crf: {}\nmodel: x", "holds crf, model"),
         ("", "holds None"),
         ("crf: {", "cannot be read as YAML"),
@@ -114,7 +115,7 @@ def test_folds_table(tmp_path):
             "w2": (1.0, 2.0),
             "rounds": 2,
         },
-        {"sampler": "random", "trials": 3},
+        {"sampler": "random", "random": DrawnPoints(3)},
     ],
 )
 def test_heatmap(tmp_path, changes):

@@ -3,11 +3,17 @@ import dataclasses
 import pytest
 
 from crfnet.search import SearchConfig
+from crfnet.search.config import DrawnPoints
 from crfnet.search.grid import AXES
 from crfnet.search.sampling import SAMPLERS, TPE_BATCH
 
 CONFIG = SearchConfig(
-    w1=(1.0, 5.0), theta_alpha=(10.0, 20.0, 90.0), theta_beta=(4.0,), iterations=(3, 9), trials=40
+    w1=(1.0, 5.0),
+    theta_alpha=(10.0, 20.0, 90.0),
+    theta_beta=(4.0,),
+    iterations=(3, 9),
+    random=DrawnPoints(40),
+    tpe=DrawnPoints(40),
 )
 
 
@@ -34,7 +40,7 @@ def test_within_the_ranges_and_the_same_every_time(sampler):
 
 
 def test_tpe_comes_in_batches_and_goes_where_it_is_good():
-    config = dataclasses.replace(CONFIG, trials=5 * TPE_BATCH + 3)
+    config = dataclasses.replace(CONFIG, tpe=DrawnPoints(5 * TPE_BATCH + 3))
     found = rounds("tpe", config, lambda point: -abs(point.w1 - 4.2))
     assert [len(batch) for batch in found] == [TPE_BATCH] * 5 + [3]
     far = [sum(abs(point.w1 - 4.2) for point in batch) / len(batch) for batch in found]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import AugmentConfig, Sample, SegmentationDataset
 from crfnet.segmenter import Segmenter
@@ -56,7 +57,9 @@ class TinyDataset(SegmentationDataset):
 
 def tiny_segmenter(*, crf: bool = False, **changes: object) -> Segmenter:
     torch.manual_seed(1)
-    config = dataclasses.replace(CRFConfig(iterations=2, train_iterations=2, rows=16), **changes)
+    config = dataclasses.replace(
+        CRFConfig(iterations=2, train_iterations=2, filter=PermutohedralFilter(rows=16)), **changes
+    )
     return Segmenter(TinyNetwork(), DenseCRF(3, config) if crf else None)
 
 

@@ -8,12 +8,12 @@ is resized with aligned corners.
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
+from crfnet.backbones import RESNETS
 from crfnet.checkpoints.layouts.layout import Imported, Layout, Rules, State, counted, renamed, resnet_of
 from crfnet.checkpoints.layouts.torchvision import stem_and_stages
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig
+from crfnet.models import DeepLabV3PlusConfig, ModelConfig, ResNetOptions
 
 __all__ = ["JFZHANG"]
 
@@ -60,20 +60,23 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     # MobileNet's tensors are there twice, under the names of its halves, too.
     twice = [name for name in left if "_level_features." in name and _whole(name) in state]
     left = [name for name in left if name not in twice]
-    backbone, geometry = _backbone(state, ours)
+    backbone = _backbone(state, ours)
+    resnet = backbone in RESNETS
     notes = ["at sizes of 16 k + 1 pixels exactly the original; at others its resizes stretch, ours do not"]
     if output_stride is None:
         notes.insert(0, "output stride 16: not in the file, its default (give --output-stride)")
     return Imported(
         what=f"{NAME}: DeepLab v3+, {backbone}",
         config=ModelConfig(
-            variant="deeplab_v3plus",
+            variant=DeepLabV3PlusConfig(
+                output_stride=output_stride or 16,  # type: ignore[arg-type]
+                multi_grid=(1, 2, 4) if resnet else None,
+                dropout=0.5,
+            ),
             backbone=backbone,
-            output_stride=output_stride or 16,  # type: ignore[arg-type]
-            dropout=0.5,
+            resnet=ResNetOptions(ceil_mode=not resnet),  # the others have no such pool, and the default
             preprocessing="imagenet",
             align_corners=True,
-            **geometry,
         ),
         num_classes=len(ours["classifier.bias"]) if "classifier.bias" in ours else 2,
         state=ours,
@@ -82,12 +85,12 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     )
 
 
-def _backbone(state: State, ours: State) -> tuple[str, dict[str, Any]]:
+def _backbone(state: State, ours: State) -> str:
     if "backbone.block20.rep.1.conv1.weight" in state:
-        return "aligned_xception", {}
+        return "aligned_xception"
     if "backbone.features.0.0.weight" in state:
-        return "mobilenet_v2_jfzhang95", {}
-    return resnet_of(list(ours), NAME), {"multi_grid": (1, 2, 4), "ceil_mode": False}
+        return "mobilenet_v2_jfzhang95"
+    return resnet_of(list(ours), NAME)
 
 
 def _whole(name: str) -> str:

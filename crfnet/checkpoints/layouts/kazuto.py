@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from crfnet.checkpoints.layouts.layout import Imported, Layout, Rules, State, counted, renamed, resnet_of
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig
+from crfnet.models import DeepLabV2Config, ModelConfig, ResNetOptions
 
 __all__ = ["KAZUTO"]
 
@@ -50,14 +50,11 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     return Imported(
         what=f"{NAME}: DeepLab v2, {backbone}, {'three scales (MSC)' if multi_scale else 'one scale'}",
         config=ModelConfig(
-            variant="deeplab_v2",
+            variant=DeepLabV2Config(head="aspp_l", multi_scale=multi_scale),
             backbone=backbone,
-            head="aspp_l",
-            multi_scale=multi_scale,
+            resnet=ResNetOptions(stride_on="1x1", ceil_mode=True),
             batch_norm="frozen",
             preprocessing="caffe",
-            stride_on="1x1",
-            ceil_mode=True,
             align_corners=False,
         ),
         num_classes=len(plain["aspp.c0.weight"]),

@@ -10,7 +10,7 @@ from typing import Any
 
 from crfnet.checkpoints.layouts.layout import Imported, Layout, Rules, State, counted, renamed, resnet_of
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig
+from crfnet.models import DeepLabV3Config, ModelConfig, ResNetOptions
 
 __all__ = ["ASPP_RULES", "TORCHVISION", "stem_and_stages"]
 
@@ -53,7 +53,7 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     if not resnet and output_stride not in (None, 16):
         raise InputError(f"output stride: {output_stride}, must be 16 for {backbone}")
     # Its rates are 12, 24, 36 at whatever output stride; ours are those of 16, doubled at 8.
-    geometry: dict[str, Any] = {"output_stride": output_stride or 8, "ceil_mode": False}
+    geometry: dict[str, Any] = {"output_stride": output_stride or 8}
     if not resnet:
         geometry = {"output_stride": 16, "rates": (12, 24, 36)}
     auxiliary = [name for name in left if name.startswith("aux_classifier.")]
@@ -61,13 +61,11 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     return Imported(
         what=f"{NAME}: DeepLabV3, {backbone}",
         config=ModelConfig(
-            variant="deeplab_v3",
+            variant=DeepLabV3Config(extra_convolution=True, dropout=0.5, **geometry),
             backbone=backbone,
-            extra_convolution=True,
-            dropout=0.5,
+            resnet=ResNetOptions(ceil_mode=not resnet),  # MobileNet has no such pool, and the default
             preprocessing="imagenet",
             align_corners=False,
-            **geometry,
         ),
         num_classes=len(state["classifier.4.weight"]) if "classifier.4.weight" in state else 2,
         state=ours,

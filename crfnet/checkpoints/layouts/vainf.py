@@ -15,7 +15,13 @@ from torch import Tensor
 from crfnet.checkpoints.layouts.layout import Imported, Layout, Rules, State, counted, renamed, resnet_of
 from crfnet.checkpoints.layouts.torchvision import ASPP_RULES, stem_and_stages
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig
+from crfnet.models import (
+    DeepLabV3Config,
+    DeepLabV3PlusConfig,
+    ModelConfig,
+    ResNetOptions,
+    VariantConfig,
+)
 
 __all__ = ["VAINF"]
 
@@ -53,9 +59,10 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     ours, left = renamed(state, V3PLUS if plus else V3)
     mobile = "backbone.low_level_features.0.0.weight" in state
     backbone = "mobilenet_v2_vainf" if mobile else resnet_of(list(ours), NAME)
-    differs: dict[str, Any] = {"variant": "deeplab_v3", "extra_convolution": True}
+    encoder: dict[str, Any] = {"output_stride": output_stride or 16, "dropout": 0.1}
+    variant: VariantConfig = DeepLabV3Config(extra_convolution=True, **encoder)
     if plus:
-        differs = {"variant": "deeplab_v3plus", "decoder_channels": (256,)}
+        variant = DeepLabV3PlusConfig(decoder_channels=(256,), **encoder)
         if JOINED in ours:
             ours[JOINED] = _encoder_first(ours[JOINED], ours.get("decoder.reduce.conv2.conv.weight"))
     notes = (
@@ -64,13 +71,11 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     return Imported(
         what=f"{NAME}: DeepLab {'v3+' if plus else 'v3'}, {backbone}",
         config=ModelConfig(
+            variant=variant,
             backbone=backbone,
-            output_stride=output_stride or 16,  # type: ignore[arg-type]
-            dropout=0.1,
+            resnet=ResNetOptions(ceil_mode=mobile),  # MobileNet has no such pool, and the default
             preprocessing="imagenet",
-            ceil_mode=mobile,  # MobileNet has no such pool; true is the default
             align_corners=False,
-            **differs,
         ),
         num_classes=len(ours["classifier.bias"]) if "classifier.bias" in ours else 2,
         state=ours,

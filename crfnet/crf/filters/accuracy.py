@@ -85,9 +85,9 @@ def filter_accuracy(
         raise ValueError(f"image: shape {tuple(image.shape)}, must be (b, channels, h, w), not empty")
     for name, theta in (("theta_alpha", theta_alpha), ("theta_beta", theta_beta)):
         if not 0 < theta < math.inf:
-            raise ValueError(f"{name} is {theta}; it has to be a finite number > 0")
+            raise ValueError(f"{name} is {theta}, must be a finite number > 0")
     if labels < 1:
-        raise ValueError(f"labels is {labels}; it has to be >= 1")
+        raise ValueError(f"labels is {labels}, must be >= 1")
     batch, _, height, width = image.shape
     if marginals is None:
         marginals = smooth_logits(image, labels, seed).softmax(1)

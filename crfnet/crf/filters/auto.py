@@ -34,8 +34,8 @@ class AutoFilter(GaussianFilter):
     single feature learns.
 
     Attributes:
-        rows: of the `PermutohedralFilter`: kernel rows drawn for the gradient of theta.
-        eps: of the `ExactFilter`: kernel values that may be left out.
+        rows: of the `PermutohedralFilter`: kernel rows drawn for the gradient of theta, >= 1.
+        eps: of the `ExactFilter`: kernel values that may be left out, in [0, 1).
     """
 
     rows: int = 1024

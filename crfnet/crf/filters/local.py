@@ -8,6 +8,7 @@ from types import EllipsisType
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 from crfnet import kernels
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
 from crfnet.crf.filters.rows import exp_normal
+from crfnet.crf.reference import local_matrix
+from crfnet.errors import require
 from crfnet.shapes import Features, Grid, Mask, Values
 
 __all__ = ["LocalFilter"]
@@ -176,12 +179,11 @@ class LocalFilter(GaussianFilter):
     window: int = 11
     pool: int = 1
     learns_features: ClassVar[bool] = True
+    quick_pixels: ClassVar[int] = 16384
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.window % 2 == 0:
-            raise ValueError(f"window is {self.window}; it has to be odd and >= 1")
-        if self.pool < 1:
-            raise ValueError(f"pool is {self.pool}; it has to be >= 1")
+        require("window", self.window, self.window >= 1 and self.window % 2 == 1, "odd and >= 1")
+        require("pool", self.pool, self.pool >= 1, ">= 1")
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.
@@ -191,8 +193,20 @@ class LocalFilter(GaussianFilter):
         """
         if grid is None:
             raise ValueError(
-                "grid is None; LocalFilter needs the sizes of the pixel grid, such as (rows, columns)"
+                "grid is None, must be the sizes of the pixel grid for LocalFilter, such as (rows, columns)"
             )
         if not 1 <= len(grid) <= 3 or math.prod(grid) != features.shape[2]:
-            raise ValueError(f"grid is {grid}; it has to be 1 to 3 sizes with product {features.shape[2]}")
+            raise ValueError(f"grid is {grid}, must be 1 to 3 sizes with product {features.shape[2]}")
         return _LocalOperator(features, grid, mask, self.window // 2, self.pool)
+
+    def dense(self, features: Features, grid: Grid) -> Float[Tensor, "b n n"]:
+        """`local_matrix` of the reference."""
+        return local_matrix(features, grid, window=self.window, pool=self.pool)
+
+    def for_smaller(self, factor: int) -> "LocalFilter":
+        """Window and pool count pixels of what comes, and so shrink with it."""
+        if factor == 1:
+            return self
+        pool = max(1, round(self.pool / factor))
+        reach = self.window // 2 * self.pool / (factor * pool)
+        return LocalFilter(window=2 * max(1, round(reach)) + 1, pool=pool)

@@ -9,16 +9,19 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from crfnet.errors import require
 from crfnet.shapes import Values
 
 __all__ = ["Inference"]
 
 
 class Inference(ABC):
-    """How the marginals Q are found: a frozen recipe that holds nothing to learn."""
+    """How the marginals Q are found: a frozen dataclass of the scheme's own parameters, nothing to learn.
 
-    iterations: int  #: steps in evaluation mode, >= 0
-    train_iterations: int  #: steps in training mode, >= 0
+    Its fields are the keys of its section in a configuration file, its docstring explains them there. The
+    number of steps is not among them: it comes with the call.
+    """
+
     tolerance: float = 0.0  #: without gradients, stop once no marginal changes by more; 0 never stops
     recompute: bool = False  #: with gradients, compute every step again in the backward pass
 
@@ -47,7 +50,7 @@ class Inference(ABC):
         Args:
             unary: logits, in nats, finite (a per-pixel constant changes nothing).
             penalty: maps marginals to what is subtracted from the logits, of the same shape; linear. Without
-                gradients its result is overwritten: it has to be a tensor that nobody else holds.
+                gradients its result is overwritten: it must be a tensor that nobody else holds.
             iterations: number of steps, >= 0.
             trace: a list to which the marginals Q^0 ... Q^t are appended; t, the number of steps done, is
                 ``iterations`` unless they stopped early.
@@ -69,14 +72,10 @@ class Inference(ABC):
 
     def _check(self) -> None:
         """Refuse fields that every scheme has and that are outside their ranges."""
-        for field in ("iterations", "train_iterations"):
-            self._require(field, getattr(self, field) >= 0, ">= 0")
         self._require("tolerance", 0 <= self.tolerance < math.inf, ">= 0 and finite")
 
     def _require(self, field: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            value = getattr(self, field)
-            raise ValueError(f"{type(self).__name__}: {field} is {value}, must be {allowed}")
+        require(field, getattr(self, field), holds, allowed)
 
     def _settled(self, q: Values, before: Values | None) -> bool:
         """Whether the steps may end at ``q``, which came from ``before``."""

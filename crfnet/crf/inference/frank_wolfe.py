@@ -47,8 +47,6 @@ class FrankWolfe(Inference):
     zeros; the answer is ``log((x + 1e-9) / (1 + 1e-9 l))``: normalized, and never below -20.7 nats.
 
     Attributes:
-        iterations: steps in evaluation mode, >= 0.
-        train_iterations: steps in training mode, >= 0.
         regularizer: ``entropy``: r = sum x log x, s = softmax((u - P x) / lam). ``euclidean``:
             r = |x|^2 / 2, s = sparsemax((u - P x) / lam).
         step: ``fixed``: alpha. ``decreasing``: 2 / (k + 2) for k = 0, 1, ... (the first step forgets the
@@ -61,8 +59,6 @@ class FrankWolfe(Inference):
             compute the rest again in the backward pass. See `Inference.run`.
     """
 
-    iterations: int = 10
-    train_iterations: int = 5
     regularizer: Literal["entropy", "euclidean"] = "entropy"
     step: Literal["fixed", "decreasing", "line_search"] = "fixed"
     alpha: float = 1.0

@@ -21,8 +21,6 @@ class MeanField(Inference):
     """``Q <- softmax(unary - penalty(Q))``, all pixels in parallel (Krahenbuhl & Koltun 2011, algorithm 1).
 
     Attributes:
-        iterations: steps in evaluation mode, >= 0; DeepLab and CRF-as-RNN use 10.
-        train_iterations: steps in training mode, >= 0; CRF-as-RNN uses 5.
         damping: share of the old marginals that a step keeps, in [0, 1):
             ``Q <- (1 - damping) new + damping old``.
         tolerance: without gradients, stop once no marginal of the batch changes by more, >= 0; 0 never
@@ -31,8 +29,6 @@ class MeanField(Inference):
             again in the backward pass. See `Inference.run`.
     """
 
-    iterations: int = 10
-    train_iterations: int = 5
     damping: float = 0.0
     tolerance: float = 0.0
     recompute: bool = False
@@ -48,7 +44,7 @@ class MeanField(Inference):
         iterations: int,
         trace: list[Values] | None,
     ) -> Values:
-        update = self._kept_small(lambda q, old: self._damped(_minus(unary, penalty(q)), old))
+        update = self._kept_small(lambda q, old: self._damped(_local_update(unary, penalty(q)), old))
         # Without gradients and with nobody to keep them, all marginals take turns in one table.
         reuse = not torch.is_grad_enabled() and trace is None and self.tolerance == 0
         table = torch.empty_like(unary.mT) if reuse else None
@@ -92,9 +88,9 @@ def _by_kernel(
     q = softmax(unary.mT, table).mT
     for _ in range(iterations - 1):
         mean_field_update(logits, penalty(q).mT.flatten(0, 1), minus, table.flatten(0, 1))
-    return log_softmax(_minus(unary, penalty(q)).mT).mT.contiguous()
+    return log_softmax(_local_update(unary, penalty(q)).mT).mT.contiguous()
 
 
-def _minus(unary: Values, penalty: Values) -> Values:
+def _local_update(unary: Values, penalty: Values) -> Values:
     """The difference; without gradients in the penalty's memory, which nobody else holds."""
     return unary - penalty if torch.is_grad_enabled() else torch.sub(unary, penalty, out=penalty)

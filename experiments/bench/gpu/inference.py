@@ -13,7 +13,7 @@ from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import KernelOperator, SeparableGaussian
 from crfnet.crf.inference import MeanField
 from crfnet.crf.normalization import normalized
-from gpu.machine import EPS, Bench, against
+from gpu.machine import EPS, Bench, against, filter_of
 
 THETAS = ((67.0, 3.0), (50.0, 5.0), (80.0, 13.0))
 TARGETS = {"permutohedral": 5.0, "exact": 25.0}  # ms per image of 500 x 375, 21 classes, 10 iterations
@@ -53,7 +53,7 @@ def inference(bench: Bench) -> None:
 def measured(bench: Bench, image: Tensor, classes: int, theta: tuple[float, float], name: str) -> list[str]:
     batch = len(image)
     logits = bench.logits(image, classes)
-    config = CRFConfig(w1=4, theta_alpha=theta[0], theta_beta=theta[1], filter=name, eps=EPS)
+    config = CRFConfig(w1=4, theta_alpha=theta[0], theta_beta=theta[1], filter=filter_of(name, EPS))
     crf = DenseCRF(classes, config).to(bench.device).eval()
     filter = config.build_filter()
     features = bilateral_features(image, *theta)
@@ -105,7 +105,7 @@ def graphs(bench: Bench, height: int, width: int, classes: int) -> None:
     unary = bench.logits(image, classes).flatten(2)
     theta = torch.tensor(3.0, device=bench.device)
     for name in TARGETS:
-        filter = CRFConfig(filter=name, eps=EPS).build_filter()
+        filter = filter_of(name, EPS)
         bilateral = normalized(filter.operator(bilateral_features(image, *THETAS[0])), unary, "after", theta)
         spatial = normalized(SeparableGaussian((height, width), theta), unary, "after", theta)
 

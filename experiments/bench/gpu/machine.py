@@ -16,10 +16,16 @@ from posthoc import dcrf, load, photo_like, scores
 from torch import Tensor
 
 from crfnet import kernels
+from crfnet.crf.filters import FILTERS, ExactFilter, GaussianFilter
 
 BOUND = 1e-5  # relative L2 error that the kernels promise
 EPS = 1e-4  # of the exact filter where it is timed
 Run = Callable[[], object]
+
+
+def filter_of(name: str, eps: float) -> GaussianFilter:
+    """The filter of that name; exact ones leave out what is below ``eps``."""
+    return ExactFilter(eps) if name == "exact" else FILTERS[name]()
 
 
 class Bench:

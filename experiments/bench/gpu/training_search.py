@@ -14,7 +14,7 @@ from crfnet.search.counting import count_predictions
 from crfnet.search.grid import Point
 from crfnet.search.sweep import sweep
 from crfnet.segmenter import build_segmenter
-from gpu.machine import EPS, Bench, against
+from gpu.machine import EPS, Bench, against, filter_of
 
 SHARE = 25.0  # per cent of a training step that the CRF may take
 IMAGES = 100
@@ -32,7 +32,7 @@ def training(bench: Bench) -> None:
     for low in (None, torch.bfloat16) if not bench.quick else (None,):
         alone = math.nan
         for name in (None, "permutohedral", "exact"):
-            crf = None if name is None else CRFConfig(filter=name, eps=EPS)
+            crf = None if name is None else CRFConfig(filter=filter_of(name, EPS))
             segmenter = build_segmenter(model, 21, crf).to(bench.device).train()
             optimizer = torch.optim.SGD(segmenter.parameters(), lr=1e-4, momentum=0.9)
 

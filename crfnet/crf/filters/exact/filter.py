@@ -13,6 +13,7 @@ from crfnet import kernels
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator, require_finite
 from crfnet.crf.filters.exact.tiles import Tiles, build_tiles
 from crfnet.crf.filters.rows import exp_normal, kernel_rows
+from crfnet.errors import require
 from crfnet.shapes import Features, Grid, Mask, Values
 
 if TYPE_CHECKING:
@@ -207,10 +208,11 @@ class ExactFilter(GaussianFilter):
     eps: float = 1e-6
     learns_features: ClassVar[bool] = True
     checks_features: ClassVar[bool] = True
+    growth: ClassVar[int] = 2
+    quick_pixels: ClassVar[int] = 4096
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eps < 1:
-            raise ValueError(f"eps is {self.eps}; it has to be in [0, 1), 0 leaves out nothing")
+        require("eps", self.eps, 0 <= self.eps < 1, "in [0, 1), 0 leaves out nothing")
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.

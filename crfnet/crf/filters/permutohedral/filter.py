@@ -6,12 +6,15 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice
 from crfnet.crf.filters.rows import kernel_rows, row_chunks
+from crfnet.crf.reference import permutohedral_matrix
+from crfnet.errors import require
 from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
 __all__ = ["PermutohedralFilter"]
@@ -194,8 +197,7 @@ class PermutohedralFilter(GaussianFilter):
     checks_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ValueError(f"rows is {self.rows}, must be >= 1")
+        require("rows", self.rows, self.rows >= 1, ">= 1")
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.
@@ -204,3 +206,7 @@ class PermutohedralFilter(GaussianFilter):
             ValueError: A feature is not finite, or beyond 1e12; or there are too many for 31 bits.
         """
         return _LatticeOperator(features, mask, self.rows)
+
+    def dense(self, features: Features, grid: Grid) -> Float[Tensor, "b n n"]:
+        """`permutohedral_matrix` of the reference."""
+        return torch.stack([permutohedral_matrix(one) for one in features])

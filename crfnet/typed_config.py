@@ -1,0 +1,153 @@
+"""A YAML file and options of the command line -> a frozen dataclass, or one line that names the wrong key."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from crfnet.config_schema import build, homes, override, schema
+from crfnet.errors import InputError
+from crfnet.files import one_line, read_yaml
+
+__all__ = ["parser", "read_config"]
+
+_T = TypeVar("_T")
+_IN_WORDS: dict[Any, str] = {
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Path: "path",
+    type(None): "null",
+}
+_ARTICLES = {"integer": "an ", "number": "a ", "path": "a "}
+
+
+def parser(kind: type[Any], prog: str) -> ArgumentParser:
+    """The parser of a configuration, whose help is the documentation of every key."""
+    return _parser(schema(kind), prog)
+
+
+def _parser(shape: type[Any], prog: str) -> ArgumentParser:
+    made = ArgumentParser(
+        prog=prog,
+        exit_on_error=False,
+        allow_abbrev=False,  # a mistyped key is unknown, on the command line as in a file
+        description="Every key of a config file.",
+    )
+    made.add_argument("--config", action="config", help="the YAML file")
+    made.add_class_arguments(shape, None)
+    return made
+
+
+def read_config(kind: type[_T], path: Path | None, overrides: Sequence[str] = (), *, prog: str = "") -> _T:
+    """The configuration in the YAML file at ``path``, changed by ``overrides``.
+
+    Args:
+        kind: a dataclass whose fields all have defaults.
+        path: None for the defaults.
+        overrides: ``--section.key value ...``.
+        prog: see `parser`.
+
+    Raises:
+        InputError: the file cannot be read; an unknown key, a wrong type or a value that is not allowed.
+    """
+    place = str(path) if path is not None else "command line"
+    shape = schema(kind)
+    reader = _parser(shape, prog)
+    if path is not None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such config file")
+        if not isinstance(content := read_yaml(path), dict):
+            raise InputError(f"{path}: holds {content!r:.60}, must be sections and keys of a config")
+    try:
+        given: dict[str, Any] = {}
+        if path is not None:
+            given = _given(reader, ["--config", str(path)], shape)
+        config = build(kind, given)  # the file must be right by itself
+        return build(kind, override(kind, given, _given(reader, overrides, shape))) if overrides else config
+    except ArgumentError as error:
+        raise InputError(f"{place}: {_explained(str(error), kind, shape)}") from error
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+def _given(reader: ArgumentParser, arguments: Sequence[str], shape: type[Any]) -> dict[str, Any]:
+    """What is given and nothing else, so that a section of a variant that is not chosen is seen."""
+    try:
+        given = reader.parse_args(arguments, defaults=False)
+    except (ArgumentError, InputError):
+        raise
+    except Exception as error:  # its YAML reader raises what int(), recursion and regular expressions do
+        raise InputError(f"a value cannot be read ({one_line(error)})") from error
+    given.pop("config", None)
+    _refuse_null(given, shape)
+    return dict(given.as_dict())
+
+
+def _refuse_null(given: Namespace, kind: type[Any], prefix: str = "") -> None:
+    """Jsonargparse takes null for every key, whatever its type, and a number for a section."""
+    hints = get_type_hints(kind)
+    for name, value in vars(given).items():
+        hint = hints[name]
+        if value is None and type(None) not in get_args(hint):
+            raise InputError(f"{prefix}{name} is null, must be left out for its default")
+        if value is not None and dataclasses.is_dataclass(hint):
+            if not isinstance(value, Namespace):
+                raise InputError(f"{prefix}{name} is {value!r:.60}, must be keys with their values")
+            _refuse_null(value, hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _explained(message: str, kind: type[Any], shape: type[Any]) -> str:
+    """Jsonargparse's message in our words; of an unknown key, where it belongs or which are known."""
+    message = re.sub(r"\S{120,}", lambda long: f"{long[0][:100]}...", " ".join(message.split()))
+    message = message.replace("<class '", "").replace("'>", "")
+    if wrong := re.fullmatch(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)', message):
+        key, value = wrong.groups()
+        return f"{key} is {value}, must be {_in_words(_hint(shape, key))}"
+    unknown = re.search(r"(?:Option '|unrecognized arguments: (?:--)?)([\w.-]+)", message)
+    inside = re.search(r"Group '([\w.-]+)' does not accept option '([\w.-]+)'", message)
+    if unknown is None and inside is None:
+        return message
+    key = ".".join((unknown or inside).groups())  # type: ignore[union-attr]
+    if places := homes(kind, key):
+        return f"{key} has moved: write {' or '.join(places)}"
+    known = _known_keys(shape)
+    while key.rpartition(".")[0] not in ("", *known):
+        key = key.rpartition(".")[0]  # of a section that does not exist, the section is what is wrong
+    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    near = difflib.get_close_matches(key, siblings, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown key {key}{meant} (known: {', '.join(siblings)})"
+
+
+def _hint(kind: Any, key: str) -> Any:
+    for name in key.split("."):
+        kind = get_type_hints(kind).get(name, object)
+    return kind
+
+
+def _in_words(hint: Any) -> str:
+    """A type as a person would say it."""
+    inside = get_args(hint)
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, inside))
+    if get_origin(hint) is tuple:
+        number = "" if ... in inside else f"{len(inside)} "
+        return f"a list of {number}{_IN_WORDS.get(inside[0], 'value')}s"
+    if inside:  # a union
+        return " or ".join(map(_in_words, inside))
+    return _ARTICLES.get(_IN_WORDS.get(hint, ""), "") + _IN_WORDS.get(hint, str(hint))
+
+
+def _known_keys(kind: type[Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, hint in get_type_hints(kind).items():
+        keys.append(prefix + name)
+        if dataclasses.is_dataclass(hint):
+            keys += _known_keys(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+    return keys

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 __all__ = [
-    "add", "any_above", "at", "exp", "filled", "fma", "less", "load", "maximum", "mul", "put", "rint", "spread",
+    "add", "any_above", "at", "exp", "filled", "fma", "inverse", "less", "load", "maximum", "mul", "put", "rint", "spread",
     "spread_at", "store", "sub", "total", "total_of_products", "transpose",
 ]  # fmt: skip
 
@@ -212,6 +212,12 @@ def total_of_products(typing, x, y):
         return _sum(builder, builder.fmul(x, y))
 
     return types.float64(x, y), code
+
+
+@intrinsic
+def inverse(typing, x):
+    """``1 / x``."""
+    return x(x), lambda context, builder, sig, args: builder.fdiv(_constant(args[0].type, 1.0), args[0])
 
 
 @intrinsic

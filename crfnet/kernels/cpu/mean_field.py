@@ -124,8 +124,8 @@ def _weighed(
 
 
 def _joined(parts: Sequence[np.ndarray], dtype: type | np.dtype) -> np.ndarray:
-    flat = [part.reshape(-1) for part in parts]
-    return flat[0] if len(flat) == 1 else np.concatenate([*flat, np.empty(0, dtype)]).astype(dtype)
+    flat = [part.reshape(-1).astype(dtype, copy=False) for part in parts]
+    return flat[0] if len(flat) == 1 else np.concatenate([*flat, np.empty(0, dtype)])
 
 
 def _places(lattices: Sequence[Lattice]) -> np.ndarray:

@@ -19,7 +19,8 @@ from crfnet.kernels.cpu.vectors import add, filled, fma, load, mul, spread_at, s
 __all__ = ["PHASES", "Grid", "convolve_group", "grid_of"]
 
 PHASES = 3  # of `convolve_group`, at most
-_PIXELS = 2048  # of a task, about
+_PIXELS = 2048  # of a task along lines, about
+_PATCH = 64  # pixels along both sides of a task across lines
 
 
 class Grid(NamedTuple):
@@ -89,7 +90,6 @@ def convolve_group(
         adds: the result is added to what is there.
     """
     depth, height, width = shape
-    pixels = depth * height * width
     lines = max(1, _PIXELS // width)
     tasks = (depth * height + lines - 1) // lines
     padded = np.zeros((width + 2 * radii[kind, 2], 8), values.dtype)
@@ -100,30 +100,20 @@ def convolve_group(
             _along_line(first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between)
         task = finish(counters, phase)
     phase = wait(counters, phase, tasks)
-    tasks = (pixels + _PIXELS - 1) // _PIXELS
-    source = 0
-    if depth > 1:
-        target = between.shape[1] * 8
-        task = claim(counters, phase)
-        while task < tasks:
-            first, last = task * _PIXELS, min(pixels, (task + 1) * _PIXELS)
-            _across(
-                first, last, height, width, radii[kind, 1], taps[kind, 1], between, 0, receive, -1, between, target,
-                False,
-            )  # fmt: skip
-            task = finish(counters, phase)
-        phase = wait(counters, phase, tasks)
-        source = target
-    axis, size, stride = (0, depth, height * width) if depth > 1 else (1, height, width)
-    task = claim(counters, phase)
-    while task < tasks:
-        first, last = task * _PIXELS, min(pixels, (task + 1) * _PIXELS)
-        _across(
-            first, last, size, stride, radii[kind, axis], taps[kind, axis], between, source, receive, factors, out,
-            where, adds,
+    if depth == 1:
+        return _across(
+            counters, phase, height, width, 1, radii[kind, 1], taps[kind, 1], between, 0, receive, factors, out, where,
+            adds,
         )  # fmt: skip
-        task = finish(counters, phase)
-    return wait(counters, phase, tasks)
+    other = between.shape[1] * 8
+    phase = _across(
+        counters, phase, height, width, depth, radii[kind, 1], taps[kind, 1], between, 0, receive, -1, between, other,
+        False,
+    )  # fmt: skip
+    return _across(
+        counters, phase, depth, height * width, 1, radii[kind, 0], taps[kind, 0], between, other, receive, factors,
+        out, where, adds,
+    )  # fmt: skip
 
 
 @inline
@@ -139,26 +129,37 @@ def _along_line(first, width, radius, taps, send, factors, values, place, padded
         _one(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
 
 
-@inline
-def _across(first, last, size, stride, radius, taps, source, place, receive, factors, out, where, adds):
-    """Pixels along an axis whose neighbors lie ``stride`` apart."""
-    pixel = first
-    while pixel < last:
-        along = pixel // stride % size
-        low, high = -min(radius, along), min(radius, size - 1 - along) + 1
-        end = min(last, (pixel // stride + 1) * stride)
-        while pixel + 8 <= end:
-            _eight(
-                taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel), out,
-                where + 8 * pixel, adds,
-            )  # fmt: skip
-            pixel += 8
-        while pixel < end:
-            _one(
-                taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel), out,
-                where + 8 * pixel, adds,
-            )  # fmt: skip
-            pixel += 1
+@kernel
+def _across(
+    counters, phase, size, stride, repeats, radius, taps, source, place, receive, factors, out, where, adds
+):  # fmt: skip
+    """One phase: pixels along an axis whose neighbors lie ``stride`` apart.
+
+    A task is a patch of pixels, done in columns of eight pixels, which stay in the nearest cache.
+    """
+    parts, strips = (size + _PATCH - 1) // _PATCH, (stride + _PATCH - 1) // _PATCH
+    tasks = repeats * parts * strips
+    task = claim(counters, phase)
+    while task < tasks:
+        repeat, part, strip = task // strips // parts, task // strips % parts, task % strips
+        end = min(stride, (strip + 1) * _PATCH)
+        for x in range(strip * _PATCH, end, 8):
+            for along in range(part * _PATCH, min(size, (part + 1) * _PATCH)):
+                low, high = -min(radius, along), min(radius, size - 1 - along) + 1
+                pixel = (repeat * size + along) * stride + x
+                if x + 8 <= end:
+                    _eight(
+                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel), out,
+                        where + 8 * pixel, adds,
+                    )  # fmt: skip
+                else:
+                    for k in range(end - x):
+                        _one(
+                            taps, low, high, source, place + 8 * (pixel + k), 8 * stride, receive,
+                            _of(factors, pixel + k), out, where + 8 * (pixel + k), adds,
+                        )  # fmt: skip
+        task = finish(counters, phase)
+    return wait(counters, phase, tasks)
 
 
 @inline

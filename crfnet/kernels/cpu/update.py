@@ -10,7 +10,7 @@ pixels is left out: most pixels know one to three labels.
 
 import numpy as np
 
-from crfnet.kernels.cpu.compile import inline, kernel
+from crfnet.kernels.cpu.compile import inline
 from crfnet.kernels.cpu.vectors import (
     add,
     any_above,
@@ -33,7 +33,7 @@ from crfnet.kernels.cpu.vectors import (
 __all__ = ["add_messages", "gram_block", "leftover", "log_marginals", "project", "send_all", "softmax_block", "start_logits"]
 
 
-@kernel
+@inline
 def start_logits(unary, place, stride, variants, labels, x):
     """The logits of all variants before any message: rows (variant, label) of ``x``."""
     for variant in range(variants):
@@ -41,7 +41,7 @@ def start_logits(unary, place, stride, variants, labels, x):
             store(x, 8 * (variant * labels + label), load(unary, place + label * stride))
 
 
-@kernel
+@inline
 def add_messages(x, columns, rows, slots, groups, block, reduced, basis, weights, messages):
     """Adds the weighted messages of one table.
 
@@ -84,7 +84,7 @@ def _expand(x, columns, basis, place, width, weights, channels, start):
         store(x, 8 * column, fma(spread_at(weights, column), add(left, right), load(x, 8 * column)))
 
 
-@kernel
+@inline
 def softmax_block(x, q, active, variants, labels, cut, inside, place):
     """Marginals of eight pixels; how many columns are not 0.
 
@@ -124,7 +124,7 @@ def softmax_block(x, q, active, variants, labels, cut, inside, place):
     return count
 
 
-@kernel
+@inline
 def gram_block(q, active, count, gram):
     """Adds ``q q^T`` of eight pixels: below the diagonal, and on it."""
     for k in range(count):
@@ -135,7 +135,7 @@ def gram_block(q, active, count, gram):
             put(gram, place, at(gram, place) + total_of_products(load(q, 8 * mine), load(q, 8 * other)))
 
 
-@kernel
+@inline
 def project(q, active, count, basis, groups, channels, rows, slot, block):
     """What eight pixels send: ``q V``, turned around into groups of rows of eight channels.
 
@@ -172,14 +172,14 @@ def project(q, active, count, basis, groups, channels, rows, slot, block):
         transpose(channels, start, 8, rows, ((slot + group) * rows.shape[1] + 8 * block) * 8, 8)
 
 
-@kernel
+@inline
 def send_all(q, groups, rows, slot, block):
     """What eight pixels send where every column is a channel; columns that fill up a group are 0."""
     for group in range(groups):
         transpose(q, 64 * group, 8, rows, ((slot + group) * rows.shape[1] + 8 * block) * 8, 8)
 
 
-@kernel
+@inline
 def leftover(q, columns, basis, minus, groups, channels, sums):
     """What the projection leaves of eight pixels: ``q - (q V) V^T``, which is in ``q`` afterwards.
 
@@ -195,7 +195,7 @@ def leftover(q, columns, basis, minus, groups, channels, sums):
     store(sums, 8, maximum(load(sums, 8), square))
 
 
-@kernel
+@inline
 def log_marginals(x, variants, labels, out, place, stride):
     """Log marginals of eight pixels, all labels; of variant v from ``place + v labels stride`` on."""
     lanes = np.empty(8, x.dtype)

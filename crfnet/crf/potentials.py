@@ -99,6 +99,15 @@ class Potential(nn.Module, ABC):
             weight, weights=weights, num_classes=num_classes, learnable=learn_weight
         )
 
+    def features(self, scene: KernelInputs) -> Features | None:
+        """What the kernel is a Gaussian of, in bandwidths, where a filter applies it; else None.
+
+        Raises:
+            ValueError: the scene lacks what the kernel looks at.
+        """
+        del scene
+        return None
+
     @abstractmethod
     def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """The unnormalized kernel matrix K of a batch, through ``filter`` if it needs one.
@@ -155,15 +164,17 @@ class BilateralPotential(Potential):
         """Width over colors (), on the scale 0..255."""
         return _at_least_float32(self.log_theta_beta).exp()
 
-    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
-        """K over (position, color), by ``filter``."""
+    def features(self, scene: KernelInputs) -> Features:
+        """(position, color) in bandwidths."""
         image = _image(scene, self)
         alpha, beta = self.theta_alpha.to(image.dtype), self.theta_beta.to(image.dtype)
         if self.placed:
-            features = bilateral_features(image, alpha, beta, scene.spacing)
-        else:
-            features = image.flatten(2) / beta
-        return filter.operator(features, grid=scene.grid, mask=scene.mask)
+            return bilateral_features(image, alpha, beta, scene.spacing)
+        return image.flatten(2) / beta
+
+    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
+        """K over (position, color), by ``filter``."""
+        return filter.operator(self.features(scene), grid=scene.grid, mask=scene.mask)
 
     def parameters_by_name(self) -> dict[str, Tensor]:
         """w1, theta_alpha in pixels, theta_beta on the scale 0..255."""
@@ -256,8 +267,8 @@ class FeaturePotential(Potential):
         """P (d, d)."""
         return self.factor @ self.factor.mT
 
-    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
-        """K over ``C^T f``, by ``filter``."""
+    def features(self, scene: KernelInputs) -> Features:
+        """``C^T f``."""
         features = self._features(scene)
         if features.shape[1] != len(self.log_diagonal):
             raise ValueError(
@@ -265,8 +276,11 @@ class FeaturePotential(Potential):
                 f"{len(self.log_diagonal)}, those of the kernel's precision"
             )
         factor = self.factor.to(features.dtype)
-        scaled = factor.mT @ features if self.full else factor.diagonal().view(-1, 1) * features
-        return filter.operator(scaled, grid=scene.grid, mask=scene.mask)
+        return factor.mT @ features if self.full else factor.diagonal().view(-1, 1) * features
+
+    def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
+        """K over ``C^T f``, by ``filter``."""
+        return filter.operator(self.features(scene), grid=scene.grid, mask=scene.mask)
 
     def _features(self, scene: KernelInputs) -> Features:
         if self.source == "bilateral":

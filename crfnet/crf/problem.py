@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from crfnet.crf.checks import check_input
-from crfnet.crf.compatibility import Compatibility
+from crfnet.crf.compatibility import Compatibility, PottsCompatibility
 from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter
-from crfnet.crf.inference import Inference
+from crfnet.crf.inference import Inference, MeanField, label_by_label
+from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel
 from crfnet.crf.messages import Term, message_passing
 from crfnet.crf.normalization import normalized
-from crfnet.crf.potentials import Potential
+from crfnet.crf.potentials import Potential, SpatialPotential
 from crfnet.crf.pruning import Pruning
 from crfnet.shapes import Values
 
@@ -86,6 +87,9 @@ class InferenceProblem:
             prune: labels of lower probability than this at every pixel are not filtered.
             steps: a list to which the marginals of every step are appended.
         """
+        if steps is None and (kernels := self._compiled_kernels(inference)):
+            assert isinstance(inference, MeanField)
+            return self._run_compiled(kernels, iterations, inference.reduce)
         if prune > 0:
             pruning = Pruning.below(prune, self.unary, self.scene.mask)
             if len(pruning.dropped) > 0:
@@ -96,6 +100,42 @@ class InferenceProblem:
                     steps.extend(pruning.expand(q.log(), self.unary).exp() for q in few)
                 return pruning.expand(log_q, self.unary)
         return inference.run(self.unary, self.penalty(), iterations, steps)
+
+    def _compiled_kernels(self, inference: Inference) -> list[LatticeKernel | GridKernel] | None:
+        """The kernels as the compiled loop takes them; None for a problem that it does not take."""
+        plain = type(inference) is MeanField and not inference.damping and not inference.tolerance
+        potts = type(self.compatibility) is PottsCompatibility
+        full = any(potential.weight.weights == "full" for potential in self.potentials)
+        if torch.is_grad_enabled() or not plain or not potts or full or not label_by_label.usable(self.unary):
+            return None
+        kernels = [self._compiled_kernel(potential) for potential in self.potentials]
+        return None if None in kernels else kernels  # type: ignore[return-value]
+
+    def _compiled_kernel(self, potential: Potential) -> LatticeKernel | GridKernel | None:
+        if isinstance(potential, SpatialPotential) and self.scene.grid is not None:
+            return GridKernel(self.scene.grid, float(potential.theta_gamma), self.scene.spacing)
+        features = potential.features(self.scene)
+        if features is None or not self.filter.is_lattice(features.shape[2], features.shape[1], features.device):
+            return None
+        return LatticeKernel(features)
+
+    def _run_compiled(
+        self, kernels: Sequence[LatticeKernel | GridKernel], iterations: int, reduce: float
+    ) -> Values:
+        """All steps in one call, every label by itself."""
+        labels = self.unary.shape[1]
+        weights = [potential.weight.value.to(self.unary.dtype) for potential in self.potentials]
+        by_label = any(weight.ndim == 1 for weight in weights)
+        rows = [weight.expand(labels) if by_label and weight.ndim == 0 else weight for weight in weights]
+        return label_by_label.mean_field(
+            self.unary,
+            kernels,
+            torch.stack(rows).unsqueeze(0),
+            iterations=iterations,
+            normalization=self.normalization,
+            mask=self.scene.mask,
+            reduce=reduce,
+        ).log_q[0]
 
     def penalty(
         self, *, labels: Tensor | None = None, include_constant: bool = False

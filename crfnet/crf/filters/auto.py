@@ -64,6 +64,10 @@ class AutoFilter(GaussianFilter):
             _LOG.info(text)
         return PermutohedralFilter(rows=self.rows) if lattice else ExactFilter(eps=self.eps)
 
+    def is_lattice(self, points: int, dimensions: int, device: torch.device) -> bool:
+        """Whether it chooses the lattice."""
+        return isinstance(self.choose(points, dimensions, device), PermutohedralFilter)
+
     def for_learned_features(self) -> GaussianFilter:
         """The filter for features that are learned one by one, as of an image with gradient: exact."""
         return ExactFilter(eps=self.eps)

@@ -11,7 +11,7 @@ from torch import Tensor
 from crfnet.crf.reference import kernel_matrix
 from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
-__all__ = ["EPS", "GaussianFilter", "KernelOperator", "require_finite"]
+__all__ = ["EPS", "GaussianFilter", "KernelOperator", "features_inside", "require_finite"]
 
 EPS = 1e-20  #: added to row sums before they divide, as in pydensecrf
 
@@ -85,6 +85,14 @@ class KernelOperator(ABC):
         return values if self._inside is None else values * self._inside
 
 
+def features_inside(features: Features, mask: Mask | None) -> Features:
+    """The features with those outside the mask where the first pixel inside is: operators look at all points."""
+    if mask is None:
+        return features
+    first = mask.byte().argmax(1)[:, None, None].expand(-1, features.shape[1], 1)
+    return torch.where(mask.unsqueeze(1), features, features.gather(2, first))
+
+
 class GaussianFilter(ABC):
     """A recipe for `KernelOperator`: a frozen dataclass of the filter's own hyper-parameters.
 
@@ -115,12 +123,15 @@ class GaussianFilter(ABC):
         Raises:
             ValueError: The features hold a number that is not finite, or the filter needs a grid.
         """
-        if mask is not None:  # outside, where the first pixel inside is: an operator may look at all points
-            first = mask.byte().argmax(1)[:, None, None].expand(-1, features.shape[1], 1)
-            features = torch.where(mask.unsqueeze(1), features, features.gather(2, first))
+        features = features_inside(features, mask)
         if not self.checks_features:
             require_finite(bool(torch.isfinite(features.detach()).all()))
         return self.build(features, grid, mask)
+
+    def is_lattice(self, points: int, dimensions: int, device: torch.device) -> bool:
+        """Whether for so many points of an image it is the permutohedral lattice, which compiled loops know."""
+        del points, dimensions, device
+        return False
 
     def for_learned_features(self) -> "GaussianFilter | None":
         """The filter for features that are learned one by one, as of an image with gradient, if any."""

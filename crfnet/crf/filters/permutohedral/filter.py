@@ -199,6 +199,11 @@ class PermutohedralFilter(GaussianFilter):
     def __post_init__(self) -> None:
         require("rows", self.rows, self.rows >= 1, ">= 1")
 
+    def is_lattice(self, points: int, dimensions: int, device: torch.device) -> bool:
+        """Always."""
+        del points, dimensions, device
+        return True
+
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.
 

@@ -1,0 +1,144 @@
+"""Mean field in evaluation where each label hears its own messages alone: one compiled loop on a CPU.
+
+Potts and weights that are one number, or one per label, leave ``Q <- softmax(U + sum_m w_m K~_m Q)``: messages
+of a label come from that label. The whole run of steps is then one call of `crfnet.kernels.cpu`, for any number
+of settings of the weights side by side, on shared lattices. Layer, drop-in and search run it; everything else
+(gradients, full weights, matrices, damping, other filters, a GPU) goes through operators.
+
+*Reduced messages.* Messages are linear in Q, and the marginals of a network have low rank, the lower the surer
+they become. Before each step the leading directions V of Q are found, the fewest that leave a residual
+R = Q - Q V V^T of a root mean square of at most ``reduce``; ``K~ Q V`` is filtered, in groups of eight channels,
+and expanded. ``K~ Q = K~ Q V V^T + K~ R``, so with the normalization "after", whose rows are weighted means, a
+message is off by at most w times the largest row of R, which is measured at every step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crfnet.crf.filters.contract import features_inside
+from crfnet.shapes import Features, Grid, Mask, Values
+
+__all__ = ["GridKernel", "LatticeKernel", "Marginals", "mean_field", "usable"]
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class LatticeKernel:
+    """A Gaussian of features, on the permutohedral lattice."""
+
+    features: Features  #: in bandwidths; of every image, or one for all
+
+
+@dataclass(frozen=True)
+class GridKernel:
+    """A Gaussian of the pixels' positions on a grid: one convolution per axis."""
+
+    grid: Grid
+    theta: float  #: bandwidth in units of the spacing
+    spacing: Tensor | None = None  #: (axes,) or (b, axes)
+
+    def apart(self, image: int) -> list[float] | None:
+        """Distances between neighbors in an image."""
+        if self.spacing is None:
+            return None
+        spacing = self.spacing.reshape(-1, len(self.grid))
+        return [float(step) for step in spacing[image if len(spacing) > 1 else 0]]
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """What came of the steps, and what reduced messages left out on the way."""
+
+    log_q: Float[Tensor, "v b l n"]  #: log marginals of every setting and image
+    channels: list[list[int]]  #: of each image and step: how many were filtered
+    largest_residual: list[list[float]]  #: of each image and step: the largest norm of R at a pixel
+
+
+def usable(unary: Tensor) -> bool:
+    """Whether the compiled loop takes these logits: on a CPU, in float32 or float64, where numba is."""
+    return unary.device.type == "cpu" and unary.dtype in _DTYPES and _has_numba()
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
+
+
+def mean_field(
+    unary: Values,
+    kernels: Sequence[LatticeKernel | GridKernel],
+    weights: Float[Tensor, "v k *l"],
+    *,
+    iterations: int,
+    normalization: str,
+    mask: Mask | None = None,
+    reduce: float = 1e-4,
+) -> Marginals:
+    """Log marginals after that many steps from ``softmax(unary)``, without gradients.
+
+    Args:
+        unary: logits in nats, finite.
+        kernels: at least one.
+        weights: of every setting and kernel, one number, or one per label; of messages, which attract.
+        iterations: number of steps, >= 0.
+        normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`, of each kernel matrix.
+        mask: the pixels that send and receive; others keep their unary.
+        reduce: root mean square that the messages' directions may leave; 0 filters every label.
+
+    Raises:
+        ValueError: features are not finite, or too far apart.
+    """
+    from crfnet.kernels.cpu import mean_field as compiled  # numba takes half a second to import
+    from crfnet.kernels.cpu.lattice import build_lattice
+    from crfnet.kernels.cpu.separable import grid_of
+
+    ordered = sorted(range(len(kernels)), key=lambda k: isinstance(kernels[k], GridKernel))  # lattices first
+    table = weights.detach().to(unary.dtype)[:, ordered].numpy()
+    kinds = [kernels[k] for k in ordered]
+    images = []
+    for i in range(len(unary)):
+        inside = None if mask is None else mask[i : i + 1]
+        lattices = [
+            build_lattice(_array(features_inside(_one(kind.features, i).to(unary.dtype), inside)))
+            for kind in kinds
+            if isinstance(kind, LatticeKernel)
+        ]
+        grids = [
+            grid_of(kind.grid, kind.theta, _array(unary).dtype, kind.apart(i))
+            for kind in kinds
+            if isinstance(kind, GridKernel)
+        ]
+        images.append(
+            compiled.mean_field(
+                _array(unary[i]),
+                lattices,
+                grids,
+                table,
+                iterations=iterations,
+                normalization=normalization,
+                mask=None if inside is None else _array(inside[0]),
+                reduce=reduce,
+            )
+        )
+    return Marginals(
+        log_q=torch.stack([torch.from_numpy(run.log_marginals) for run in images], 1),
+        channels=[run.channels.tolist() for run in images],
+        largest_residual=[run.largest.tolist() for run in images],
+    )
+
+
+def _one(features: Features, image: int) -> Features:
+    """Those of an image; some are the same for all."""
+    return features[image : image + 1] if len(features) > 1 else features
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()

@@ -1,0 +1,115 @@
+"""How kernels are compiled, and where compiled code is kept.
+
+numba's own cache watches the file of the cached function alone, although code of other files is compiled into
+it. Here one folder of the user's cache belongs to one state of all sources, so that none of it is ever stale;
+where no folder can be written, code is compiled in each process.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import caching
+
+__all__ = ["entry", "inline", "kernel"]
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A function that compiled code calls."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """A function that becomes part of whatever calls it."""
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """A function that Python calls: compiled once per user, and for each precision."""
+    dispatcher = numba.njit(**_OPTIONS)(function)
+    if _folder() is not None:
+        dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
+@cache
+def _folder() -> Path | None:
+    """The first writable folder for the code that these sources give; None without any."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    state = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
+    for source in sources:
+        state.update(source.read_bytes())
+    for parent in _parents():
+        folder = parent / "crfnet" / state.hexdigest()[:20]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        return folder
+    return None
+
+
+def _parents() -> list[Path]:
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    parents = [Path(given)] if given else []
+    try:
+        home = Path.home()
+    except RuntimeError:  # nobody's home
+        return parents
+    if sys.platform == "win32":
+        return [*parents, Path(os.environ.get("LOCALAPPDATA", home))]
+    if sys.platform == "darwin":
+        return [*parents, home / "Library" / "Caches"]
+    return [*parents, Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")]
+
+
+class _Locator(caching._CacheLocator):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._line = function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(_folder())
+
+    def get_source_stamp(self) -> str:
+        return ""  # the folder's name is the stamp
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(py_func)
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(caching.FunctionCache):
+    """Code that cannot be read or written is as good as none."""
+
+    _impl_class = _CacheImpl
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError):
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            pass

@@ -1,0 +1,207 @@
+"""The Gaussian of a pixel grid with 1 to 3 axes: one 1-D convolution after another, borders cut off.
+
+The sums are those of `crfnet.crf.filters.separable`: only pixels that exist, up to a radius along each axis.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
+# ruff: noqa: D103, PLR0913, PLR0917
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crfnet.kernels.cpu.atomics import claim, finish, wait
+from crfnet.kernels.cpu.compile import inline, kernel
+from crfnet.kernels.cpu.vectors import add, filled, fma, load, mul, spread_at, store
+
+__all__ = ["PHASES", "Grid", "convolve_group", "grid_of"]
+
+PHASES = 3  # of `convolve_group`, at most
+_PIXELS = 2048  # of a task along lines, about
+_PATCH = 64  # pixels along both sides of a task across lines
+
+
+class Grid(NamedTuple):
+    """A Gaussian on a grid of 3 axes, slowest first; those that it lacks have one pixel."""
+
+    shape: np.ndarray  #: int64 (3,)
+    radii: np.ndarray  #: int64 (3,), pixels
+    taps: np.ndarray  #: (3, largest radius + 1), the weight of a pixel so far away
+
+    @property
+    def pixels(self) -> int:
+        """How many there are."""
+        return int(self.shape.prod())
+
+
+def grid_of(
+    shape: Sequence[int],
+    theta: float,
+    dtype: np.dtype,
+    spacing: Sequence[float] | None = None,
+    radius_in_sigmas: float = 5.5,
+) -> Grid:
+    """The Gaussian of a bandwidth.
+
+    Args:
+        shape: sizes of 1 to 3 axes, slowest first.
+        theta: bandwidth, > 0, in units of ``spacing``.
+        dtype: float32 or float64.
+        spacing: distance between neighbors along each axis; None for 1.
+        radius_in_sigmas: where the kernel is cut off.
+    """
+    missing = 3 - len(shape)
+    full = np.array([1] * missing + [int(size) for size in shape], np.int64)
+    apart = [1.0] * missing + [1.0 if spacing is None else float(spacing[i]) for i in range(len(shape))]
+    radii = np.array(
+        [
+            min(math.ceil(radius_in_sigmas * theta / step), size)
+            for step, size in zip(apart, full.tolist(), strict=True)
+        ],
+        np.int64,
+    )
+    away = np.arange(radii.max() + 1) * np.array(apart)[:, None] / theta
+    return Grid(full, radii, np.exp(-0.5 * away**2).astype(dtype))
+
+
+@kernel
+def convolve_group(
+    counters, phase, shape, radii, taps, kind, send, receive, factors, values, place, between, out, where, adds
+):  # fmt: skip
+    """``out (+)= receive K send values`` of one group of eight channels; the number of the next phase.
+
+    Args:
+        counters: of the call.
+        phase: number of the first phase.
+        shape: int64 (3,).
+        radii: int64 (kernels, 3).
+        taps: (kernels, 3, radius + 1).
+        kind: which of the kernels.
+        send: of every pixel, from place ``factors`` on.
+        receive: like ``send``.
+        factors: place of this kernel's factors.
+        values: rows of eight, from ``place`` on.
+        place: of the first value.
+        between: (2, pixels or more, 8), what lies between two axes; of grids with 2 axes only the first.
+        out: rows of eight, from ``where`` on; may be ``values``.
+        where: of the first result.
+        adds: the result is added to what is there.
+    """
+    depth, height, width = shape
+    lines = max(1, _PIXELS // width)
+    tasks = (depth * height + lines - 1) // lines
+    padded = np.zeros((width + 2 * radii[kind, 2], 8), values.dtype)
+    task = claim(counters, phase)
+    while task < tasks:
+        for row in range(task * lines, min(depth * height, (task + 1) * lines)):
+            first = row * width
+            _along_line(first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between)
+        task = finish(counters, phase)
+    phase = wait(counters, phase, tasks)
+    if depth == 1:
+        return _across(
+            counters, phase, height, width, 1, radii[kind, 1], taps[kind, 1], between, 0, receive, factors, out, where,
+            adds,
+        )  # fmt: skip
+    other = between.shape[1] * 8
+    phase = _across(
+        counters, phase, height, width, depth, radii[kind, 1], taps[kind, 1], between, 0, receive, -1, between, other,
+        False,
+    )  # fmt: skip
+    return _across(
+        counters, phase, depth, height * width, 1, radii[kind, 0], taps[kind, 0], between, other, receive, factors,
+        out, where, adds,
+    )  # fmt: skip
+
+
+@inline
+def _along_line(first, width, radius, taps, send, factors, values, place, padded, out):
+    """One line of pixels; ``padded`` has zeros around it."""
+    for x in range(width):
+        value = mul(spread_at(send, factors + first + x), load(values, place + 8 * (first + x)))
+        store(padded, 8 * (radius + x), value)
+    whole = width - width % 8
+    for x in range(0, whole, 8):
+        _eight(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
+    for x in range(whole, width):
+        _one(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
+
+
+@kernel
+def _across(
+    counters, phase, size, stride, repeats, radius, taps, source, place, receive, factors, out, where, adds
+):  # fmt: skip
+    """One phase: pixels along an axis whose neighbors lie ``stride`` apart.
+
+    A task is a patch of pixels, done in columns of eight pixels, which stay in the nearest cache.
+    """
+    parts, strips = (size + _PATCH - 1) // _PATCH, (stride + _PATCH - 1) // _PATCH
+    tasks = repeats * parts * strips
+    task = claim(counters, phase)
+    while task < tasks:
+        repeat, part, strip = task // strips // parts, task // strips % parts, task % strips
+        end = min(stride, (strip + 1) * _PATCH)
+        for x in range(strip * _PATCH, end, 8):
+            for along in range(part * _PATCH, min(size, (part + 1) * _PATCH)):
+                low, high = -min(radius, along), min(radius, size - 1 - along) + 1
+                pixel = (repeat * size + along) * stride + x
+                if x + 8 <= end:
+                    _eight(
+                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel), out,
+                        where + 8 * pixel, adds,
+                    )  # fmt: skip
+                else:
+                    for k in range(end - x):
+                        _one(
+                            taps, low, high, source, place + 8 * (pixel + k), 8 * stride, receive,
+                            _of(factors, pixel + k), out, where + 8 * (pixel + k), adds,
+                        )  # fmt: skip
+        task = finish(counters, phase)
+    return wait(counters, phase, tasks)
+
+
+@inline
+def _of(factors, pixel):
+    return -1 if factors < 0 else factors + pixel
+
+
+@inline
+def _eight(taps, low, high, source, place, stride, receive, factor, out, where, adds):
+    """Eight pixels that lie side by side: enough sums that none waits for itself."""
+    a = b = c = d = e = f = g = h = filled(out, 0.0)
+    for t in range(low, high):
+        tap, row = spread_at(taps, abs(t)), place + t * stride
+        a = fma(tap, load(source, row), a)
+        b = fma(tap, load(source, row + 8), b)
+        c = fma(tap, load(source, row + 16), c)
+        d = fma(tap, load(source, row + 24), d)
+        e = fma(tap, load(source, row + 32), e)
+        f = fma(tap, load(source, row + 40), f)
+        g = fma(tap, load(source, row + 48), g)
+        h = fma(tap, load(source, row + 56), h)
+    _emit(a, receive, factor, 0, out, where, adds)
+    _emit(b, receive, factor, 1, out, where, adds)
+    _emit(c, receive, factor, 2, out, where, adds)
+    _emit(d, receive, factor, 3, out, where, adds)
+    _emit(e, receive, factor, 4, out, where, adds)
+    _emit(f, receive, factor, 5, out, where, adds)
+    _emit(g, receive, factor, 6, out, where, adds)
+    _emit(h, receive, factor, 7, out, where, adds)
+
+
+@inline
+def _one(taps, low, high, source, place, stride, receive, factor, out, where, adds):
+    total = filled(out, 0.0)
+    for t in range(low, high):
+        total = fma(spread_at(taps, abs(t)), load(source, place + t * stride), total)
+    _emit(total, receive, factor, 0, out, where, adds)
+
+
+@inline
+def _emit(total, receive, factor, k, out, where, adds):
+    """Result k: times its pixel's factor, where ``factor`` is a place, and in addition to what is there."""
+    if factor >= 0:
+        total = mul(total, spread_at(receive, factor + k))
+    store(out, where + 8 * k, add(total, load(out, where + 8 * k)) if adds else total)

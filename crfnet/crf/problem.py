@@ -115,7 +115,9 @@ class InferenceProblem:
         if isinstance(potential, SpatialPotential) and self.scene.grid is not None:
             return GridKernel(self.scene.grid, float(potential.theta_gamma), self.scene.spacing)
         features = potential.features(self.scene)
-        if features is None or not self.filter.is_lattice(features.shape[2], features.shape[1], features.device):
+        if features is None or not self.filter.is_lattice(
+            features.shape[2], features.shape[1], features.device
+        ):
             return None
         return LatticeKernel(features)
 

@@ -86,7 +86,7 @@ class KernelOperator(ABC):
 
 
 def features_inside(features: Features, mask: Mask | None) -> Features:
-    """The features with those outside the mask where the first pixel inside is: operators look at all points."""
+    """The features, those outside the mask where the first pixel inside is: operators look at all."""
     if mask is None:
         return features
     first = mask.byte().argmax(1)[:, None, None].expand(-1, features.shape[1], 1)
@@ -129,7 +129,7 @@ class GaussianFilter(ABC):
         return self.build(features, grid, mask)
 
     def is_lattice(self, points: int, dimensions: int, device: torch.device) -> bool:
-        """Whether for so many points of an image it is the permutohedral lattice, which compiled loops know."""
+        """Whether it is the permutohedral lattice for so many points of an image, which compiled loops know."""
         del points, dimensions, device
         return False
 

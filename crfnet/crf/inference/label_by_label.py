@@ -1,14 +1,14 @@
 """Mean field in evaluation where each label hears its own messages alone: one compiled loop on a CPU.
 
-Potts and weights that are one number, or one per label, leave ``Q <- softmax(U + sum_m w_m K~_m Q)``: messages
-of a label come from that label. The whole run of steps is then one call of `crfnet.kernels.cpu`, for any number
-of settings of the weights side by side, on shared lattices. Layer, drop-in and search run it; everything else
-(gradients, full weights, matrices, damping, other filters, a GPU) goes through operators.
+Potts and weights that are one number, or one per label, leave ``Q <- softmax(U + sum_m w_m K~_m Q)``:
+messages of a label come from that label. The whole run of steps is then one call of `crfnet.kernels.cpu`, for
+any number of settings of the weights side by side, on shared lattices. Everything else (gradients, full
+weights, matrices, damping, other filters, a GPU) goes through operators.
 
-*Reduced messages.* Messages are linear in Q, and the marginals of a network have low rank, the lower the surer
-they become. Before each step the leading directions V of Q are found, the fewest that leave a residual
-R = Q - Q V V^T of a root mean square of at most ``reduce``; ``K~ Q V`` is filtered, in groups of eight channels,
-and expanded. ``K~ Q = K~ Q V V^T + K~ R``, so with the normalization "after", whose rows are weighted means, a
+*Reduced messages.* Messages are linear in Q, and the marginals of a network have low rank, the lower the
+surer they become. Before each step the leading directions V of Q are found, the fewest that leave a residual
+R = Q - Q V V^T of a root mean square of at most ``reduce``; K~ Q V is filtered, in groups of eight channels,
+and expanded. K~ Q = K~ Q V V^T + K~ R, so with the normalization "after", whose rows are weighted means, a
 message is off by at most w times the largest row of R, which is measured at every step.
 """
 

@@ -6,7 +6,7 @@ a table of its own. Which thread takes which piece does not matter to the result
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: D103, PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
@@ -55,7 +55,9 @@ def filter_group(
         _clear(tables, table * task, rows)
         if pieces == 1:
             _clear(tables, table + 8 * rows, 0)
-        _splat(first, last, corners, weights, entries, size, send, factors, values, place, tables, table * task)
+        _splat(
+            first, last, corners, weights, entries, size, send, factors, values, place, tables, table * task
+        )
         task = finish(counters, phase)
     phase = wait(counters, phase, pieces)
     tasks = (rows + _ROWS - 1) // _ROWS
@@ -80,7 +82,20 @@ def filter_group(
     while task < tasks:
         first, last = task * _POINTS, min(points, (task + 1) * _POINTS)
         _slice(
-            first, last, corners, weights, entries, size, alpha, receive, factors, tables, source, out, where, adds
+            first,
+            last,
+            corners,
+            weights,
+            entries,
+            size,
+            alpha,
+            receive,
+            factors,
+            tables,
+            source,
+            out,
+            where,
+            adds,
         )
         task = finish(counters, phase)
     return wait(counters, phase, tasks)

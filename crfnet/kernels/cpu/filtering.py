@@ -1,7 +1,7 @@
 """Gaussian filtering of any number of channels: the lattice, its transpose, and the Gaussian of a pixel grid."""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 import numpy as np
 
@@ -85,7 +85,21 @@ def _through_grid(thread, count, counters, shape, radii, taps, factors, values, 
     for image in range(len(table) * batch):
         place = image * pixels * 8
         phase = convolve_group(
-            counters, phase, shape, radii, taps, 0, factors, factors, 0, table, place, between, table, place, False
+            counters,
+            phase,
+            shape,
+            radii,
+            taps,
+            0,
+            factors,
+            factors,
+            0,
+            table,
+            place,
+            between,
+            table,
+            place,
+            False,
         )
     _unpack(counters, phase, table, out)
 

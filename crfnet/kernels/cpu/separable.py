@@ -4,7 +4,7 @@ The sums are those of `crfnet.crf.filters.separable`: only pixels that exist, up
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: D103, PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 import math
 from collections.abc import Sequence
@@ -97,7 +97,9 @@ def convolve_group(
     while task < tasks:
         for row in range(task * lines, min(depth * height, (task + 1) * lines)):
             first = row * width
-            _along_line(first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between)
+            _along_line(
+                first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between
+            )
         task = finish(counters, phase)
     phase = wait(counters, phase, tasks)
     if depth == 1:

@@ -8,7 +8,7 @@ caches, whatever the order in which threads found them.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 import numpy as np
 

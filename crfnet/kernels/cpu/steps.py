@@ -6,7 +6,7 @@ for what they send, then the kernels, group by group of channels. Marginals are 
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from crfnet.kernels.cpu.update import (
     softmax_block,
     start_logits,
 )
-from crfnet.kernels.cpu.vectors import at, filled, load, mul, store
+from crfnet.kernels.cpu.vectors import filled, store
 
 __all__ = ["BLOCKS", "PIECES", "Kernels", "Labels", "Tables", "run_steps"]
 
@@ -70,7 +70,9 @@ class Labels(NamedTuple):
 class Tables(NamedTuple):
     """Memory to work in, and results."""
 
-    rows: np.ndarray  #: (tables * groups + 1, 8 blocks, 8): messages of group g in slot g, what is sent in g + 1
+    rows: (
+        np.ndarray
+    )  #: (tables * groups + 1, 8 blocks, 8): messages of group g in slot g, what is sent in g + 1
     lattice: np.ndarray  #: (pieces or 2, corners + 1, 8)
     pieces: int  #: in which points are splatted
     between: np.ndarray  #: (1 or 2, n, 8)
@@ -186,7 +188,9 @@ def _set_factors(k, pixel, kernels, labels, tables):
 @kernel
 def _pass_messages(counters, phase, group, most, kernels, tables):
     """Every kernel's messages of one group of channels; the number of the next phase."""
-    sent = len(tables.rows) - most + group  # messages come to lie one slot earlier, where nobody reads any more
+    sent = (
+        len(tables.rows) - most + group
+    )  # messages come to lie one slot earlier, where nobody reads any more
     for k in range(len(kernels.slots)):
         slot = kernels.slots[k] * most + group
         phase = _pass_kernel(counters, phase, k, sent, slot, kernels.adds[k], kernels, tables)
@@ -230,7 +234,14 @@ def _marginals(block, labels, tables, scratch):
     """Those of eight pixels; how many columns are not 0."""
     counts = -1 if not labels.masked and 8 * block + 8 <= labels.unary.shape[1] else 8 * block
     return softmax_block(
-        scratch.x, scratch.q, scratch.active, labels.variants, len(labels.unary), labels.cut, labels.inside, counts
+        scratch.x,
+        scratch.q,
+        scratch.active,
+        labels.variants,
+        len(labels.unary),
+        labels.cut,
+        labels.inside,
+        counts,
     )
 
 

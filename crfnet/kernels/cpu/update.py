@@ -6,7 +6,7 @@ pixels is left out: most pixels know one to three labels.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: D103, PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 import numpy as np
 
@@ -30,7 +30,16 @@ from crfnet.kernels.cpu.vectors import (
     transpose,
 )
 
-__all__ = ["add_messages", "gram_block", "leftover", "log_marginals", "project", "send_all", "softmax_block", "start_logits"]
+__all__ = [
+    "add_messages",
+    "gram_block",
+    "leftover",
+    "log_marginals",
+    "project",
+    "send_all",
+    "softmax_block",
+    "start_logits",
+]
 
 
 @inline

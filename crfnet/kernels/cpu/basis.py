@@ -19,7 +19,8 @@ def choose_basis(gram, limit, most, basis):
         gram: (c, c) sum of q q^T over pixels, of all columns q of the marginals.
         limit: the sum of squares over those pixels that may be left.
         most: groups that all columns fill: the answer where fewer do not do.
-        basis: (c, 8 groups or more), receives an orthonormal basis; columns beyond the rank of ``gram`` are 0.
+        basis: (c, 8 groups or more), receives an orthonormal basis; columns beyond the rank of ``gram`` are
+        0.
     """
     columns = len(gram)
     everything = np.trace(gram)

@@ -1,12 +1,12 @@
 """Splat, blur and slice of some rows, and the phases in which threads filter one group of eight channels.
 
-Splatting scatters: points add themselves to their corners' rows, which needs no second index and is faster than
-gathering. Threads may not share a table then; so points come in pieces, one for each thread, and each piece has
-a table of its own. Which thread takes which piece does not matter to the result.
+Splatting scatters: points add themselves to their corners' rows, which needs no second index and is faster
+than gathering. Threads may not share a table then; so points come in pieces, one for each thread, and each
+piece has a table of its own. Which thread takes which piece does not matter to the result.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: D103, PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
@@ -25,8 +25,8 @@ def phases_of(size):
 
 @kernel
 def filter_group(
-    counters, phase, lattice, alpha, transposed, send, receive, factors, values, place, tables, pieces, out, where,
-    adds,
+    counters, phase, lattice, alpha, transposed, send, receive, factors, values, place, tables, pieces, out,
+    where, adds,
 ):  # fmt: skip
     """``out (+)= receive alpha S^T B_d .. B_0 S send values`` of one group; the number of the next phase.
 
@@ -55,7 +55,9 @@ def filter_group(
         _clear(tables, table * task, rows)
         if pieces == 1:
             _clear(tables, table + 8 * rows, 0)
-        _splat(first, last, corners, weights, entries, size, send, factors, values, place, tables, table * task)
+        _splat(
+            first, last, corners, weights, entries, size, send, factors, values, place, tables, table * task
+        )
         task = finish(counters, phase)
     phase = wait(counters, phase, pieces)
     tasks = (rows + _ROWS - 1) // _ROWS
@@ -80,7 +82,20 @@ def filter_group(
     while task < tasks:
         first, last = task * _POINTS, min(points, (task + 1) * _POINTS)
         _slice(
-            first, last, corners, weights, entries, size, alpha, receive, factors, tables, source, out, where, adds
+            first,
+            last,
+            corners,
+            weights,
+            entries,
+            size,
+            alpha,
+            receive,
+            factors,
+            tables,
+            source,
+            out,
+            where,
+            adds,
         )
         task = finish(counters, phase)
     return wait(counters, phase, tasks)

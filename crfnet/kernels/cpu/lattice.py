@@ -1,7 +1,6 @@
 """The permutohedral lattice on tables whose channels come in groups of eight: build, splat, blur, slice."""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: PLR0913, PLR0917
 
 from typing import NamedTuple
 
@@ -20,11 +19,13 @@ _FULL = 0.7  # of the hash table: then searches become long, and a larger one is
 
 
 class Lattice(NamedTuple):
-    """The lattice of a batch of points, which stands for ``alpha S^T B_d .. B_0 S``; images share no corner."""
+    """The lattice of a batch of points, for ``alpha S^T B_d .. B_0 S``; images share no corner."""
 
     corners: np.ndarray  #: int32 (points, d + 1), the corners of each point's simplex
     weights: np.ndarray  #: (points, d + 1), barycentric
-    neighbors: np.ndarray  #: int32 (d + 1, corners, 2) along each axis; the number of corners where there is none
+    neighbors: (
+        np.ndarray
+    )  #: int32 (d + 1, corners, 2) along each axis; the number of corners where there is none
 
     @property
     def size(self) -> int:
@@ -34,7 +35,7 @@ class Lattice(NamedTuple):
     @property
     def alpha(self) -> float:
         """The factor of the whole: 1 / (1 + 2^-d)."""
-        return 1 / (1 + 2.0 ** (1 - self.corners.shape[1]))
+        return float(1 / (1 + 2.0 ** (1 - self.corners.shape[1])))
 
 
 def build_lattice(features: np.ndarray, count: int | None = None) -> Lattice:
@@ -51,7 +52,9 @@ def build_lattice(features: np.ndarray, count: int | None = None) -> Lattice:
     batch, dimensions, pixels = features.shape
     size = dimensions + 1
     if batch * pixels * size >= 2**31:
-        raise ValueError(f"features make {batch * pixels * size} entries of one table; the lattice takes 2^31")
+        raise ValueError(
+            f"features make {batch * pixels * size} entries of one table; the lattice takes 2^31"
+        )
     low, high = features.min(axis=(0, 2)).astype(float), features.max(axis=(0, 2)).astype(float)
     farthest = float(np.maximum(-low, high).max())  # NaN where there is one
     if not np.isfinite(farthest):
@@ -71,7 +74,16 @@ def build_lattice(features: np.ndarray, count: int | None = None) -> Lattice:
     neighbors = np.full((size, len(codes), 2), len(codes), np.int32)
     numbers = np.empty(len(table), np.int32)
     threads.run(
-        number_corners, counters_for(2), codes, places[1], table, shift, numbers, corners, neighbors, count=count
+        number_corners,
+        counters_for(2),
+        codes,
+        places[1],
+        table,
+        shift,
+        numbers,
+        corners,
+        neighbors,
+        count=count,
     )
     return Lattice(corners, weights.astype(features.dtype, copy=False), neighbors)
 
@@ -88,7 +100,16 @@ def _filled_table(
         limit = 2**bits if 2**bits >= enough else int(_FULL * 2**bits) - at_once
         found = np.array([0, limit])
         threads.run(
-            insert_points, counters_for(1), features, places, corners, weights, table, 64 - bits, found, count=count
+            insert_points,
+            counters_for(1),
+            features,
+            places,
+            corners,
+            weights,
+            table,
+            64 - bits,
+            found,
+            count=count,
         )
         if found[0] <= limit:
             return table, 64 - bits
@@ -114,7 +135,10 @@ def _places(low: np.ndarray, high: np.ndarray, batch: int) -> np.ndarray:
     dimensions = len(low)
     scale = [np.sqrt(2 / 3 / (i * (i + 1))) for i in range(1, dimensions + 1)]
     least, most = low * scale, high * scale
-    below, above = 2 * least[:1], 2 * most[:1]  # digit i is (i + 2) s_(i+1) - i s_i, rounded; s are scaled features
+    below, above = (
+        2 * least[:1],
+        2 * most[:1],
+    )  # digit i is (i + 2) s_(i+1) - i s_i, rounded; s are scaled features
     index = np.arange(1, dimensions)
     below = np.concatenate([below, (index + 2) * least[1:] - index * most[:-1]])
     above = np.concatenate([above, (index + 2) * most[1:] - index * least[:-1]])

@@ -4,7 +4,7 @@ The sums are those of `crfnet.crf.filters.separable`: only pixels that exist, up
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: D103, PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 import math
 from collections.abc import Sequence
@@ -68,7 +68,8 @@ def grid_of(
 
 @kernel
 def convolve_group(
-    counters, phase, shape, radii, taps, kind, send, receive, factors, values, place, between, out, where, adds
+    counters, phase, shape, radii, taps, kind, send, receive, factors, values, place, between, out, where,
+    adds
 ):  # fmt: skip
     """``out (+)= receive K send values`` of one group of eight channels; the number of the next phase.
 
@@ -97,22 +98,24 @@ def convolve_group(
     while task < tasks:
         for row in range(task * lines, min(depth * height, (task + 1) * lines)):
             first = row * width
-            _along_line(first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between)
+            _along_line(
+                first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between
+            )
         task = finish(counters, phase)
     phase = wait(counters, phase, tasks)
     if depth == 1:
         return _across(
-            counters, phase, height, width, 1, radii[kind, 1], taps[kind, 1], between, 0, receive, factors, out, where,
-            adds,
+            counters, phase, height, width, 1, radii[kind, 1], taps[kind, 1], between, 0, receive, factors,
+            out, where, adds,
         )  # fmt: skip
     other = between.shape[1] * 8
     phase = _across(
-        counters, phase, height, width, depth, radii[kind, 1], taps[kind, 1], between, 0, receive, -1, between, other,
-        False,
+        counters, phase, height, width, depth, radii[kind, 1], taps[kind, 1], between, 0, receive, -1,
+        between, other, False,
     )  # fmt: skip
     return _across(
-        counters, phase, depth, height * width, 1, radii[kind, 0], taps[kind, 0], between, other, receive, factors,
-        out, where, adds,
+        counters, phase, depth, height * width, 1, radii[kind, 0], taps[kind, 0], between, other, receive,
+        factors, out, where, adds,
     )  # fmt: skip
 
 
@@ -149,8 +152,8 @@ def _across(
                 pixel = (repeat * size + along) * stride + x
                 if x + 8 <= end:
                     _eight(
-                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel), out,
-                        where + 8 * pixel, adds,
+                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel),
+                        out, where + 8 * pixel, adds,
                     )  # fmt: skip
                 else:
                     for k in range(end - x):

@@ -6,7 +6,7 @@ for what they send, then the kernels, group by group of channels. Marginals are 
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 from typing import NamedTuple
 
@@ -27,12 +27,13 @@ from crfnet.kernels.cpu.update import (
     softmax_block,
     start_logits,
 )
-from crfnet.kernels.cpu.vectors import at, filled, load, mul, store
+from crfnet.kernels.cpu.vectors import filled, store
 
 __all__ = ["BLOCKS", "PIECES", "Kernels", "Labels", "Tables", "run_steps"]
 
 BLOCKS = 64  # of eight pixels, in a task
 PIECES = 16  # in which the sample is taken; their number is fixed so that sums do not depend on threads
+_SAMPLE, _SEND, _ANSWER = 0, 1, 2
 _EPS = 1e-20  # added to row sums before they divide
 
 
@@ -70,7 +71,9 @@ class Labels(NamedTuple):
 class Tables(NamedTuple):
     """Memory to work in, and results."""
 
-    rows: np.ndarray  #: (tables * groups + 1, 8 blocks, 8): messages of group g in slot g, what is sent in g + 1
+    rows: (
+        np.ndarray
+    )  #: (tables * groups + 1, 8 blocks, 8): messages of group g in slot g, what is sent in g + 1
     lattice: np.ndarray  #: (pieces or 2, corners + 1, 8)
     pieces: int  #: in which points are splatted
     between: np.ndarray  #: (1 or 2, n, 8)
@@ -99,41 +102,27 @@ class Scratch(NamedTuple):
 @entry
 def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     """Fills ``tables.out``, ``groups`` and ``left``; see the tuples."""
-    columns = labels.weights.shape[1]
-    groups = (columns + 7) // 8
-    blocks = tables.rows.shape[1] // 8
-    scratch = _scratch(labels.unary, columns, groups)
+    columns, blocks = labels.weights.shape[1], tables.rows.shape[1] // 8
+    most, before = (columns + 7) // 8, 0
+    scratch = _scratch(labels.unary, columns, most)
     phase = _normalize(counters, kernels, labels, tables)
-    most = groups
-    before = 0
     for step in range(iterations):
+        groups = most
         if labels.limit >= 0 and most > 1:
-            phase = _sample(counters, phase, step, before, kernels, labels, tables, scratch, blocks, most)
-        elif claim(counters, phase) == 0:
-            tables.groups[step] = most
-            finish(counters, phase)
-            phase = wait(counters, phase, 1)
-        else:
-            phase = wait(counters, phase, 1)
-        groups = tables.groups[step]
+            phase = _visit_blocks(
+                _SAMPLE, counters, phase, PIECES, labels.sample, step, before, most, labels, tables, scratch
+            )
+            phase = _choose(counters, phase, step, most, labels, tables)
+            groups = tables.groups[step]
         tasks = (blocks + BLOCKS - 1) // BLOCKS
-        task = claim(counters, phase)
-        while task < tasks:
-            first, last = task * BLOCKS, min(blocks, (task + 1) * BLOCKS)
-            _update(first, last, step, task, before, groups, most, kernels, labels, tables, scratch)
-            task = finish(counters, phase)
-        phase = wait(counters, phase, tasks)
+        phase = _visit_blocks(
+            _SEND, counters, phase, tasks, blocks, step, before, groups, labels, tables, scratch
+        )
         for group in range(groups):
             phase = _pass_messages(counters, phase, group, most, kernels, tables)
         before = groups
     tasks = (blocks + BLOCKS - 1) // BLOCKS
-    task = claim(counters, phase)
-    while task < tasks:
-        for block in range(task * BLOCKS, min(blocks, (task + 1) * BLOCKS)):
-            _logits(block, iterations, before, most, labels, tables, scratch)
-            _answer(block, labels, tables, scratch)
-        task = finish(counters, phase)
-    wait(counters, phase, tasks)
+    _visit_blocks(_ANSWER, counters, phase, tasks, blocks, iterations, before, most, labels, tables, scratch)
 
 
 @inline
@@ -186,7 +175,9 @@ def _set_factors(k, pixel, kernels, labels, tables):
 @kernel
 def _pass_messages(counters, phase, group, most, kernels, tables):
     """Every kernel's messages of one group of channels; the number of the next phase."""
-    sent = len(tables.rows) - most + group  # messages come to lie one slot earlier, where nobody reads any more
+    sent = (
+        len(tables.rows) - most + group
+    )  # messages come to lie one slot earlier, where nobody reads any more
     for k in range(len(kernels.slots)):
         slot = kernels.slots[k] * most + group
         phase = _pass_kernel(counters, phase, k, sent, slot, kernels.adds[k], kernels, tables)
@@ -200,8 +191,8 @@ def _pass_kernel(counters, phase, k, sent, slot, adds, kernels, tables):
         entries, size, axes, corners = kernels.lattices[k]
         lattice = (kernels.corners, entries, kernels.weights, kernels.neighbors, axes, size, corners, points)
         return filter_group(
-            counters, phase, lattice, kernels.alphas[k], False, tables.send, tables.receive, k * points, tables.rows,
-            sent * rows, tables.lattice, tables.pieces, tables.rows, slot * rows, adds,
+            counters, phase, lattice, kernels.alphas[k], False, tables.send, tables.receive, k * points,
+            tables.rows, sent * rows, tables.lattice, tables.pieces, tables.rows, slot * rows, adds,
         )  # fmt: skip
     return convolve_group(
         counters, phase, kernels.shape, kernels.radii, kernels.taps, k - len(kernels.lattices), tables.send,
@@ -230,23 +221,76 @@ def _marginals(block, labels, tables, scratch):
     """Those of eight pixels; how many columns are not 0."""
     counts = -1 if not labels.masked and 8 * block + 8 <= labels.unary.shape[1] else 8 * block
     return softmax_block(
-        scratch.x, scratch.q, scratch.active, labels.variants, len(labels.unary), labels.cut, labels.inside, counts
+        scratch.x,
+        scratch.q,
+        scratch.active,
+        labels.variants,
+        len(labels.unary),
+        labels.cut,
+        labels.inside,
+        counts,
     )
 
 
 @kernel
-def _sample(counters, phase, step, before, kernels, labels, tables, scratch, blocks, most):
-    """Chooses the basis of a step from some of the pixels; the number of the next phase."""
+def _visit_blocks(
+    purpose, counters, phase, tasks, visited, step, before, groups, labels, tables, scratch
+):  # fmt: skip
+    """One phase over blocks of pixels; the number of the next phase.
+
+    Args:
+        purpose: Gram matrices of a sample of the blocks, or what all blocks send, or the answer.
+        counters: of the call.
+        phase: number of this phase.
+        tasks: number of tasks.
+        visited: number of blocks: that of all, or of the sample.
+        step: number of steps before this one.
+        before: groups of channels of the messages that came.
+        groups: of channels to send.
+        labels: of the call, like the next two.
+        tables: see above.
+        scratch: see above.
+    """
+    blocks, most = tables.rows.shape[1] // 8, (labels.weights.shape[1] + 7) // 8
     task = claim(counters, phase)
-    while task < PIECES:
-        gram = tables.grams[task]
-        gram[:] = 0
-        for i in range(labels.sample * task // PIECES, labels.sample * (task + 1) // PIECES):
-            block = i * blocks // labels.sample
+    while task < tasks:
+        if purpose == _SAMPLE:
+            tables.grams[task] = 0
+        store(scratch.sums, 0, filled(scratch.sums, 0.0))
+        store(scratch.sums, 8, filled(scratch.sums, 0.0))
+        for i in range(visited * task // tasks, visited * (task + 1) // tasks):
+            block = i * blocks // visited
             _logits(block, step, before, most, labels, tables, scratch)
-            gram_block(scratch.q, scratch.active, _marginals(block, labels, tables, scratch), gram)
+            if purpose == _ANSWER:
+                _answer(block, labels, tables, scratch)
+                continue
+            count = _marginals(block, labels, tables, scratch)
+            if purpose == _SAMPLE:
+                gram_block(scratch.q, scratch.active, count, tables.grams[task])
+            else:
+                _send(block, step, count, groups, most, tables, scratch)
+        if purpose == _SEND:
+            for k in range(8):
+                tables.left[step, task, 0] += scratch.sums[0, k]
+                tables.left[step, task, 1] = max(tables.left[step, task, 1], scratch.sums[1, k])
         task = finish(counters, phase)
-    phase = wait(counters, phase, PIECES)
+    return wait(counters, phase, tasks)
+
+
+@inline
+def _send(block, step, count, groups, most, tables, scratch):
+    """What a block's pixels send: all columns, or their projections."""
+    basis, sent = tables.basis[step % 2], len(tables.rows) - most
+    if groups == most:
+        send_all(scratch.q, groups, tables.rows, sent, block)
+        return
+    project(scratch.q, scratch.active, count, basis, groups, scratch.channels, tables.rows, sent, block)
+    leftover(scratch.q, len(scratch.x), basis, tables.minus, groups, scratch.channels, scratch.sums)
+
+
+@kernel
+def _choose(counters, phase, step, most, labels, tables):
+    """One phase: the basis of a step, from the Gram matrices of all pieces of the sample."""
     if claim(counters, phase) == 0:
         gram = tables.grams[0]
         for c in range(len(gram)):
@@ -258,29 +302,6 @@ def _sample(counters, phase, step, before, kernels, labels, tables, scratch, blo
         tables.groups[step] = choose_basis(gram, limit, most, tables.basis[step % 2])
         finish(counters, phase)
     return wait(counters, phase, 1)
-
-
-@inline
-def _update(first, last, step, task, before, groups, most, kernels, labels, tables, scratch):
-    """The marginals of some blocks, and what they send."""
-    columns = len(scratch.x)
-    basis = tables.basis[step % 2]
-    sent = len(tables.rows) - most
-    store(scratch.sums, 0, filled(scratch.sums, 0.0))
-    store(scratch.sums, 8, filled(scratch.sums, 0.0))
-    for block in range(first, last):
-        _logits(block, step, before, most, labels, tables, scratch)
-        count = _marginals(block, labels, tables, scratch)
-        if groups < most:
-            project(
-                scratch.q, scratch.active, count, basis, groups, scratch.channels, tables.rows, sent, block
-            )
-            leftover(scratch.q, columns, basis, tables.minus, groups, scratch.channels, scratch.sums)
-        else:
-            send_all(scratch.q, groups, tables.rows, sent, block)
-    for k in range(8):
-        tables.left[step, task, 0] += scratch.sums[0, k]
-        tables.left[step, task, 1] = max(tables.left[step, task, 1], scratch.sums[1, k])
 
 
 @inline

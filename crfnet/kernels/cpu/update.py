@@ -1,12 +1,12 @@
-"""The local update of eight pixels at a time: logits from messages, softmax, and what is sent in the next step.
+"""The local update of eight pixels at a time: logits, softmax, and what is sent in the next step.
 
-Here a vector is one label of eight pixels that lie side by side, as the logits (l, n) are stored; messages lie
-as rows of eight channels and are turned around on the way. A label that is far below the best one in all eight
-pixels is left out: most pixels know one to three labels.
+Here a vector is one label of eight pixels that lie side by side, as the logits (l, n) are stored; messages
+lie as rows of eight channels and are turned around on the way. A label that is far below the best one in all
+eight pixels is left out: most pixels know one to three labels.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: D103, PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 import numpy as np
 
@@ -30,7 +30,16 @@ from crfnet.kernels.cpu.vectors import (
     transpose,
 )
 
-__all__ = ["add_messages", "gram_block", "leftover", "log_marginals", "project", "send_all", "softmax_block", "start_logits"]
+__all__ = [
+    "add_messages",
+    "gram_block",
+    "leftover",
+    "log_marginals",
+    "project",
+    "send_all",
+    "softmax_block",
+    "start_logits",
+]
 
 
 @inline

@@ -22,20 +22,26 @@ import numba
 from numba import types
 from numba.core import caching
 
-__all__ = ["entry", "inline", "kernel"]
+__all__ = ["entry", "inline", "kernel", "making_arrays"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 _INNER = _OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # Python does not call these
+_UNCOUNTED = _INNER | {"_nrt": False}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """A function that compiled code calls."""
+    """A function that compiled code calls; it makes no arrays, so arrays are not counted in and out of it."""
+    return _of_types(numba.njit(**_UNCOUNTED)(function))
+
+
+def making_arrays(function: Callable[..., Any]) -> Any:
+    """A function that compiled code calls, and that may make arrays."""
     return _of_types(numba.njit(**_INNER)(function))
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """A function that becomes part of whatever calls it."""
-    return _of_types(numba.njit(forceinline=True, **_INNER)(function))
+    """A `kernel` that becomes part of whatever calls it."""
+    return _of_types(numba.njit(forceinline=True, **_UNCOUNTED)(function))
 
 
 def _of_types(dispatcher: Any) -> Any:

@@ -82,6 +82,7 @@ def _through_lattice(
 def _through_grid(thread, count, counters, shape, radii, taps, factors, values, table, between, out):
     phase = _pack(counters, 0, values, table)
     batch, _, pixels = values.shape
+    padded = np.empty((shape[2] + 2 * radii[0, 2], 8), values.dtype)
     for image in range(len(table) * batch):
         place = image * pixels * 8
         phase = convolve_group(
@@ -96,6 +97,7 @@ def _through_grid(thread, count, counters, shape, radii, taps, factors, values, 
             0,
             table,
             place,
+            padded,
             between,
             table,
             place,

@@ -116,6 +116,9 @@ def _weighed(
         shape=grids[0].shape if grids else np.ones(3, np.int64),
         radii=np.array([grid.radii for grid in grids], np.int64).reshape(-1, 3),
         taps=taps,
+        sums=np.array([grid.row_sums(dtype) for grid in grids], dtype).reshape(len(grids), 3, -1)
+        if grids
+        else np.empty((0, 3, 0), dtype),
         normalization=0,
         scales=scales.astype(dtype),
         slots=slots.astype(np.int64),

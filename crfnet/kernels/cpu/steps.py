@@ -15,7 +15,7 @@ import numpy as np
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.basis import choose_basis
 from crfnet.kernels.cpu.blurring import filter_group
-from crfnet.kernels.cpu.compile import entry, inline, kernel
+from crfnet.kernels.cpu.compile import entry, inline, kernel, making_arrays
 from crfnet.kernels.cpu.separable import convolve_group
 from crfnet.kernels.cpu.update import (
     add_messages,
@@ -27,7 +27,7 @@ from crfnet.kernels.cpu.update import (
     softmax_block,
     start_logits,
 )
-from crfnet.kernels.cpu.vectors import filled, store
+from crfnet.kernels.cpu.vectors import filled, put, store
 
 __all__ = ["BLOCKS", "PIECES", "Kernels", "Labels", "Tables", "run_steps"]
 
@@ -48,6 +48,7 @@ class Kernels(NamedTuple):
     shape: np.ndarray  #: int64 (3,), the grid
     radii: np.ndarray  #: int64 (grids, 3)
     taps: np.ndarray  #: (grids, 3, radius + 1)
+    sums: np.ndarray  #: (grids, 3, longest axis), row sums along each axis
     normalization: int  #: 0 none, 1 after, 2 before, 3 symmetric
     scales: np.ndarray  #: (kernels,), by which messages are multiplied
     slots: np.ndarray  #: int64 (kernels,), the table of messages to which each adds
@@ -105,7 +106,9 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     columns, blocks = labels.weights.shape[1], tables.rows.shape[1] // 8
     most, before = (columns + 7) // 8, 0
     scratch = _scratch(labels.unary, columns, most)
-    phase = _normalize(counters, kernels, labels, tables)
+    longest = kernels.radii[:, 2].max() if len(kernels.radii) > 0 else 0
+    padded = np.empty((kernels.shape[2] + 2 * longest, 8), labels.unary.dtype)
+    phase = _normalize(counters, padded, kernels, labels, tables)
     for step in range(iterations):
         groups = most
         if labels.limit >= 0 and most > 1:
@@ -119,13 +122,13 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
             _SEND, counters, phase, tasks, blocks, step, before, groups, labels, tables, scratch
         )
         for group in range(groups):
-            phase = _pass_messages(counters, phase, group, most, kernels, tables)
+            phase = _pass_messages(counters, phase, group, most, padded, kernels, tables)
         before = groups
     tasks = (blocks + BLOCKS - 1) // BLOCKS
     _visit_blocks(_ANSWER, counters, phase, tasks, blocks, iterations, before, most, labels, tables, scratch)
 
 
-@inline
+@making_arrays
 def _scratch(like, columns, groups):
     x, q = np.zeros((columns, 8), like.dtype), np.zeros((8 * groups, 8), like.dtype)
     channels = np.zeros((8 * groups, 8), like.dtype)
@@ -134,7 +137,7 @@ def _scratch(like, columns, groups):
 
 
 @kernel
-def _normalize(counters, kernels, labels, tables):
+def _normalize(counters, padded, kernels, labels, tables):
     """The factors of senders and receivers from the kernels' row sums; the number of the next phase."""
     pixels = labels.unary.shape[1]
     part = 8 * BLOCKS
@@ -146,22 +149,28 @@ def _normalize(counters, kernels, labels, tables):
         task = finish(counters, 0)
     phase = wait(counters, 0, tasks)
     for k in range(len(kernels.slots)):
-        if kernels.normalization != 0:
-            phase = _pass_kernel(counters, phase, k, 1, 0, False, kernels, tables)
+        known = k >= len(kernels.lattices) and not labels.masked
+        if kernels.normalization != 0 and not known:
+            phase = _pass_kernel(counters, phase, k, 1, 0, False, padded, kernels, tables)
         task = claim(counters, phase)
         while task < tasks:
             for pixel in range(task * part, min(pixels, (task + 1) * part)):
-                _set_factors(k, pixel, kernels, labels, tables)
+                _set_factors(k, pixel, known, kernels, labels, tables)
             task = finish(counters, phase)
         phase = wait(counters, phase, tasks)
     return phase
 
 
 @inline
-def _set_factors(k, pixel, kernels, labels, tables):
+def _set_factors(k, pixel, known, kernels, labels, tables):
     one = labels.inside[pixel]
     send = receive = one
     row_sum = tables.rows[0, pixel, 0] + _EPS
+    if known:
+        sums, width, height = kernels.sums[k - len(kernels.lattices)], kernels.shape[2], kernels.shape[1]
+        row_sum = (
+            sums[2, pixel % width] * sums[1, pixel // width % height] * sums[0, pixel // width // height]
+        )
     if kernels.normalization == 3:
         send = receive = one / np.sqrt(row_sum) if one > 0 else one
     elif kernels.normalization == 2:
@@ -173,19 +182,19 @@ def _set_factors(k, pixel, kernels, labels, tables):
 
 
 @kernel
-def _pass_messages(counters, phase, group, most, kernels, tables):
+def _pass_messages(counters, phase, group, most, padded, kernels, tables):
     """Every kernel's messages of one group of channels; the number of the next phase."""
     sent = (
         len(tables.rows) - most + group
     )  # messages come to lie one slot earlier, where nobody reads any more
     for k in range(len(kernels.slots)):
         slot = kernels.slots[k] * most + group
-        phase = _pass_kernel(counters, phase, k, sent, slot, kernels.adds[k], kernels, tables)
+        phase = _pass_kernel(counters, phase, k, sent, slot, kernels.adds[k], padded, kernels, tables)
     return phase
 
 
 @kernel
-def _pass_kernel(counters, phase, k, sent, slot, adds, kernels, tables):
+def _pass_kernel(counters, phase, k, sent, slot, adds, padded, kernels, tables):
     rows, points = tables.rows.shape[1] * 8, tables.send.shape[1]
     if k < len(kernels.lattices):
         entries, size, axes, corners = kernels.lattices[k]
@@ -196,7 +205,8 @@ def _pass_kernel(counters, phase, k, sent, slot, adds, kernels, tables):
         )  # fmt: skip
     return convolve_group(
         counters, phase, kernels.shape, kernels.radii, kernels.taps, k - len(kernels.lattices), tables.send,
-        tables.receive, k * points, tables.rows, sent * rows, tables.between, tables.rows, slot * rows, adds,
+        tables.receive, k * points, tables.rows, sent * rows, padded, tables.between, tables.rows, slot *
+        rows, adds,
     )  # fmt: skip
 
 
@@ -255,7 +265,7 @@ def _visit_blocks(
     task = claim(counters, phase)
     while task < tasks:
         if purpose == _SAMPLE:
-            tables.grams[task] = 0
+            _clear(tables.grams, task)
         store(scratch.sums, 0, filled(scratch.sums, 0.0))
         store(scratch.sums, 8, filled(scratch.sums, 0.0))
         for i in range(visited * task // tasks, visited * (task + 1) // tasks):
@@ -278,6 +288,12 @@ def _visit_blocks(
 
 
 @inline
+def _clear(grams, task):
+    for place in range(task * grams[0].size, (task + 1) * grams[0].size):
+        put(grams, place, 0.0)
+
+
+@inline
 def _send(block, step, count, groups, most, tables, scratch):
     """What a block's pixels send: all columns, or their projections."""
     basis, sent = tables.basis[step % 2], len(tables.rows) - most
@@ -288,7 +304,7 @@ def _send(block, step, count, groups, most, tables, scratch):
     leftover(scratch.q, len(scratch.x), basis, tables.minus, groups, scratch.channels, scratch.sums)
 
 
-@kernel
+@making_arrays
 def _choose(counters, phase, step, most, labels, tables):
     """One phase: the basis of a step, from the Gram matrices of all pieces of the sample."""
     if claim(counters, phase) == 0:
@@ -309,4 +325,4 @@ def _answer(block, labels, tables, scratch):
     out, place, stride = tables.out, 8 * block, labels.unary.shape[1]
     if place + 8 > stride:
         out, place, stride = tables.last, 0, 8
-    log_marginals(scratch.x, labels.variants, len(labels.unary), out, place, stride)
+    log_marginals(scratch.x, labels.variants, len(labels.unary), scratch.sums, out, place, stride)

@@ -196,3 +196,30 @@ def test_runs_with_as_many_threads_give_the_same_bits():
     runs = [mean_field(unary, [lattice], [grid], weights, iterations=5, count=3) for _ in range(4)]
     for run in runs[1:]:
         np.testing.assert_array_equal(run.log_marginals, runs[0].log_marginals)
+
+
+@pytest.mark.parametrize("below", [6.0, 12.0, 25.0])
+def test_unlikely_labels_are_left_out_only_where_rounding_hides_them(below):
+    """Labels that are far below in all pixels still send what they are worth."""
+    _, unary, (_, grid) = _problem((8, 10), 6)
+    unary[3:] -= below + unary[3:].max() - unary[:3].max(0).min()
+    kernel = _normalized(grid, "none", np.ones(80, bool))
+    run = mean_field(
+        unary,
+        [],
+        [grid_of((8, 10), THETA, np.float64)],
+        np.full((1, 1), 0.3),
+        iterations=3,
+        normalization="none",
+    )
+    np.testing.assert_allclose(run.log_marginals[0], _expected(unary, [kernel], [0.3], 3), atol=1e-10, rtol=0)
+
+
+def test_pixels_outside_a_mask_do_not_count_as_left_out():
+    unary = _low_rank(20, 640, 6)
+    mask = np.arange(640) % 32 < 16
+    unary[:, ~mask] = 20 * np.random.default_rng(7).normal(size=(20, 320))
+    grid, weights = grid_of((20, 32), THETA, np.float64), np.ones((1, 1))
+    run = mean_field(unary, [], [grid], weights, iterations=2, mask=mask, reduce=1e-6)
+    assert (run.channels == 8).all()
+    assert (run.largest <= 1e-5).all()

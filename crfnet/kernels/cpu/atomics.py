@@ -15,10 +15,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from crfnet.kernels.cpu.compile import inline, kernel
-from crfnet.kernels.cpu.vectors import _pointer
+from crfnet.kernels.cpu.vectors import intrinsic, place_of
 
 __all__ = ["added", "claim", "counters_for", "exchanged", "finish", "read", "wait"]
 
@@ -64,7 +63,7 @@ def added(typing, array, place, x):
     """Adds, and returns what was there before."""
 
     def code(context, builder, sig, args):
-        pointer = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+        pointer = place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1])
         value = context.cast(builder, args[2], sig.args[2], sig.args[0].dtype)
         return builder.atomic_rmw("add", pointer, value, "seq_cst")
 
@@ -74,7 +73,7 @@ def added(typing, array, place, x):
 @intrinsic
 def read(typing, array, place):
     def code(context, builder, sig, args):
-        pointer = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+        pointer = place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1])
         return builder.load_atomic(pointer, "acquire", 8)
 
     return array.dtype(array, place), code
@@ -85,7 +84,7 @@ def exchanged(typing, array, place, expected, x):
     """What is there; where that is ``expected``, x takes its place."""
 
     def code(context, builder, sig, args):
-        pointer = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+        pointer = place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1])
         pair = builder.cmpxchg(pointer, args[2], args[3], "seq_cst", "seq_cst")
         return builder.extract_value(pair, 0)
 

@@ -4,14 +4,14 @@
 
 import numpy as np
 
-from crfnet.kernels.cpu.compile import kernel
+from crfnet.kernels.cpu.compile import kernel, making_arrays
 
 __all__ = ["choose_basis"]
 
 _TURNS = 2  # of orthogonal iteration, from a start that is already good
 
 
-@kernel
+@making_arrays
 def choose_basis(gram, limit, most, basis):
     """The smallest number of groups of eight directions that leave little of the marginals.
 
@@ -19,7 +19,8 @@ def choose_basis(gram, limit, most, basis):
         gram: (c, c) sum of q q^T over pixels, of all columns q of the marginals.
         limit: the sum of squares over those pixels that may be left.
         most: groups that all columns fill: the answer where fewer do not do.
-        basis: (c, 8 groups or more), receives an orthonormal basis; columns beyond the rank of ``gram`` are 0.
+        basis: (c, 8 groups or more), receives an orthonormal basis; columns beyond the rank of ``gram`` are
+        0.
     """
     columns = len(gram)
     everything = np.trace(gram)
@@ -42,7 +43,7 @@ def choose_basis(gram, limit, most, basis):
     return most
 
 
-@kernel
+@making_arrays
 def _pivoted(gram, rank):
     """Columns of a Cholesky factor, each for the column of which most is left: a good first basis."""
     columns = len(gram)
@@ -64,7 +65,7 @@ def _pivoted(gram, rank):
     return factor
 
 
-@kernel
+@making_arrays
 def _product(gram, directions):
     columns, rank = directions.shape
     out = np.zeros((columns, rank))

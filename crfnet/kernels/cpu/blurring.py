@@ -1,8 +1,8 @@
 """Splat, blur and slice of some rows, and the phases in which threads filter one group of eight channels.
 
-Splatting scatters: points add themselves to their corners' rows, which needs no second index and is faster than
-gathering. Threads may not share a table then; so points come in pieces, one for each thread, and each piece has
-a table of its own. Which thread takes which piece does not matter to the result.
+Splatting scatters: points add themselves to their corners' rows, which needs no second index and is faster
+than gathering. Threads may not share a table then; so points come in pieces, one for each thread, and each
+piece has a table of its own. Which thread takes which piece does not matter to the result.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
@@ -25,8 +25,8 @@ def phases_of(size):
 
 @kernel
 def filter_group(
-    counters, phase, lattice, alpha, transposed, send, receive, factors, values, place, tables, pieces, out, where,
-    adds,
+    counters, phase, lattice, alpha, transposed, send, receive, factors, values, place, tables, pieces, out,
+    where, adds,
 ):  # fmt: skip
     """``out (+)= receive alpha S^T B_d .. B_0 S send values`` of one group; the number of the next phase.
 

@@ -7,6 +7,7 @@ where no folder can be written, code is compiled in each process.
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -18,21 +19,43 @@ from typing import Any
 
 import llvmlite
 import numba
+from numba import types
 from numba.core import caching
 
-__all__ = ["entry", "inline", "kernel"]
+__all__ = ["entry", "inline", "kernel", "making_arrays"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+_INNER = _OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # Python does not call these
+_UNCOUNTED = _INNER | {"_nrt": False}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """A function that compiled code calls."""
-    return numba.njit(**_OPTIONS)(function)
+    """A function that compiled code calls; it makes no arrays, so arrays are not counted in and out of it."""
+    return _of_types(numba.njit(**_UNCOUNTED)(function))
+
+
+def making_arrays(function: Callable[..., Any]) -> Any:
+    """A function that compiled code calls, and that may make arrays."""
+    return _of_types(numba.njit(**_INNER)(function))
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """A function that becomes part of whatever calls it."""
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    """A `kernel` that becomes part of whatever calls it."""
+    return _of_types(numba.njit(forceinline=True, **_UNCOUNTED)(function))
+
+
+def _of_types(dispatcher: Any) -> Any:
+    """The function compiled once for each set of types, and not anew for each constant that it is given."""
+    template = dispatcher.get_call_template
+
+    def without_constants(args, kws):
+        return template(
+            tuple(types.unliteral(each) for each in args),
+            {name: types.unliteral(each) for name, each in kws.items()},
+        )
+
+    dispatcher.get_call_template = without_constants
+    return dispatcher
 
 
 def entry(function: Callable[..., Any]) -> Any:
@@ -94,7 +117,7 @@ class _Locator(caching._CacheLocator):
 
 
 class _CacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+    _locator_classes: Any = (_Locator,)
 
 
 class _Cache(caching.FunctionCache):
@@ -109,7 +132,5 @@ class _Cache(caching.FunctionCache):
             return None
 
     def save_overload(self, sig, data):
-        try:
+        with contextlib.suppress(OSError):
             super().save_overload(sig, data)
-        except OSError:
-            pass

@@ -1,4 +1,4 @@
-"""Gaussian filtering of any number of channels: the lattice, its transpose, and the Gaussian of a pixel grid."""
+"""Gaussian filtering of any number of channels: the lattice, its transpose, the Gaussian of a pixel grid."""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: PLR0917
@@ -21,7 +21,7 @@ _PIXELS = 1024  # of a task
 def filter_on_lattice(
     values: np.ndarray, lattice: Lattice, *, transposed: bool = False, count: int | None = None
 ) -> np.ndarray:
-    """``alpha S^T B_d .. B_0 S v`` for every channel, or with the axes in reverse order, which is the transpose.
+    """``alpha S^T B_d .. B_0 S v`` for every channel, or the transpose: the axes in reverse order.
 
     Args:
         values: (b, l, n) in the lattice's precision, C-contiguous.
@@ -38,8 +38,8 @@ def filter_on_lattice(
     out = np.empty_like(values)
     counters = counters_for(2 + groups * phases_of(lattice.corners.shape[1]))
     threads.run(
-        _through_lattice, counters, lattice.corners, lattice.weights, lattice.neighbors, lattice.alpha, transposed,
-        factors, values, table, tables, pieces, out, count=count,
+        _through_lattice, counters, lattice.corners, lattice.weights, lattice.neighbors, lattice.alpha,
+        transposed, factors, values, table, tables, pieces, out, count=count,
     )  # fmt: skip
     return out
 
@@ -55,16 +55,16 @@ def filter_on_grid(values: np.ndarray, grid: Grid, *, count: int | None = None) 
     out = np.empty_like(values)
     counters = counters_for(2 + batch * groups * separable.PHASES)
     threads.run(
-        _through_grid, counters, grid.shape, grid.radii[None], grid.taps[None], factors, values, table, between, out,
-        count=count,
+        _through_grid, counters, grid.shape, grid.radii[None], grid.taps[None], factors, values, table,
+        between, out, count=count,
     )  # fmt: skip
     return out
 
 
 @entry
 def _through_lattice(
-    thread, count, counters, corners, weights, neighbors, alpha, transposed, factors, values, table, tables, pieces,
-    out,
+    thread, count, counters, corners, weights, neighbors, alpha, transposed, factors, values, table, tables,
+    pieces, out,
 ):  # fmt: skip
     size, rows, points = corners.shape[1], neighbors.shape[1], len(corners)
     lattice = (corners, 0, weights, neighbors, 0, size, rows, points)
@@ -72,8 +72,8 @@ def _through_lattice(
     for group in range(len(table)):
         place = group * points * 8
         phase = filter_group(
-            counters, phase, lattice, alpha, transposed, factors, factors, 0, table, place, tables, pieces, table,
-            place, False,
+            counters, phase, lattice, alpha, transposed, factors, factors, 0, table, place, tables, pieces,
+            table, place, False,
         )  # fmt: skip
     _unpack(counters, phase, table, out)
 
@@ -82,6 +82,7 @@ def _through_lattice(
 def _through_grid(thread, count, counters, shape, radii, taps, factors, values, table, between, out):
     phase = _pack(counters, 0, values, table)
     batch, _, pixels = values.shape
+    padded = np.empty((shape[2] + 2 * radii[0, 2], 8), values.dtype)
     for image in range(len(table) * batch):
         place = image * pixels * 8
         phase = convolve_group(
@@ -96,6 +97,7 @@ def _through_grid(thread, count, counters, shape, radii, taps, factors, values, 
             0,
             table,
             place,
+            padded,
             between,
             table,
             place,
@@ -120,9 +122,9 @@ def _pack(counters, phase, values, table):
         while few == 8 and pixel + 8 <= last:
             transpose(values, source + pixel, pixels, table, target + 8 * pixel, 8)
             pixel += 8
-        for pixel in range(pixel, last):
+        for rest in range(pixel, last):
             for k in range(8):
-                put(table, target + 8 * pixel + k, _or_zero(values, source + k * pixels + pixel, k < few))
+                put(table, target + 8 * rest + k, _or_zero(values, source + k * pixels + rest, k < few))
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
 
@@ -148,8 +150,8 @@ def _unpack(counters, phase, table, values):
         while few == 8 and pixel + 8 <= last:
             transpose(table, source + 8 * pixel, 8, values, target + pixel, pixels)
             pixel += 8
-        for pixel in range(pixel, last):
+        for rest in range(pixel, last):
             for k in range(few):
-                put(values, target + k * pixels + pixel, at(table, source + 8 * pixel + k))
+                put(values, target + k * pixels + rest, at(table, source + 8 * rest + k))
         task = finish(counters, phase)
     return wait(counters, phase, tasks)

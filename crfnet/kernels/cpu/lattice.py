@@ -19,7 +19,7 @@ _FULL = 0.7  # of the hash table: then searches become long, and a larger one is
 
 
 class Lattice(NamedTuple):
-    """The lattice of a batch of points, which stands for ``alpha S^T B_d .. B_0 S``; images share no corner."""
+    """The lattice of a batch of points, for ``alpha S^T B_d .. B_0 S``; images share no corner."""
 
     corners: np.ndarray  #: int32 (points, d + 1), the corners of each point's simplex
     weights: np.ndarray  #: (points, d + 1), barycentric
@@ -35,7 +35,7 @@ class Lattice(NamedTuple):
     @property
     def alpha(self) -> float:
         """The factor of the whole: 1 / (1 + 2^-d)."""
-        return 1 / (1 + 2.0 ** (1 - self.corners.shape[1]))
+        return float(1 / (1 + 2.0 ** (1 - self.corners.shape[1])))
 
 
 def build_lattice(features: np.ndarray, count: int | None = None) -> Lattice:

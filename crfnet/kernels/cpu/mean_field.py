@@ -1,4 +1,4 @@
-"""Mean field in evaluation: one image, label-by-label weights, any number of settings of them side by side."""
+"""Mean field in evaluation: one image, label-by-label weights, any number of settings side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,17 +47,17 @@ def mean_field(
     """``Q <- softmax(U + sum_m w_m K~_m Q)``, all pixels in parallel, from ``Q = softmax(U)``.
 
     With ``reduce`` a step filters the fewest leading directions V of Q, in groups of eight, that leave a part
-    R = Q - Q V V^T of a root mean square of at most that; where it takes as many groups as all labels fill, all
-    are filtered. The messages then lack ``w K~ R``: for "after", whose rows are means, at most w times the
-    largest norm of R, which is measured. The basis is taken from a sample of the pixels, the parts left out are
-    measured on all.
+    R = Q - Q V V^T of a root mean square of at most that; where it takes as many groups as all labels fill,
+    all are filtered. The messages then lack ``w K~ R``: for "after", whose rows are means, at most w times
+    the largest norm of R, which is measured. The basis is taken from a sample of the pixels, the parts left
+    out are measured on all.
 
     Args:
         unary: (l, n) logits, float32 or float64, finite.
         lattices: of the n pixels, in the precision of ``unary``.
         grids: of the n pixels, row-major; of one shape.
         weights: (variants, kernels) or (variants, kernels, l), lattices first; of messages, which attract.
-        iterations: steps, >= 0.
+        iterations: steps, >= 0; none are done without a kernel.
         normalization: one of `NORMALIZATIONS`, of each kernel by its row sums.
         mask: (n,) bool, pixels that send and receive; others keep their unary. None for all.
         reduce: see above; 0 filters every label.
@@ -67,6 +67,7 @@ def mean_field(
         The marginals of every variant; pixels outside the mask keep softmax(unary).
     """
     labels_count, pixels = unary.shape
+    iterations = iterations if lattices or grids else 0
     count = threads.threads() if count is None else count
     kernels, tables_count, columns_weights = _weighed(lattices, grids, weights, labels_count, unary.dtype)
     kernels = kernels._replace(normalization=NORMALIZATIONS.index(normalization))
@@ -115,6 +116,9 @@ def _weighed(
         shape=grids[0].shape if grids else np.ones(3, np.int64),
         radii=np.array([grid.radii for grid in grids], np.int64).reshape(-1, 3),
         taps=taps,
+        sums=np.array([grid.row_sums(dtype) for grid in grids], dtype).reshape(len(grids), 3, -1)
+        if grids
+        else np.empty((0, 3, 0), dtype),
         normalization=0,
         scales=scales.astype(dtype),
         slots=slots.astype(np.int64),
@@ -185,7 +189,7 @@ def _tables(
         basis=np.zeros((2, columns, 8 * groups if reduced else 0), dtype),
         minus=np.full(columns, -1, dtype),
         grams=np.empty((PIECES, columns, columns) if reduced else (PIECES, 0, 0)),
-        groups=np.zeros(iterations, np.int64),
+        groups=np.full(iterations, groups),
         left=np.zeros((iterations, -(-blocks // BLOCKS), 2)),
         out=np.empty((columns, pixels), dtype),
         last=np.empty((columns if labels.last.size else 0, 8), dtype),

@@ -30,6 +30,15 @@ class Grid(NamedTuple):
     radii: np.ndarray  #: int64 (3,), pixels
     taps: np.ndarray  #: (3, largest radius + 1), the weight of a pixel so far away
 
+    def row_sums(self, dtype: np.dtype) -> np.ndarray:
+        """Along each axis (3, longest): the row sum of a pixel is the product of three of them."""
+        sums = np.zeros((3, int(self.shape.max())), dtype)
+        for axis, (size, radius) in enumerate(zip(self.shape, self.radii, strict=True)):
+            taps = self.taps[axis, : radius + 1].astype(float)
+            whole = np.convolve(np.ones(size), np.concatenate([taps[:0:-1], taps]))
+            sums[axis, :size] = whole[radius : radius + size]
+        return sums
+
     @property
     def pixels(self) -> int:
         """How many there are."""
@@ -68,7 +77,8 @@ def grid_of(
 
 @kernel
 def convolve_group(
-    counters, phase, shape, radii, taps, kind, send, receive, factors, values, place, between, out, where, adds
+    counters, phase, shape, radii, taps, kind, send, receive, factors, values, place, padded, between, out,
+    where, adds,
 ):  # fmt: skip
     """``out (+)= receive K send values`` of one group of eight channels; the number of the next phase.
 
@@ -84,6 +94,7 @@ def convolve_group(
         factors: place of this kernel's factors.
         values: rows of eight, from ``place`` on.
         place: of the first value.
+        padded: (pixels of a line + 2 radius or more, 8), of this thread.
         between: (2, pixels or more, 8), what lies between two axes; of grids with 2 axes only the first.
         out: rows of eight, from ``where`` on; may be ``values``.
         where: of the first result.
@@ -92,7 +103,7 @@ def convolve_group(
     depth, height, width = shape
     lines = max(1, _PIXELS // width)
     tasks = (depth * height + lines - 1) // lines
-    padded = np.zeros((width + 2 * radii[kind, 2], 8), values.dtype)
+    _clear(padded, width + 2 * radii[kind, 2])
     task = claim(counters, phase)
     while task < tasks:
         for row in range(task * lines, min(depth * height, (task + 1) * lines)):
@@ -104,18 +115,25 @@ def convolve_group(
     phase = wait(counters, phase, tasks)
     if depth == 1:
         return _across(
-            counters, phase, height, width, 1, radii[kind, 1], taps[kind, 1], between, 0, receive, factors, out, where,
-            adds,
+            counters, phase, height, width, 1, radii[kind, 1], taps[kind, 1], between, 0, receive, factors,
+            out, where, adds,
         )  # fmt: skip
     other = between.shape[1] * 8
     phase = _across(
-        counters, phase, height, width, depth, radii[kind, 1], taps[kind, 1], between, 0, receive, -1, between, other,
-        False,
+        counters, phase, height, width, depth, radii[kind, 1], taps[kind, 1], between, 0, receive, -1,
+        between, other, False,
     )  # fmt: skip
     return _across(
-        counters, phase, depth, height * width, 1, radii[kind, 0], taps[kind, 0], between, other, receive, factors,
-        out, where, adds,
+        counters, phase, depth, height * width, 1, radii[kind, 0], taps[kind, 0], between, other, receive,
+        factors, out, where, adds,
     )  # fmt: skip
+
+
+@inline
+def _clear(padded, pixels):
+    zero = filled(padded, 0.0)
+    for x in range(pixels):
+        store(padded, 8 * x, zero)
 
 
 @inline
@@ -151,8 +169,8 @@ def _across(
                 pixel = (repeat * size + along) * stride + x
                 if x + 8 <= end:
                     _eight(
-                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel), out,
-                        where + 8 * pixel, adds,
+                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel),
+                        out, where + 8 * pixel, adds,
                     )  # fmt: skip
                 else:
                     for k in range(end - x):

@@ -1,10 +1,10 @@
 """Where points are in the permutohedral lattice: simplices, barycentric weights, and numbers of corners.
 
 Adams, Baek & Davis 2010, section 3; the derivation is in ``crfnet/crf/README.md``, the same as readable loops
-in `crfnet.crf.reference.permutohedral_matrix`. A corner has a code that is linear in its coordinates, so that a
-step along a lattice axis adds one number to it. Corners are numbered in the order of their codes, in which the
-first feature counts most: those that are near in memory are near in the image, and the blur finds them in
-caches, whatever the order in which threads found them.
+in `crfnet.crf.reference.permutohedral_matrix`. A corner has a code that is linear in its coordinates, so
+that a step along a lattice axis adds one number to it. Corners are numbered in the order of their codes, in
+which the first feature counts most: those that are near in memory are near in the image, and the blur finds
+them in caches, whatever the order in which threads found them.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
@@ -72,7 +72,7 @@ def insert_points(thread, threads, counters, features, places, slots, weights, t
 
 @inline
 def _locate(features, place, width, dimensions, rows):
-    """Of eight points: rows 0.. of the base corner, size.. of the ranks, 2 size.. of the rest above the base."""
+    """Of eight points: rows 0.. of the base, size.. of the ranks, 2 size.. of the rest above the base."""
     size = dimensions + 1
     rank, rest = 8 * size, 16 * size
     above = filled(rows, 0.0)
@@ -145,8 +145,10 @@ def _found(table, shift, code):
     slot, last = _first_slot(shift, code), len(table) - 1
     while True:
         there = at(table, slot)
-        if there == code or there == EMPTY:
-            return slot, there == code
+        if there == EMPTY:
+            return slot, False
+        if there == code:
+            return slot, True
         slot = (slot + 1) & last
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.basis import choose_basis
 from crfnet.kernels.cpu.blurring import filter_group
-from crfnet.kernels.cpu.compile import entry, inline, kernel
+from crfnet.kernels.cpu.compile import entry, inline, kernel, making_arrays
 from crfnet.kernels.cpu.separable import convolve_group
 from crfnet.kernels.cpu.update import (
     add_messages,
@@ -27,12 +27,13 @@ from crfnet.kernels.cpu.update import (
     softmax_block,
     start_logits,
 )
-from crfnet.kernels.cpu.vectors import filled, store
+from crfnet.kernels.cpu.vectors import filled, put, store
 
 __all__ = ["BLOCKS", "PIECES", "Kernels", "Labels", "Tables", "run_steps"]
 
 BLOCKS = 64  # of eight pixels, in a task
 PIECES = 16  # in which the sample is taken; their number is fixed so that sums do not depend on threads
+_SAMPLE, _SEND, _ANSWER = 0, 1, 2
 _EPS = 1e-20  # added to row sums before they divide
 
 
@@ -47,6 +48,7 @@ class Kernels(NamedTuple):
     shape: np.ndarray  #: int64 (3,), the grid
     radii: np.ndarray  #: int64 (grids, 3)
     taps: np.ndarray  #: (grids, 3, radius + 1)
+    sums: np.ndarray  #: (grids, 3, longest axis), row sums along each axis
     normalization: int  #: 0 none, 1 after, 2 before, 3 symmetric
     scales: np.ndarray  #: (kernels,), by which messages are multiplied
     slots: np.ndarray  #: int64 (kernels,), the table of messages to which each adds
@@ -101,44 +103,32 @@ class Scratch(NamedTuple):
 @entry
 def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     """Fills ``tables.out``, ``groups`` and ``left``; see the tuples."""
-    columns = labels.weights.shape[1]
-    groups = (columns + 7) // 8
-    blocks = tables.rows.shape[1] // 8
-    scratch = _scratch(labels.unary, columns, groups)
-    phase = _normalize(counters, kernels, labels, tables)
-    most = groups
-    before = 0
+    columns, blocks = labels.weights.shape[1], tables.rows.shape[1] // 8
+    most, before = (columns + 7) // 8, 0
+    scratch = _scratch(labels.unary, columns, most)
+    longest = kernels.radii[:, 2].max() if len(kernels.radii) > 0 else 0
+    padded = np.empty((kernels.shape[2] + 2 * longest, 8), labels.unary.dtype)
+    phase = _normalize(counters, padded, kernels, labels, tables)
     for step in range(iterations):
+        groups = most
         if labels.limit >= 0 and most > 1:
-            phase = _sample(counters, phase, step, before, kernels, labels, tables, scratch, blocks, most)
-        elif claim(counters, phase) == 0:
-            tables.groups[step] = most
-            finish(counters, phase)
-            phase = wait(counters, phase, 1)
-        else:
-            phase = wait(counters, phase, 1)
-        groups = tables.groups[step]
+            phase = _visit_blocks(
+                _SAMPLE, counters, phase, PIECES, labels.sample, step, before, most, labels, tables, scratch
+            )
+            phase = _choose(counters, phase, step, most, labels, tables)
+            groups = tables.groups[step]
         tasks = (blocks + BLOCKS - 1) // BLOCKS
-        task = claim(counters, phase)
-        while task < tasks:
-            first, last = task * BLOCKS, min(blocks, (task + 1) * BLOCKS)
-            _update(first, last, step, task, before, groups, most, kernels, labels, tables, scratch)
-            task = finish(counters, phase)
-        phase = wait(counters, phase, tasks)
+        phase = _visit_blocks(
+            _SEND, counters, phase, tasks, blocks, step, before, groups, labels, tables, scratch
+        )
         for group in range(groups):
-            phase = _pass_messages(counters, phase, group, most, kernels, tables)
+            phase = _pass_messages(counters, phase, group, most, padded, kernels, tables)
         before = groups
     tasks = (blocks + BLOCKS - 1) // BLOCKS
-    task = claim(counters, phase)
-    while task < tasks:
-        for block in range(task * BLOCKS, min(blocks, (task + 1) * BLOCKS)):
-            _logits(block, iterations, before, most, labels, tables, scratch)
-            _answer(block, labels, tables, scratch)
-        task = finish(counters, phase)
-    wait(counters, phase, tasks)
+    _visit_blocks(_ANSWER, counters, phase, tasks, blocks, iterations, before, most, labels, tables, scratch)
 
 
-@inline
+@making_arrays
 def _scratch(like, columns, groups):
     x, q = np.zeros((columns, 8), like.dtype), np.zeros((8 * groups, 8), like.dtype)
     channels = np.zeros((8 * groups, 8), like.dtype)
@@ -147,7 +137,7 @@ def _scratch(like, columns, groups):
 
 
 @kernel
-def _normalize(counters, kernels, labels, tables):
+def _normalize(counters, padded, kernels, labels, tables):
     """The factors of senders and receivers from the kernels' row sums; the number of the next phase."""
     pixels = labels.unary.shape[1]
     part = 8 * BLOCKS
@@ -159,22 +149,28 @@ def _normalize(counters, kernels, labels, tables):
         task = finish(counters, 0)
     phase = wait(counters, 0, tasks)
     for k in range(len(kernels.slots)):
-        if kernels.normalization != 0:
-            phase = _pass_kernel(counters, phase, k, 1, 0, False, kernels, tables)
+        known = k >= len(kernels.lattices) and not labels.masked
+        if kernels.normalization != 0 and not known:
+            phase = _pass_kernel(counters, phase, k, 1, 0, False, padded, kernels, tables)
         task = claim(counters, phase)
         while task < tasks:
             for pixel in range(task * part, min(pixels, (task + 1) * part)):
-                _set_factors(k, pixel, kernels, labels, tables)
+                _set_factors(k, pixel, known, kernels, labels, tables)
             task = finish(counters, phase)
         phase = wait(counters, phase, tasks)
     return phase
 
 
 @inline
-def _set_factors(k, pixel, kernels, labels, tables):
+def _set_factors(k, pixel, known, kernels, labels, tables):
     one = labels.inside[pixel]
     send = receive = one
     row_sum = tables.rows[0, pixel, 0] + _EPS
+    if known:
+        sums, width, height = kernels.sums[k - len(kernels.lattices)], kernels.shape[2], kernels.shape[1]
+        row_sum = (
+            sums[2, pixel % width] * sums[1, pixel // width % height] * sums[0, pixel // width // height]
+        )
     if kernels.normalization == 3:
         send = receive = one / np.sqrt(row_sum) if one > 0 else one
     elif kernels.normalization == 2:
@@ -186,30 +182,31 @@ def _set_factors(k, pixel, kernels, labels, tables):
 
 
 @kernel
-def _pass_messages(counters, phase, group, most, kernels, tables):
+def _pass_messages(counters, phase, group, most, padded, kernels, tables):
     """Every kernel's messages of one group of channels; the number of the next phase."""
     sent = (
         len(tables.rows) - most + group
     )  # messages come to lie one slot earlier, where nobody reads any more
     for k in range(len(kernels.slots)):
         slot = kernels.slots[k] * most + group
-        phase = _pass_kernel(counters, phase, k, sent, slot, kernels.adds[k], kernels, tables)
+        phase = _pass_kernel(counters, phase, k, sent, slot, kernels.adds[k], padded, kernels, tables)
     return phase
 
 
 @kernel
-def _pass_kernel(counters, phase, k, sent, slot, adds, kernels, tables):
+def _pass_kernel(counters, phase, k, sent, slot, adds, padded, kernels, tables):
     rows, points = tables.rows.shape[1] * 8, tables.send.shape[1]
     if k < len(kernels.lattices):
         entries, size, axes, corners = kernels.lattices[k]
         lattice = (kernels.corners, entries, kernels.weights, kernels.neighbors, axes, size, corners, points)
         return filter_group(
-            counters, phase, lattice, kernels.alphas[k], False, tables.send, tables.receive, k * points, tables.rows,
-            sent * rows, tables.lattice, tables.pieces, tables.rows, slot * rows, adds,
+            counters, phase, lattice, kernels.alphas[k], False, tables.send, tables.receive, k * points,
+            tables.rows, sent * rows, tables.lattice, tables.pieces, tables.rows, slot * rows, adds,
         )  # fmt: skip
     return convolve_group(
         counters, phase, kernels.shape, kernels.radii, kernels.taps, k - len(kernels.lattices), tables.send,
-        tables.receive, k * points, tables.rows, sent * rows, tables.between, tables.rows, slot * rows, adds,
+        tables.receive, k * points, tables.rows, sent * rows, padded, tables.between, tables.rows, slot *
+        rows, adds,
     )  # fmt: skip
 
 
@@ -246,18 +243,70 @@ def _marginals(block, labels, tables, scratch):
 
 
 @kernel
-def _sample(counters, phase, step, before, kernels, labels, tables, scratch, blocks, most):
-    """Chooses the basis of a step from some of the pixels; the number of the next phase."""
+def _visit_blocks(
+    purpose, counters, phase, tasks, visited, step, before, groups, labels, tables, scratch
+):  # fmt: skip
+    """One phase over blocks of pixels; the number of the next phase.
+
+    Args:
+        purpose: Gram matrices of a sample of the blocks, or what all blocks send, or the answer.
+        counters: of the call.
+        phase: number of this phase.
+        tasks: number of tasks.
+        visited: number of blocks: that of all, or of the sample.
+        step: number of steps before this one.
+        before: groups of channels of the messages that came.
+        groups: of channels to send.
+        labels: of the call, like the next two.
+        tables: see above.
+        scratch: see above.
+    """
+    blocks, most = tables.rows.shape[1] // 8, (labels.weights.shape[1] + 7) // 8
     task = claim(counters, phase)
-    while task < PIECES:
-        gram = tables.grams[task]
-        gram[:] = 0
-        for i in range(labels.sample * task // PIECES, labels.sample * (task + 1) // PIECES):
-            block = i * blocks // labels.sample
+    while task < tasks:
+        if purpose == _SAMPLE:
+            _clear(tables.grams, task)
+        store(scratch.sums, 0, filled(scratch.sums, 0.0))
+        store(scratch.sums, 8, filled(scratch.sums, 0.0))
+        for i in range(visited * task // tasks, visited * (task + 1) // tasks):
+            block = i * blocks // visited
             _logits(block, step, before, most, labels, tables, scratch)
-            gram_block(scratch.q, scratch.active, _marginals(block, labels, tables, scratch), gram)
+            if purpose == _ANSWER:
+                _answer(block, labels, tables, scratch)
+                continue
+            count = _marginals(block, labels, tables, scratch)
+            if purpose == _SAMPLE:
+                gram_block(scratch.q, scratch.active, count, tables.grams[task])
+            else:
+                _send(block, step, count, groups, most, tables, scratch)
+        if purpose == _SEND:
+            for k in range(8):
+                tables.left[step, task, 0] += scratch.sums[0, k]
+                tables.left[step, task, 1] = max(tables.left[step, task, 1], scratch.sums[1, k])
         task = finish(counters, phase)
-    phase = wait(counters, phase, PIECES)
+    return wait(counters, phase, tasks)
+
+
+@inline
+def _clear(grams, task):
+    for place in range(task * grams[0].size, (task + 1) * grams[0].size):
+        put(grams, place, 0.0)
+
+
+@inline
+def _send(block, step, count, groups, most, tables, scratch):
+    """What a block's pixels send: all columns, or their projections."""
+    basis, sent = tables.basis[step % 2], len(tables.rows) - most
+    if groups == most:
+        send_all(scratch.q, groups, tables.rows, sent, block)
+        return
+    project(scratch.q, scratch.active, count, basis, groups, scratch.channels, tables.rows, sent, block)
+    leftover(scratch.q, len(scratch.x), basis, tables.minus, groups, scratch.channels, scratch.sums)
+
+
+@making_arrays
+def _choose(counters, phase, step, most, labels, tables):
+    """One phase: the basis of a step, from the Gram matrices of all pieces of the sample."""
     if claim(counters, phase) == 0:
         gram = tables.grams[0]
         for c in range(len(gram)):
@@ -272,31 +321,8 @@ def _sample(counters, phase, step, before, kernels, labels, tables, scratch, blo
 
 
 @inline
-def _update(first, last, step, task, before, groups, most, kernels, labels, tables, scratch):
-    """The marginals of some blocks, and what they send."""
-    columns = len(scratch.x)
-    basis = tables.basis[step % 2]
-    sent = len(tables.rows) - most
-    store(scratch.sums, 0, filled(scratch.sums, 0.0))
-    store(scratch.sums, 8, filled(scratch.sums, 0.0))
-    for block in range(first, last):
-        _logits(block, step, before, most, labels, tables, scratch)
-        count = _marginals(block, labels, tables, scratch)
-        if groups < most:
-            project(
-                scratch.q, scratch.active, count, basis, groups, scratch.channels, tables.rows, sent, block
-            )
-            leftover(scratch.q, columns, basis, tables.minus, groups, scratch.channels, scratch.sums)
-        else:
-            send_all(scratch.q, groups, tables.rows, sent, block)
-    for k in range(8):
-        tables.left[step, task, 0] += scratch.sums[0, k]
-        tables.left[step, task, 1] = max(tables.left[step, task, 1], scratch.sums[1, k])
-
-
-@inline
 def _answer(block, labels, tables, scratch):
     out, place, stride = tables.out, 8 * block, labels.unary.shape[1]
     if place + 8 > stride:
         out, place, stride = tables.last, 0, 8
-    log_marginals(scratch.x, labels.variants, len(labels.unary), out, place, stride)
+    log_marginals(scratch.x, labels.variants, len(labels.unary), scratch.sums, out, place, stride)

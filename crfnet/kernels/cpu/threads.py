@@ -75,7 +75,7 @@ def set_threads(number: int | None) -> None:
 
 
 def run(function: Callable[..., Any], *arguments: Any, count: int | None = None) -> None:
-    """Calls ``function(thread, count, *arguments)`` in this thread and in the workers; returns when all is done.
+    """Calls ``function(thread, count, *arguments)`` here and in the workers; returns when all is done.
 
     Args:
         function: an entry that shares its work by `crfnet.kernels.cpu.atomics`, and returns once all tasks

@@ -1,8 +1,8 @@
-"""The local update of eight pixels at a time: logits from messages, softmax, and what is sent in the next step.
+"""The local update of eight pixels at a time: logits, softmax, and what is sent in the next step.
 
-Here a vector is one label of eight pixels that lie side by side, as the logits (l, n) are stored; messages lie
-as rows of eight channels and are turned around on the way. A label that is far below the best one in all eight
-pixels is left out: most pixels know one to three labels.
+Here a vector is one label of eight pixels that lie side by side, as the logits (l, n) are stored; messages
+lie as rows of eight channels and are turned around on the way. A label that is far below the best one in all
+eight pixels is left out: most pixels know one to three labels.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
@@ -205,9 +205,8 @@ def leftover(q, columns, basis, minus, groups, channels, sums):
 
 
 @inline
-def log_marginals(x, variants, labels, out, place, stride):
+def log_marginals(x, variants, labels, lanes, out, place, stride):
     """Log marginals of eight pixels, all labels; of variant v from ``place + v labels stride`` on."""
-    lanes = np.empty(8, x.dtype)
     for variant in range(variants):
         first, end = variant * labels, (variant + 1) * labels
         best = load(x, 8 * first)
@@ -218,7 +217,7 @@ def log_marginals(x, variants, labels, out, place, stride):
             sums = add(sums, exp(sub(load(x, 8 * c), best)))
         store(lanes, 0, sums)
         for k in range(8):
-            lanes[k] = np.log(lanes[k])
+            put(lanes, k, np.log(at(lanes, k)))
         shift = add(best, load(lanes, 0))
         for c in range(first, end):
             store(out, place + c * stride, sub(load(x, 8 * c), shift))

@@ -13,23 +13,31 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
 __all__ = [
-    "add", "any_above", "at", "exp", "filled", "fma", "inverse", "less", "load", "maximum", "mul", "put", "rint", "spread",
-    "spread_at", "store", "sub", "total", "total_of_products", "transpose",
+    "add", "any_above", "at", "exp", "filled", "fma", "intrinsic", "inverse", "less", "load", "maximum",
+    "mul", "place_of", "put", "rint", "spread", "spread_at", "store", "sub", "total", "total_of_products",
+    "transpose",
 ]  # fmt: skip
 
 LANES = 8
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """A function that writes LLVM code; to mypy it takes what compiled code gives it, without ``typing``."""
+    return extending.intrinsic(function)
+
+
 _INT32 = ir.IntType(32)
 
 
 class Vector(types.Type):
     """Eight numbers of one precision."""
 
-    def __init__(self, dtype: types.Type) -> None:
+    def __init__(self, dtype: types.Float) -> None:
         self.dtype = dtype
         super().__init__(name=f"{dtype}x{LANES}")
 
@@ -51,14 +59,15 @@ def _constant(kind: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(kind, [value] * LANES)
 
 
-def _pointer(context, builder, array_type, array, place_type, place) -> ir.Instruction:
+def place_of(context, builder, array_type, array, place_type, place) -> ir.Instruction:
+    """A pointer to one number of an array, for intrinsics."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [context.cast(builder, place, place_type, types.intp)])
 
 
 def _lanes_at(context, builder, vector, sig, args) -> ir.Instruction:
     """Pointer to the eight numbers of ``args[0]`` from place ``args[1]`` on."""
-    pointer = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+    pointer = place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1])
     return builder.bitcast(pointer, _ir(vector).as_pointer())
 
 
@@ -90,7 +99,7 @@ def at(typing, array, place):
     """One number of an array."""
 
     def code(context, builder, sig, args):
-        return builder.load(_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]))
+        return builder.load(place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1]))
 
     return array.dtype(array, place), code
 
@@ -101,7 +110,7 @@ def put(typing, array, place, x):
 
     def code(context, builder, sig, args):
         value = context.cast(builder, args[2], sig.args[2], sig.args[0].dtype)
-        builder.store(value, _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]))
+        builder.store(value, place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1]))
         return context.get_dummy_value()
 
     return types.void(array, place, x), code
@@ -126,7 +135,7 @@ def spread_at(typing, array, place):
     vector = _VECTORS[array.dtype]
 
     def code(context, builder, sig, args):
-        pointer = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+        pointer = place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1])
         return _spread(builder, _ir(vector), builder.load(pointer))
 
     return vector(array, place), code
@@ -279,7 +288,7 @@ _POWER_64 = tuple(math.sqrt(2) * math.log(2) ** k / math.factorial(k) for k in r
 
 @intrinsic
 def exp(typing, x):
-    """To 2e-7 (float32) or 1e-15 (float64) plus the rounding of x log2(e); x at most 88 or 700; 0 far below."""
+    """To 2e-7 (float64: 1e-15) plus the rounding of x log2(e); x at most 88 (700); 0 far below."""
     single = x.dtype == types.float32
     bits, bias, shift = (32, 127, 23) if single else (64, 1023, 52)
 

@@ -13,7 +13,7 @@ from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import CachedFilter, Canceled, Redraw, Session
 from crfnet.explore import session as session_module
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 
 CRF = CRFConfig(w1=5.0, theta_alpha=20.0, theta_beta=8.0, iterations=3, prune=1e-3)
 
@@ -23,7 +23,7 @@ def scene(rows=37, columns=52, classes=4):
     image = torch.full((3, rows, columns), 60, dtype=torch.uint8)
     image[:, :, columns // 2 :] = 190
     image += torch.randint(0, 20, image.shape, dtype=torch.uint8)
-    logits = resize_scores(torch.randn(1, classes, 10, 13) * 2, (rows, columns), align_corners=False)
+    logits = resize_logits(torch.randn(1, classes, 10, 13) * 2, (rows, columns), align_corners=False)
     logits[:, 1, :, columns // 2 :] += 1.5
     return image, logits
 

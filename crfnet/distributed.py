@@ -1,11 +1,11 @@
-"""Several processes that do one job, as ``torchrun`` starts them; alone, everything here does nothing.
+"""Distributed processes, as ``torchrun`` starts them; in a single process everything here does nothing.
 
     torchrun --nproc-per-node=2 -m crfnet train CONFIG
 
-Rank 0 is the one that writes and speaks. Whatever only it does, `on_rank_zero` hands on to the others, its
-failures too, and so does `on_all_ranks` with what all of them do: no rank waits for one that is gone. What
-one rank alone runs into elsewhere ends it; that breaks the others' connections, and `first_to_fail` says
-which was first.
+Rank 0 writes the files and the messages. What only it does, `on_rank_zero` broadcasts, exceptions included;
+what all ranks do, `on_all_ranks` gathers in the same way: no rank waits for one that has failed. An exception
+that one rank raises elsewhere ends that rank; this breaks the connections of the others, and `record_failure`
+tells which was first.
 """
 
 import os
@@ -25,98 +25,96 @@ from torch.nn.parallel import DistributedDataParallel
 from crfnet.errors import InputError
 
 __all__ = [
+    "all_gather",
+    "all_reduce_sum",
     "broadcast",
+    "distributed_data_parallel",
+    "is_rank_zero",
+    "local_device",
     "no_sync",
-    "device",
     "on_all_ranks",
     "on_rank_zero",
-    "all_gather",
-    "is_rank_zero",
-    "first_to_fail",
-    "world_size",
-    "rank",
-    "data_parallel",
-    "shard",
-    "all_reduce_sum",
     "process_group",
+    "rank",
+    "record_failure",
+    "shard",
+    "world_size",
 ]
 
 T = TypeVar("T")
 
-#: Ranks may wait for hours while the first one searches; one that is gone is noticed without a clock.
-_PATIENCE = timedelta(days=30)
-_PARTING = 2.0  #: seconds that rank 0 waits for ranks that leave, too
-_alone = False  # within `on_rank_zero`, where rank 0 works while the others wait
-_notes: PrefixStore | None = None  # what ranks say to one another without waiting
+#: Ranks may wait for hours while rank 0 searches; one that is gone is noticed without a timeout.
+_TIMEOUT = timedelta(days=30)
+_LEAVE_SECONDS = 2.0  #: how long a failing rank 0 waits for the others to fail, too
+_in_rank_zero_work = False  # within `on_rank_zero`, where rank 0 works while the others wait
+_failure_store: PrefixStore | None = None  # read and written without waiting for other ranks
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Within, the processes that ``torchrun`` started know one another; does nothing in one process.
+    """Join the process group that ``torchrun`` started, and leave it at the end; do nothing in one process.
 
-    Over NCCL between GPUs, over gloo between CPUs and for everything that is no tensor on a GPU.
+    NCCL between GPUs, gloo between CPUs and for everything that is no tensor on a GPU.
     """
     if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    global _notes  # noqa: PLW0603 - of this process, as the process group is
+    global _failure_store  # noqa: PLW0603 - of this process, as the process group is
     gpus = torch.cuda.is_available()
     if gpus:
-        torch.cuda.set_device(device("cuda"))
+        torch.cuda.set_device(local_device("cuda"))
     store, number, size = next(rendezvous("env://"))
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if gpus else "gloo",
         store=PrefixStore("group", store),
         rank=number,
         world_size=size,
-        timeout=_PATIENCE,
+        timeout=_TIMEOUT,
     )
-    _notes = PrefixStore("notes", store)
+    _failure_store = PrefixStore("failures", store)
     try:
         yield
     finally:
-        _notes = None
+        _failure_store = None
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """Number of this process, from 0 on."""
-    return dist.get_rank() if _several() else 0
+    """Return the number of this process, from 0 on."""
+    return dist.get_rank() if _is_distributed() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
-    return dist.get_world_size() if _several() else 1
+    """Return the number of processes."""
+    return dist.get_world_size() if _is_distributed() else 1
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Whether this process is the one that writes files and messages."""
     return rank() == 0
 
 
-def device(name: str) -> torch.device:
-    """The device of this process: of several GPUs of a machine its own, where ``name`` is just ``cuda``.
+def local_device(name: str) -> torch.device:
+    """Return the device of this process: for ``cuda`` the GPU of its local rank.
 
     Raises:
         InputError: ``cuda`` where torch finds no GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device: cuda, but torch finds no GPU that it can use here; allowed are auto and cpu"
-        )
+        raise InputError("device is 'cuda', must be auto or cpu: torch finds no GPU that it can use here")
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % max(1, torch.cuda.device_count()))
     return torch.device(name)
 
 
 def shard(items: Sequence[T]) -> Sequence[T]:
-    """This rank's part of ``items``: every item is in exactly one rank's, none twice."""
+    """Return this rank's part of ``items``: every item belongs to exactly one rank."""
     return items[rank() :: world_size()]
 
 
 def all_gather(value: T) -> list[T]:
-    """The values of all ranks, in their order, on every rank. All have to call it; picklable."""
-    if not _several():
+    """Return the values of all ranks, by rank, on every rank. All ranks must call it; values are pickled."""
+    if not _is_distributed():
         return [value]
     values: list[T | None] = [None] * world_size()
     dist.all_gather_object(values, value)
@@ -124,82 +122,79 @@ def all_gather(value: T) -> list[T]:
 
 
 def on_rank_zero(work: Callable[[], T]) -> T:
-    """What ``work`` returns on rank 0, on every rank; its exception is raised on every rank, too.
+    """Run ``work`` on rank 0; return its result, or raise its exception, on every rank.
 
-    Also a point that no rank passes before rank 0 has done the work. Within, everything is as in one process,
-    the functions of this file too.
+    Also a barrier: no rank passes before rank 0 has done the work. Within ``work`` everything, the functions
+    of this file included, behaves as in a single process.
     """
-    global _alone  # noqa: PLW0603 - of this process, as the process group is
-    if not _several():
+    global _in_rank_zero_work  # noqa: PLW0603 - of this process, as the process group is
+    if not _is_distributed():
         return work()
-    outcome: list[tuple[T | None, Exception | None]] = [(None, None)]
+    result: list[tuple[T | None, Exception | None]] = [(None, None)]
     if is_rank_zero():
-        _alone = True
+        _in_rank_zero_work = True
         try:
-            outcome = [(work(), None)]
+            result = [(work(), None)]
         except Exception as error:  # whatever it was, the others must not wait for ever
-            outcome = [(None, error)]
+            result = [(None, error)]
         finally:
-            _alone = False
-    dist.broadcast_object_list(outcome, src=0)
-    value, failure = outcome[0]
+            _in_rank_zero_work = False
+    dist.broadcast_object_list(result, src=0)
+    value, failure = result[0]
     if failure is not None:
         raise failure
     return value  # type: ignore[return-value]
 
 
 def on_all_ranks(work: Callable[[], T]) -> list[T]:
-    """What ``work`` returns on every rank, in their order, on every rank; where one fails, all fail.
+    """Run ``work`` on every rank; return all results, by rank, on every rank; where one fails, all fail.
 
-    A point that no rank passes before all have done the work, which must not wait for others itself.
+    Also a barrier: no rank passes before all have done the work, which must not wait for other ranks itself.
     """
-    if not _several():
+    if not _is_distributed():
         return [work()]
-    mine: tuple[T | None, Exception | None]
+    own: tuple[T | None, Exception | None]
     try:
-        mine = (work(), None)
+        own = (work(), None)
     except Exception as error:  # as in `on_rank_zero`
-        mine = (None, error)
-    found = all_gather(mine)
-    failures = [
-        mine[1],
-        *(failure for _, failure in found),
-    ]  # one's own, which has a traceback, before others'
-    for failure in failures:
+        own = (None, error)
+    results = all_gather(own)
+    # This rank's own exception, which has a traceback, before those of others.
+    for failure in [own[1], *(failure for _, failure in results)]:
         if failure is not None:
             raise failure
-    return [value for value, _ in found]  # type: ignore[misc]
+    return [value for value, _ in results]  # type: ignore[misc]
 
 
-def first_to_fail(status: int) -> tuple[bool, int]:
-    """Note that this rank ends with an error; to be called inside `process_group`, before it is left.
+def record_failure(status: int) -> tuple[bool, int]:
+    """Record that this rank ends with an error; call it inside `process_group`, before that is left.
 
     Args:
-        status: the exit status that it would have by itself, not 0.
+        status: the exit status of this rank's own error, not 0.
 
     Returns:
-        Whether this rank is the first to leave, and so the one that says why; the exit status of the first.
+        Whether this rank was the first to fail, and so prints its message; the exit status of the first.
     """
-    if _notes is None:  # one process, or several that do not know one another yet and all fail alike
+    if _failure_store is None:  # one process, or several that have not joined yet and all fail alike
         return os.environ.get("RANK", "0") == "0", status
-    mine = f"{dist.get_rank()} {status}"
+    own = f"{dist.get_rank()} {status}"
     try:
-        noted = _notes.compare_set("left", "", mine).decode()
-        _notes.add("gone", 1)
-        # Rank 0 may keep the notes itself: where all fail alike, the others still have to look.
-        deadline = time.monotonic() + _PARTING
+        first = _failure_store.compare_set("first", "", own).decode()
+        _failure_store.add("count", 1)
+        # Rank 0 may host the store: where all fail alike, the others still have to read it.
+        deadline = time.monotonic() + _LEAVE_SECONDS
         while dist.get_rank() == 0 and time.monotonic() < deadline:
-            if _notes.add("gone", 0) == dist.get_world_size():
+            if _failure_store.add("count", 0) == dist.get_world_size():
                 break
             time.sleep(0.01)
-    except RuntimeError:  # the rank that keeps the notes is gone without a word
+    except RuntimeError:  # the rank that hosts the store is gone
         return True, status
-    return noted == mine, int(noted.split()[1])
+    return first == own, int(first.split()[1])
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum of the tensors of all ranks, on every rank; alone the tensor itself. All have to call it."""
-    if not _several():
+    """Return the sum over all ranks, on every rank. All ranks must call it."""
+    if not _is_distributed():
         return values
     total = values.detach().clone()
     dist.all_reduce(total)
@@ -207,27 +202,27 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Every rank's tensors become those of rank 0, in place. All have to call it."""
-    if _several():
+    """Overwrite every rank's tensors by those of rank 0. All ranks must call it."""
+    if _is_distributed():
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
 
-def data_parallel(module: nn.Module) -> nn.Module:
-    """The module with gradients that are the mean over the ranks after each backward pass.
+def distributed_data_parallel(module: nn.Module) -> nn.Module:
+    """Wrap the module in `DistributedDataParallel`; in one process return the module itself.
 
-    Its parameters become those of rank 0 now, its buffers before every forward pass. Parameters that a step
-    leaves out, in one rank or in all, are allowed.
+    Each backward pass leaves the mean of all ranks' gradients. Parameters become those of rank 0 now, buffers
+    before every forward pass. Parameters without a gradient in a step, on one rank or all, are allowed.
     """
-    if not _several():
+    if not _is_distributed():
         return module
     return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def no_sync(module: nn.Module, active: bool) -> AbstractContextManager[None]:
-    """While ``active``, backward passes of a `data_parallel` module add to this rank's own gradient alone."""
+    """Accumulate gradients without averaging them over ranks, while ``active``."""
     return module.no_sync() if active and isinstance(module, DistributedDataParallel) else nullcontext()
 
 
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and not _alone
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and not _in_rank_zero_work

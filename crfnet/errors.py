@@ -1,6 +1,12 @@
-"""The one exception that means: what you gave cannot be used; and the one phrase that says so."""
+"""The one exception that means: what you gave cannot be used; and the phrases that say so.
 
-__all__ = ["InputError", "require"]
+What a smaller installation lacks is a `ModuleNotFoundError`, as everywhere, that says what to install.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["EXTRAS", "InputError", "how_to_install", "needing", "require"]
 
 
 class InputError(ValueError):
@@ -25,3 +31,48 @@ def require(place: str, value: object, holds: bool, allowed: str) -> None:
     """
     if not holds:
         raise InputError(f"{place} is {value!r}, must be {allowed}")
+
+
+#: What brings a module that ``pip install crfnet`` does not: the distribution, and the extra of crfnet.
+EXTRAS = {
+    "PIL": ("pillow", "cli"),
+    "bokeh": ("bokeh", "explore"),
+    "jinja2": ("jinja2", "cli"),
+    "jsonargparse": ("jsonargparse", "cli"),
+    "matplotlib": ("matplotlib", "cli"),
+    "optuna": ("optuna", "cli"),
+    "psycopg": ("psycopg", "postgresql"),
+    "safetensors": ("safetensors", "cli"),
+    "scipy": ("scipy", "cli"),
+    "tensorboard": ("tensorboard", "cli"),
+    "timm": ("timm", "cli"),
+    "torchvision": ("torchvision", "cli"),
+    "tqdm": ("tqdm", "cli"),
+    "yaml": ("pyyaml", "cli"),
+}
+
+
+def how_to_install(error: BaseException) -> str | None:
+    """What to install for an import that failed, in one line; None for other errors and other modules."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    distribution, extra = EXTRAS.get((error.name or "").partition(".")[0], (None, None))
+    return None if distribution is None else f"needs {distribution}: pip install 'crfnet[{extra}]'"
+
+
+@contextmanager
+def needing(what: str) -> Iterator[None]:
+    """Within, an import of what only an extra of crfnet brings fails in one line that says which.
+
+    Args:
+        what: cannot be had without it: the line's first words.
+
+    Raises:
+        ModuleNotFoundError: ``{what} needs pyyaml: pip install 'crfnet[cli]'``.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (line := how_to_install(error)) is None:
+            raise
+        raise ModuleNotFoundError(f"{what} {line}", name=error.name) from None

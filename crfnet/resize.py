@@ -10,7 +10,7 @@ __all__ = ["rescale_image", "resize_scores", "scaled_size", "stride_between"]
 
 
 def stride_between(size: int, count: int) -> int | None:
-    """The stride, a power of two, at which ``count`` positions from pixel 0 on cover ``size`` pixels.
+    """Find the stride, a power of two, at which ``count`` positions from pixel 0 on cover ``size`` pixels.
 
     A strided network has ``ceil(size / stride)`` positions, one more where a pool in ceil mode looks
     beyond the image: 321 -> 41 and 96 -> 13 at stride 8. Position i sees its surroundings of pixel
@@ -69,7 +69,7 @@ def scaled_size(size: tuple[int, int], scale: float, *, align_corners: bool) -> 
 
 
 def rescale_image(image: Image, scale: float, *, align_corners: bool) -> Image:
-    """A float image resized bilinearly, without antialiasing, as the published protocols do."""
+    """Resize a float image bilinearly, without antialiasing, as the published protocols do."""
     if scale == 1:
         return image
     size = scaled_size((image.shape[2], image.shape[3]), scale, align_corners=align_corners)

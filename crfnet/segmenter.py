@@ -67,7 +67,7 @@ class Segmenter(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def scores(self, image: Image) -> Scores:
-        """The network's own logits at its stride, in its own precision.
+        """Compute the network's own logits at its stride, in its own precision.
 
         Args:
             image: RGB in 0..255, uint8 or float, not normalized.
@@ -79,27 +79,27 @@ class Segmenter(nn.Module):
         return _scores_of(self.network(self.normalized(image)))
 
     def all_scores(self, image: Image) -> list[ScoreMap]:
-        """What a training loss is taken of: `scores` first, then the further maps that a network compares.
+        """Compute all maps that a training loss is taken of: `scores` first, then further ones.
 
         They come from its method ``all_scores`` (DeepLab v2 on three scales has four); a network without
-        that method has its scores alone. Image and errors as of `scores`.
+        that method has its scores alone. For image and errors see `scores`.
         """
         if not hasattr(self.network, "all_scores"):
             return [self.scores(image)]
         return list(self.network.all_scores(self.normalized(image)))  # type: ignore[operator]
 
     def normalized(self, image: Image) -> Image:
-        """What the network sees: the channels in its order, minus ``mean``, divided by ``std``."""
+        """Normalize as the network expects: the channels in its order, minus ``mean``, divided by ``std``."""
         check_image(image)
         channels = image.flip(1) if self.bgr else image
         return (channels.to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, image: Image) -> Logits:
-        """Logits at image size, through the CRF if there is one; image and errors as of `scores`."""
+        """Compute logits at image size, through the CRF if there is one; image and errors: see `scores`."""
         return self.both(image)[0]
 
     def both(self, image: Image) -> tuple[Logits, Scores]:
-        """Logits as of `forward` and the scores that they came from, for a loss on each."""
+        """Compute the logits of `forward` and the scores that they came from, for a loss on each."""
         scores = self.scores(image)
         logits = self.upsample(scores, (image.shape[2], image.shape[3]))
         return (logits if self.crf is None else self.crf(logits, image)), scores
@@ -140,7 +140,7 @@ def _described(output: object) -> str:
 
 
 def build_segmenter(model: ModelConfig, num_classes: int, crf: CRFConfig | None = None) -> Segmenter:
-    """The model of a configuration.
+    """Build the model of a configuration.
 
     Args:
         model: the network.

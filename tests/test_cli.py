@@ -1,6 +1,9 @@
 """The commands, end to end on a few tiny images, and what they say of bad input."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,10 @@ import torch
 import yaml
 from PIL import Image
 
+from crfnet.cli import COMMANDS
 from crfnet.cli.main import main
-from crfnet.commands import evaluate
 from crfnet.crf import messages
+from crfnet.pipeline import evaluate_split
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 
@@ -188,7 +192,7 @@ def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, ca
     assert "another configuration" in refused("compare", config, "--resume", "--joint.lr", "0.5")
 
 
-def test_the_protocol_of_prediction_reaches_every_command(config, tmp_path, capsys, refused):
+def test_how_labels_are_predicted_reaches_every_command(config, tmp_path, capsys, refused):
     main(["train", str(config)])
     unary = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]
     protocol = ["--predict.scales", "[0.75,1.0]", "--predict.mirror", "true"]
@@ -198,14 +202,15 @@ def test_the_protocol_of_prediction_reaches_every_command(config, tmp_path, caps
     main(["evaluate", str(config), *unary, *protocol])
     main(["evaluate", str(config), "--scores", str(tmp_path / "out/scores"), "--overwrite"])
     main(["predict", str(config), *unary, "--split", "val", "--predict.tile", "32"])
-    assert "tile, overlap" in refused("evaluate", config, *unary, "--predict.tile", "20")
+    said = refused("evaluate", config, *unary, "--predict.tile", "20")
+    assert "tile - overlap is 20, must be a multiple of 32" in said
 
 
 def test_the_memory_of_the_crf_reaches_every_command(config, tmp_path, monkeypatch):
     """Two labels at a time, for a CRF that was trained and for one of a file, give the same label maps."""
     given = set()
     monkeypatch.setattr(messages, "labels_at_once", lambda q, memory: given.add(memory) or memory or 99)
-    monkeypatch.setattr(evaluate, "write_report", lambda folder, *_, **__: folder / "report.md")
+    monkeypatch.setattr(evaluate_split, "write_report", lambda folder, *_, **__: folder / "report.md")
     main(["train", str(config)])
     unary = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]
     main(["train", str(config), "--stage", "joint", *unary])
@@ -416,7 +421,7 @@ def test_two_folders_and_what_is_wrong_with_them(config, tmp_path, refused):
     assert "--split: needs a CONFIG" in refused("evaluate", *folders, "--split", "val")
     assert "--data.name" in refused("evaluate", *folders, "--data.name", "voc")
     assert "3 names" in refused("evaluate", *folders, "--class-names", "a,b,c")
-    assert "--num-classes: 1" in refused("evaluate", *folders[:5], 1)
+    assert "--num-classes is 1, must be 2..255" in refused("evaluate", *folders[:5], 1)
     assert "element" in refused("evaluate", *folders, "--evaluation.element", "ring")
     assert "f_width" in refused("evaluate", *folders, "--evaluation.boundary.f_width", "0")
     assert "nowhere" in refused("evaluate", "--predictions", tmp_path / "nowhere", *folders[2:])
@@ -448,6 +453,38 @@ def test_help_teaches_and_config_is_a_round_trip(config, tmp_path, capsys):
     assert yaml.safe_load(again.read_text())["seed"] == 7
     main(["config", str(again)])
     assert capsys.readouterr().out == again.read_text()
+
+
+def test_help_imports_nothing_that_is_slow():
+    """But that of ``config``, whose keys are those of the dataclasses."""
+    program = """
+import contextlib, sys
+from crfnet.cli import COMMANDS
+from crfnet.cli.main import main
+for words in [["--help"], *([name, "--help"] for name in COMMANDS if name != "config")]:
+    with contextlib.suppress(SystemExit):
+        main(words)
+print(*sorted(set(sys.modules) & {"torch", "numpy", "yaml", "jsonargparse", "tqdm"}), file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.count("usage: crfnet") == len(COMMANDS)
+    assert ended.stderr.split() == []
+
+
+def test_config_explains_every_key_and_names_an_unknown_one(config, capsys, refused):
+    main(["config", "--help"])
+    assert "--crf.theta_alpha" in capsys.readouterr().out
+    assert "unknown key seeed; did you mean seed?" in refused("config", config, "--seeed", "3")
+    main(["config", str(config), "--output", "elsewhere"])
+    assert "output: elsewhere" in capsys.readouterr().out
+
+
+def test_every_command_is_in_the_table_once(capsys):
+    """What --help lists is what is run."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = re.findall(r"^    ([\w-]+)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
+    assert listed == list(COMMANDS)
 
 
 @pytest.mark.parametrize(

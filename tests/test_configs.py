@@ -34,8 +34,8 @@ def test_published_rows_are_configs(file):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ("--train.iterations -3", "train.iterations: -3; allowed is >= 1"),
-        ("--joint.iterations 0", "joint.iterations: 0; allowed is >= 1"),
+        ("--train.iterations -3", "train.iterations is -3, must be >= 1"),
+        ("--joint.iterations 0", "joint.iterations is 0, must be >= 1"),
         ("--joint.augment.crop [0,0]", "joint.augment.crop: [0, 0]; "),
         ("--predict.tile 5", "predict.tile, overlap: 5, 0; "),
         ("--evaluation.draws 0", "evaluation.draws is 0: "),

@@ -8,9 +8,9 @@ from crfnet.distributed import (
     all_gather,
     all_reduce_sum,
     broadcast,
-    data_parallel,
-    device,
+    distributed_data_parallel,
     is_rank_zero,
+    local_device,
     no_sync,
     on_all_ranks,
     on_rank_zero,
@@ -48,7 +48,7 @@ def in_three() -> None:
 
     module = nn.Linear(2, 1, bias=False)
     nn.init.constant_(module.weight, float(me))
-    replica = data_parallel(module)
+    replica = distributed_data_parallel(module)
     assert module.weight.tolist() == [[0, 0]]
     given = torch.tensor([[1.0, 3.0 * me]])
     with no_sync(replica, True):
@@ -72,7 +72,7 @@ def test_one_alone(monkeypatch):
         tensor = torch.ones(2)
         assert all_reduce_sum(tensor) is tensor
         module = nn.Linear(1, 1)
-        assert data_parallel(module) is module
+        assert distributed_data_parallel(module) is module
         assert shard("abc") == "abc"
         with pytest.raises(ValueError, match="said by 0"):
             on_rank_zero(refuse)
@@ -80,10 +80,10 @@ def test_one_alone(monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="device: cuda, but torch finds no GPU"):
-        device("cuda")
-    assert device("cpu") == torch.device("cpu")
+    with pytest.raises(InputError, match="must be auto or cpu: torch finds no GPU"):
+        local_device("cuda")
+    assert local_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert device("cuda") == torch.device("cuda", 1)
+    assert local_device("cuda") == torch.device("cuda", 1)

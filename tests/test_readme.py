@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from crfnet.arguments import parsed, split
+from crfnet.cli import COMMANDS
+from crfnet.cli.parser import parse, split
 from crfnet.config_schema import schema
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.pipeline.run_config import Run
@@ -58,7 +59,7 @@ def test_the_training_loop_of_the_crf_runs_and_learns_theta(tmp_path, monkeypatc
     DenseCRF(4).load_state_dict(torch.load(tmp_path / "crf.pt"))
 
 
-COMMANDS = sorted(
+DOCUMENTED = sorted(
     {
         line.strip()
         for page in PAGES
@@ -69,11 +70,11 @@ COMMANDS = sorted(
 )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", DOCUMENTED)
 def test_commands_are_ones_that_the_program_takes(command):
     words = shlex.split(re.sub(r"\[.*\]", "", command), comments=True)[1:]
     options, overrides = split(words)
-    parsed(options)
+    parse(options, COMMANDS.values())
     names = [each[2:].partition("=")[0] for each in overrides if each.startswith("--")]
     assert set(names) <= set(_known_keys(schema(Run)))
 
@@ -92,3 +93,18 @@ def anchors(text):
     """GitHub's names of the headings."""
     heads = re.findall(r"^#+ (.+)", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+ROOMS = (ROOT / "crfnet/README.md").read_text()
+
+
+@pytest.mark.parametrize(("path", "names"), re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", ROOMS))
+def test_the_map_from_papers_to_code_names_what_is_there(path, names):
+    code = (ROOT / "crfnet" / path).read_text()
+    for name in re.findall(r"`(\w+)`", names):
+        assert re.search(rf"^(?:def|class) {name}\b|^{name}\b.* = ", code, re.MULTILINE), name
+
+
+def test_every_room_is_on_the_map():
+    rooms = {path.name for path in (ROOT / "crfnet").iterdir() if not path.name.startswith(("__", "."))}
+    assert rooms - {"README.md", "py.typed"} <= set(re.findall(r"`([\w.]+?)/?`", ROOMS.split("##")[0]))

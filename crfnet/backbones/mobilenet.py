@@ -1,14 +1,13 @@
 """MobileNets as public DeepLabs have them: torchvision's V3, and V2 of VainF and of jfzhang95."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
-from torchvision.models.mobilenetv2 import InvertedResidual
 
 from crfnet.backbones.backbone import AnyFeatureMap, Backbone, FeatureMap, NormalizedImage
 from crfnet.backbones.weights import imagenet_state
+from crfnet.errors import needing
 
 __all__ = ["MobileNetV2", "MobileNetV3Large"]
 
@@ -28,7 +27,9 @@ class MobileNetV3Large(Backbone):
 
     def __init__(self, *, width: float = 1.0, pretrained: bool = False) -> None:
         super().__init__()
-        self.features = models.mobilenet_v3_large(weights=None, width_mult=width, dilated=True).features
+        with needing("backbone mobilenet_v3_large"):
+            from torchvision.models import mobilenet_v3_large
+        self.features = mobilenet_v3_large(weights=None, width_mult=width, dilated=True).features
         self.out_channels = self.features[-1].out_channels
         if pretrained:
             state = imagenet_state("mobilenet_v3_large")
@@ -63,7 +64,9 @@ class MobileNetV2(Backbone):
         by: Literal["vainf", "jfzhang95"] = "vainf",
     ) -> None:
         super().__init__()
-        self.features = models.mobilenet_v2(weights=None, width_mult=width).features[:-1]
+        with needing(f"backbone mobilenet_v2_{by}"):
+            from torchvision.models import mobilenet_v2
+        self.features = mobilenet_v2(weights=None, width_mult=width).features[:-1]
         if by == "vainf":
             self.features[0][0].padding = (0, 0)
         units = iter(self.features[1:])
@@ -103,6 +106,6 @@ class MobileNetV2(Backbone):
         return {"conv2": outputs[2], "out": x}
 
 
-def _depthwise(unit: InvertedResidual) -> nn.Conv2d:
-    """Its 3x3 convolution; the first unit has no 1x1 convolution before it."""
+def _depthwise(unit: Any) -> nn.Conv2d:
+    """The 3x3 convolution of torchvision's `InvertedResidual`, whose first unit has no 1x1 before it."""
     return unit.conv[-3][0]  # type: ignore[no-any-return]

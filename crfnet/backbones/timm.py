@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from crfnet.backbones.backbone import AnyFeatureMap, Backbone, FeatureMap, NormalizedImage
-from crfnet.errors import InputError
+from crfnet.errors import InputError, needing
 
 __all__ = ["TimmBackbone"]
 
@@ -60,7 +60,8 @@ class TimmBackbone(Backbone):
 
 
 def _create(name: str, pretrained: bool, output_stride: int) -> Any:
-    import timm
+    with needing(f"backbone timm:{name}"):
+        import timm
 
     if not timm.is_model(name):
         close = ", ".join(get_close_matches(name, timm.list_models(), 3)) or "none is close"

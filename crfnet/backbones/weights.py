@@ -6,19 +6,19 @@ from urllib.parse import urlparse
 
 import torch
 from torch import Tensor
-from torchvision import models
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, needing
 
 __all__ = ["IMAGENET_WEIGHTS", "imagenet_state"]
 
+#: Torchvision's names of them.
 IMAGENET_WEIGHTS = {
-    "vgg16": models.VGG16_Weights.IMAGENET1K_V1,
-    "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
-    "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
-    "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
-    "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
-    "mobilenet_v3_large": models.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
+    "vgg16": "VGG16_Weights.IMAGENET1K_V1",
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
+    "resnet101": "ResNet101_Weights.IMAGENET1K_V1",
+    "mobilenet_v2": "MobileNet_V2_Weights.IMAGENET1K_V1",
+    "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
 }
 
 
@@ -29,9 +29,13 @@ def imagenet_state(name: str) -> dict[str, Tensor]:
         name: a key of `IMAGENET_WEIGHTS`.
 
     Raises:
+        ModuleNotFoundError: torchvision is not installed.
         InputError: the file is neither cached nor to be had, or it is not what torchvision published.
     """
-    weights = IMAGENET_WEIGHTS[name]
+    with needing(f"weights: imagenet, of {name},"):
+        from torchvision import models
+
+    weights = models.get_weight(IMAGENET_WEIGHTS[name])
     file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(weights.url).path).name
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)

@@ -45,7 +45,7 @@ class Checkpoint(_Always, total=False):
 
     scaler: dict[str, Any]  #: of float16, empty otherwise
     best: float  #: highest mean IoU of a validation so far
-    owed: dict[str, float]  #: numbers of this step's line in the log, where its validation is yet to be made
+    pending_validation: dict[str, float]  #: this step's metrics if training stopped before its validation
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

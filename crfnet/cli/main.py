@@ -8,16 +8,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from crfnet.arguments import parsed, split
-from crfnet.errors import InputError
+from crfnet.cli import COMMANDS
+from crfnet.cli.parser import parse, split
+from crfnet.errors import InputError, how_to_install
 
 __all__ = ["main"]
 
-#: Commands that several processes do together.
+#: Commands whose work several processes share.
 _SHARED = ("train", "scores", "evaluate", "compare")
 
 
@@ -37,29 +37,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with _terminable():
             _run(arguments)
-    except (InputError, KeyboardInterrupt, BrokenPipeError, _Terminated) as error:
+    except (InputError, ModuleNotFoundError, KeyboardInterrupt, BrokenPipeError, _Terminated) as error:
         _leave(error, lambda status: (_rank() == 0, status))  # before the ranks know one another all do this
 
 
 def _run(arguments: list[str]) -> None:
     _check_alone(arguments)
-    if arguments[:1] == ["config"]:
-        _print_config(arguments[1:])
-        return
     arguments, overrides = split(arguments)
-    options = parsed(arguments)
+    options = parse(arguments, COMMANDS.values())
     # torch takes seconds to import, which --help should not.
-    from crfnet import commands
-    from crfnet.distributed import first_to_fail, is_rank_zero, process_group
+    from crfnet.distributed import is_rank_zero, process_group, record_failure
 
     command = shlex.join(["crfnet", *arguments, *overrides])
     with process_group():
         try:
-            said = commands.COMMANDS[options.command](options, overrides, command)
+            said = COMMANDS[options.command].run(options, overrides, command)
             if is_rank_zero():
                 print(said)
         except BaseException as error:
-            _leave(error, first_to_fail)
+            _leave(error, record_failure)
 
 
 def _rank() -> int:
@@ -99,7 +95,7 @@ def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> 
 
     Args:
         error: a bug is raised again.
-        leaving: tells the other ranks; see `crfnet.distributed.first_to_fail`.
+        leaving: tells the other ranks; see `crfnet.distributed.record_failure`.
     """
     if "RANK" in os.environ and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which torchrun sends the others when one has left
@@ -117,6 +113,8 @@ def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> 
 
 def _end_bars() -> None:
     """Progress bars that are open end their line, or the message would stand in it."""
+    if "tqdm" not in sys.modules:
+        return
     from tqdm import tqdm
 
     for bar in list(getattr(tqdm, "_instances", ())):
@@ -125,8 +123,9 @@ def _end_bars() -> None:
 
 def _ending(error: BaseException) -> tuple[str | None, int]:
     """What is said of an error, nothing of a bug; and the exit status."""
-    if isinstance(error, InputError):
-        return str(error), 2
+    refusal = str(error) if isinstance(error, InputError) else how_to_install(error)
+    if refusal is not None:
+        return refusal, 2
     if isinstance(error, (KeyboardInterrupt, _Terminated)):
         if hasattr(error, "status"):  # training stopped behind a step, and says how it goes on
             return str(error), error.status
@@ -140,14 +139,3 @@ def _ending(error: BaseException) -> tuple[str | None, int]:
     if isinstance(error, MemoryError) or "allocate" in str(error).partition("\n")[0]:  # torch: RuntimeError
         line = f"not enough memory: {str(error) or 'no more to be had'}"
     return line, 1
-
-
-def _print_config(arguments: list[str]) -> None:
-    from crfnet.pipeline import run_config as config
-    from crfnet.typed_config import parser
-
-    if {"-h", "--help"} & set(arguments):
-        parser(config.Run, "crfnet config").print_help()
-        return
-    path = Path(arguments.pop(0)) if arguments and not arguments[0].startswith("--") else None
-    print(config.dump_run(config.load_run(path, arguments)), end="")

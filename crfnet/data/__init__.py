@@ -5,19 +5,18 @@ from collections.abc import Callable
 from crfnet.data.augment import MEAN_COLOR, AugmentConfig, TrainingStream, augment
 from crfnet.data.camvid import camvid
 from crfnet.data.cityscapes import cityscapes
-from crfnet.data.classes import classes_of
 from crfnet.data.context import context, context59
-from crfnet.data.dataset import VOID, DataConfig, Sample, SegmentationDataset, Split, ToyConfig, palette
+from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split, ToyConfig
 from crfnet.data.folders import folders
 from crfnet.data.person_part import person_part
-from crfnet.data.shapes_toy import toy
+from crfnet.data.toy import toy
 from crfnet.data.voc import voc
-from crfnet.errors import InputError
+from crfnet.errors import require
+from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, Classes
 
 __all__ = [
     "DATASETS",
     "MEAN_COLOR",
-    "VOID",
     "AugmentConfig",
     "DataConfig",
     "Sample",
@@ -28,7 +27,6 @@ __all__ = [
     "augment",
     "classes_of",
     "load_dataset",
-    "palette",
 ]
 
 DATASETS: dict[str, Callable[[DataConfig, Split], SegmentationDataset]] = {
@@ -51,7 +49,13 @@ def load_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
         ValueError: ``split`` is neither ``train`` nor ``val``.
     """
     if split not in ("train", "val"):
-        raise ValueError(f"split: {split!r}; allowed are train, val")
-    if config.name not in DATASETS:
-        raise InputError(f"data.name: {config.name!r}; allowed are {', '.join(DATASETS)}")
+        raise ValueError(f"split is {split!r}, must be train or val")
+    require("data.name", config.name, config.name in DATASETS, f"one of {', '.join(DATASETS)}")
     return DATASETS[config.name](config, split)
+
+
+def classes_of(config: DataConfig) -> Classes:
+    """Names and colors of the classes of the data set that ``config`` names; no file is needed."""
+    if config.name == "folders":
+        return Classes(config.classes, VOC_PALETTE[: len(config.classes)])
+    return DATASET_CLASSES[config.name]

@@ -8,8 +8,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from crfnet.data.dataset import VOID, Color, Sample, SegmentationDataset
-from crfnet.errors import InputError
+from crfnet.data.dataset import Sample, SegmentationDataset
+from crfnet.errors import require
+from crfnet.labels import VOID, Color
 
 __all__ = ["MEAN_COLOR", "AugmentConfig", "TrainingStream", "augment"]
 
@@ -31,10 +32,9 @@ class AugmentConfig:
     mirror: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.crop) < 1:
-            raise InputError(f"augment.crop: {list(self.crop)}; allowed are height and width >= 1")
-        if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
-            raise InputError(f"augment.scale: {list(self.scale)}; allowed are 0 < smallest <= largest")
+        require("augment.crop", list(self.crop), min(self.crop) >= 1, "height and width of at least 1")
+        ordered = 0 < self.scale[0] <= self.scale[1] < float("inf")
+        require("augment.scale", list(self.scale), ordered, "0 < smallest <= largest")
 
 
 def augment(sample: Sample, config: AugmentConfig, fill: Color, seed: int) -> Sample:
@@ -87,13 +87,13 @@ class TrainingStream(Dataset[Sample]):
     ) -> None:
         """Draws nothing yet; ``seed`` >= 0, ``fill`` is the color around small images."""
         if seed < 0:
-            raise ValueError(f"seed: {seed}; allowed are numbers >= 0")
+            raise ValueError(f"seed is {seed}, must be at least 0")
         self._dataset, self._config, self._seed, self._fill = dataset, config, seed, fill
 
     def __getitem__(self, k: int) -> Sample:
         """Item ``k`` >= 0; its size is the crop's."""
         if k < 0:
-            raise IndexError(f"item {k} of an endless sequence; allowed are numbers >= 0")
+            raise IndexError(f"item {k} of an endless sequence, must be at least 0")
         epoch, place = divmod(k, len(self._dataset))
         # The numbers in the middle keep the two streams of random numbers apart.
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self._dataset))

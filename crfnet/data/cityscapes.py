@@ -1,19 +1,17 @@
 """Cityscapes: street scenes with the 19 classes of its benchmark."""
 
 import numpy as np
-from torchvision.datasets import Cityscapes
 
-from crfnet.data.dataset import VOID, DataConfig, SegmentationDataset, Split
-from crfnet.data.lists import existing_root
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
+from crfnet.data.id_lists import existing_root
 from crfnet.errors import InputError
+from crfnet.labels import DATASET_CLASSES, VOID
 
-__all__ = ["CITYSCAPES", "cityscapes", "train_ids"]
+__all__ = ["LABEL_IDS", "cityscapes", "train_ids"]
 
-#: The classes that are trained on and scored, in the order of their train ids.
-CITYSCAPES = tuple(
-    sorted((each for each in Cityscapes.classes if 0 <= each.train_id < VOID), key=lambda each: each.train_id)
-)
+#: The label id of each class, in the order of the train ids (helpers/labels.py of mcordts/cityscapesScripts).
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 _IMAGE = "_leftImg8bit.png"
 
@@ -21,13 +19,12 @@ _IMAGE = "_leftImg8bit.png"
 def train_ids() -> np.ndarray:
     """The train id 0..18 of each label id 0..33, 255 = void for the ids that are not scored; (256,), int64.
 
-    The table is torchvision's copy of helpers/labels.py (mcordts/cityscapesScripts). The license plate's id
-    -1 is never drawn by the official scripts; 255, which is what 8 bits make of it, is void as well.
+    The license plate's id -1 is never drawn by the official scripts; 255, which is what 8 bits make of it, is
+    void as well.
     """
     table = np.full(256, -1, np.int64)
-    for each in Cityscapes.classes:
-        if each.id >= 0:
-            table[each.id] = each.train_id if 0 <= each.train_id < VOID else VOID
+    table[: max(LABEL_IDS) + 1] = VOID
+    table[list(LABEL_IDS)] = range(len(LABEL_IDS))
     table[VOID] = VOID
     return table
 
@@ -52,8 +49,8 @@ def cityscapes(config: DataConfig, split: Split) -> SegmentationDataset:
         raise InputError(f"data.{split}: {folder!r}: no folder {images}; folders there: {there}")
     ids = sorted(path.name.removesuffix(_IMAGE) for path in images.glob(f"*/*{_IMAGE}"))
     if not ids:
-        raise InputError(f"{images}: no image; allowed is at least one <city>/<id>{_IMAGE}")
-    own, trained = train_ids(), label_table(len(CITYSCAPES))
+        raise InputError(f"{images}: no image, must be at least one <city>/<id>{_IMAGE}")
+    own, trained = train_ids(), label_table(len(LABEL_IDS))
     masks = [
         MaskFiles(f"{truth}/{folder}/{{city}}/{{id}}_{truth}_{name}.png", table)
         for truth in ("gtFine", "gtCoarse")
@@ -63,8 +60,7 @@ def cityscapes(config: DataConfig, split: Split) -> SegmentationDataset:
         "cityscapes",
         root,
         tuple(ids),
-        tuple(each.name for each in CITYSCAPES),
-        tuple(each.color for each in CITYSCAPES),
+        *DATASET_CLASSES["cityscapes"],
         images=(f"leftImg8bit/{folder}/{{city}}/{{id}}{_IMAGE}",),
         masks=tuple(masks),
     )

@@ -5,27 +5,23 @@ from pathlib import Path
 
 import numpy as np
 
-from crfnet.data.dataset import VOID, DataConfig, SegmentationDataset, Split, palette
-from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, read_mat
+from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.file_dataset import FileDataset, MaskFiles, read_mat
+from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.data.voc import IMAGES
 from crfnet.errors import InputError
+from crfnet.labels import DATASET_CLASSES, VOID
 
 __all__ = ["CONTEXT", "context", "context59"]
 
 #: Number of each class among the 459 of the full annotation (labels.txt of the data set), in ascending and
 #: thereby alphabetical order. The label is 1 + the position, background is 0.
-CONTEXT: dict[str, int] = {
-    "aeroplane": 2, "bag": 9, "bed": 18, "bedclothes": 19, "bench": 22, "bicycle": 23, "bird": 25, "boat": 31,
-    "book": 33, "bottle": 34, "building": 44, "bus": 45, "cabinet": 46, "car": 59, "cat": 65, "ceiling": 68,
-    "chair": 72, "cloth": 80, "computer": 85, "cow": 98, "cup": 104, "curtain": 105, "dog": 113, "door": 115,
-    "fence": 144, "floor": 158, "flower": 159, "food": 162, "grass": 187, "ground": 189, "horse": 207,
-    "keyboard": 220, "light": 232, "motorbike": 258, "mountain": 259, "mouse": 260, "person": 284,
-    "plate": 295, "platform": 296, "pottedplant": 308, "road": 324, "rock": 326, "sheep": 347, "shelves": 349,
-    "sidewalk": 354, "sign": 355, "sky": 360, "snow": 366, "sofa": 368, "table": 397, "track": 415,
-    "train": 416, "tree": 420, "truck": 424, "tvmonitor": 427, "wall": 440, "water": 445, "window": 454,
-    "wood": 458,
-}  # fmt: skip
+_NUMBERS = (
+    2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113, 115, 144,
+    158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354,
+    355, 360, 366, 368, 397, 415, 416, 420, 424, 427, 440, 445, 454, 458,
+)  # fmt: skip
+CONTEXT = dict(zip(DATASET_CLASSES["context59"].names, _NUMBERS, strict=True))
 
 #: Spellings of 59_labels.txt that differ from those of labels.txt.
 _SPELLINGS = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
@@ -53,18 +49,17 @@ def context(config: DataConfig, split: Split) -> SegmentationDataset:
     Raises:
         InputError: No root, folder or list, or one that cannot be used.
     """
-    return _context("context", config, split, ("background", *CONTEXT), background=0)
+    return _context("context", config, split, background=0)
 
 
 def context59(config: DataConfig, split: Split) -> SegmentationDataset:
     """`context` without its background, which is void here: 59 classes, aeroplane is 0 and wood is 58."""
-    return _context("context59", config, split, tuple(CONTEXT), background=VOID)
+    return _context("context59", config, split, background=VOID)
 
 
-def _context(
-    name: str, config: DataConfig, split: Split, classes: tuple[str, ...], *, background: int
-) -> FileDataset:
+def _context(name: str, config: DataConfig, split: Split, *, background: int) -> FileDataset:
     root = existing_root(name, config.root, IMAGES)
+    classes, colors = DATASET_CLASSES[name]
     first = len(classes) - len(CONTEXT)
     label = {each: first + place for place, each in enumerate(CONTEXT)}
     full = np.full(_ALL + 2, background, np.int64)
@@ -83,7 +78,7 @@ def _context(
         root,
         read_ids(lists, config.train if split == "train" else config.val),
         classes,
-        palette(60)[60 - len(classes) :],
+        colors,
         images=(f"{IMAGES}/{{id}}.jpg", f"{IMAGES}/{{id}}.png"),
         masks=tuple(masks),
     )
@@ -99,8 +94,8 @@ def _label_map(path: Path) -> np.ndarray:
     values = read_mat(path, "LabelMap")
     if values.ndim != 2 or values.dtype.kind not in "iu" or values.min(initial=0) < 0:
         raise InputError(
-            f"{path}: LabelMap of shape {values.shape} and type {values.dtype}; "
-            "allowed are whole numbers >= 0 of shape (h, w)"
+            f"{path}: LabelMap of shape {values.shape} and type {values.dtype}, "
+            "must be whole numbers >= 0 of shape (h, w)"
         )
     return values
 
@@ -112,14 +107,12 @@ def _named_order(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); {_NAMED} needs it, lines as '1: aeroplane' are allowed"
+            f"{path}: cannot be read ({error}); {_NAMED} needs it, must be lines such as '1: aeroplane'"
         ) from error
     pairs = [line.replace(" ", "").split(":") for line in lines if line.strip()]
     names = {int(pair[0]): pair[1] for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
     order = tuple(_SPELLINGS.get(names[key], names[key]) for key in sorted(names))
     if sorted(names) != list(range(1, 60)) or set(order) != set(CONTEXT):
         wrong = sorted(set(order) ^ set(CONTEXT))[:3]
-        raise InputError(
-            f"{path}: {len(names)} names, differing in {wrong}; allowed are the 59 of the benchmark"
-        )
+        raise InputError(f"{path}: {len(names)} names, differing in {wrong}, must be the 59 of the benchmark")
     return order

@@ -10,15 +10,13 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from crfnet.errors import InputError, require
+from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
 from crfnet.variants import check_choices, free, section
 
-__all__ = ["VOID", "Color", "DataConfig", "Sample", "SegmentationDataset", "Split", "ToyConfig", "palette"]
-
-VOID = 255  #: label of a pixel that is neither trained on nor scored
+__all__ = ["DataConfig", "Sample", "SegmentationDataset", "Split", "ToyConfig"]
 
 Split: TypeAlias = Literal["train", "val"]
-Color: TypeAlias = tuple[int, int, int]  #: RGB, 0..255
 
 
 class Sample(NamedTuple):
@@ -151,21 +149,3 @@ class SegmentationDataset(Dataset[Sample], ABC):
         except InputError as error:
             return str(error)
         return None
-
-
-def palette(num_classes: int) -> tuple[Color, ...]:
-    """The PASCAL VOC colors: bits 0, 1, 2 of ``label >> 3j`` are bit ``7-j`` of red, green and blue.
-
-    Args:
-        num_classes: How many colors, 1..256; ``palette(256)[255]`` is the color of void.
-
-    Returns:
-        Black, (128, 0, 0), (0, 128, 0), (128, 128, 0), ...
-    """
-    if not 1 <= num_classes <= 256:
-        raise ValueError(f"num_classes: {num_classes}; allowed are 1..256")
-    return tuple((_spread(label), _spread(label >> 1), _spread(label >> 2)) for label in range(num_classes))
-
-
-def _spread(bits: int) -> int:
-    return sum((bits >> 3 * j & 1) << 7 - j for j in range(3))

@@ -3,10 +3,11 @@
 from itertools import pairwise
 from pathlib import Path
 
-from crfnet.data.dataset import DataConfig, SegmentationDataset, Split, palette
-from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
+from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.errors import InputError
+from crfnet.labels import VOC_PALETTE
 
 __all__ = ["folders"]
 
@@ -36,7 +37,7 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
         ids = read_ids([root], name)
     else:
         raise InputError(
-            f"data.{split}: {name!r}; allowed is the name of a folder {root / config.images / name} "
+            f"data.{split} is {name!r}, must be the name of a folder {root / config.images / name} "
             f"or of a list {root / name}.txt"
         )
     return FileDataset(
@@ -44,7 +45,7 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
         root,
         ids,
         config.classes,
-        palette(len(config.classes)),
+        VOC_PALETTE[: len(config.classes)],
         images=tuple(f"{config.images}/{sub}{{id}}{ending}" for ending in _ENDINGS),
         masks=(MaskFiles(f"{config.masks}/{sub}{{id}}.png", label_table(len(config.classes), config.void)),),
     )
@@ -53,8 +54,8 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
 def _names(folder: Path) -> tuple[str, ...]:
     names = sorted(path.stem for path in folder.iterdir() if path.suffix in _ENDINGS)
     if not names:
-        raise InputError(f"{folder}: no image; allowed is at least one, endings {', '.join(_ENDINGS)}")
+        raise InputError(f"{folder}: no image, must be at least one with an ending of {', '.join(_ENDINGS)}")
     twice = next((a for a, b in pairwise(names) if a == b), None)
     if twice is not None:
-        raise InputError(f"{folder}: two images are called {twice}; allowed is one, whatever its ending")
+        raise InputError(f"{folder}: two images are called {twice}, must be one, whatever its ending")
     return tuple(names)

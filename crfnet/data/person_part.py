@@ -4,26 +4,28 @@ from pathlib import Path
 
 import numpy as np
 
-from crfnet.data.dataset import DataConfig, SegmentationDataset, Split, palette
-from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table, read_mat
+from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table, read_mat
+from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.data.voc import IMAGES
 from crfnet.errors import InputError
+from crfnet.labels import DATASET_CLASSES
 
 __all__ = ["PERSON_PARTS", "part_map", "person_part"]
 
-#: What of PASCAL-Part's annotation each class is made of; the label is the position.
-PERSON_PARTS: dict[str, tuple[str, ...]] = {
-    "background": (),
-    "head": ("head", "leye", "reye", "lear", "rear", "lebrow", "rebrow", "nose", "mouth", "hair"),
-    "torso": ("torso", "neck"),
-    "upper arms": ("luarm", "ruarm"),
-    "lower arms": ("llarm", "rlarm", "lhand", "rhand"),
-    "upper legs": ("luleg", "ruleg"),
-    "lower legs": ("llleg", "rlleg", "lfoot", "rfoot"),
-}
+#: The parts of PASCAL-Part's annotation that each class is made of.
+_PARTS = (
+    (),  # background
+    ("head", "leye", "reye", "lear", "rear", "lebrow", "rebrow", "nose", "mouth", "hair"),
+    ("torso", "neck"),
+    ("luarm", "ruarm"),
+    ("llarm", "rlarm", "lhand", "rhand"),
+    ("luleg", "ruleg"),
+    ("llleg", "rlleg", "lfoot", "rfoot"),
+)
+PERSON_PARTS = dict(zip(DATASET_CLASSES["person_part"].names, _PARTS, strict=True))
 
-_LABEL = {part: label for label, parts in enumerate(PERSON_PARTS.values()) for part in parts}
+_LABEL = {part: label for label, parts in enumerate(_PARTS) for part in parts}
 
 
 def person_part(config: DataConfig, split: Split) -> SegmentationDataset:
@@ -47,8 +49,7 @@ def person_part(config: DataConfig, split: Split) -> SegmentationDataset:
         "person_part",
         root,
         read_ids(lists, config.train if split == "train" else config.val),
-        tuple(PERSON_PARTS),
-        palette(len(PERSON_PARTS)),
+        *DATASET_CLASSES["person_part"],
         images=(f"{IMAGES}/{{id}}.jpg", f"{IMAGES}/{{id}}.png"),
         masks=(
             MaskFiles("pascal_person_part_gt/{id}.png", table),
@@ -84,10 +85,10 @@ def part_map(path: Path) -> np.ndarray:
         for name, mask in parts:
             labels[mask.astype(bool)] = _LABEL[name]
     except KeyError as error:
-        raise InputError(f"{path}: part {error} of a person; allowed are {', '.join(_LABEL)}") from error
+        raise InputError(f"{path}: part {error} of a person, must be one of {', '.join(_LABEL)}") from error
     except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: anno is not laid out as in PASCAL-Part ({error}); allowed is objects, each with class, "
+            f"{path}: anno is not laid out as in PASCAL-Part ({error}), must be objects, each with class, "
             "mask and parts of one size"
         ) from error
     return labels

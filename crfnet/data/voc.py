@@ -1,16 +1,11 @@
 """PASCAL VOC 2012, and any other data set in the layout of its folders."""
 
-from crfnet.data.dataset import Color, DataConfig, SegmentationDataset, Split, palette
-from crfnet.data.lists import existing_root, read_ids
-from crfnet.data.on_disk import FileDataset, MaskFiles, label_table
+from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
+from crfnet.data.id_lists import existing_root, read_ids
+from crfnet.labels import DATASET_CLASSES, Color
 
-__all__ = ["AUG_MASKS", "IMAGES", "LISTS", "MASKS", "VOC_CLASSES", "voc", "voc_layout"]
-
-VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)  # fmt: skip
+__all__ = ["AUG_MASKS", "IMAGES", "LISTS", "MASKS", "voc", "voc_layout"]
 
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 AUG_MASKS = "SegmentationClassAug"  #: masks of SBD beside VOC's own, as `crfnet data voc-aug` writes them
@@ -23,7 +18,7 @@ def voc(config: DataConfig, split: Split) -> SegmentationDataset:
     trainaug needs no other setting than its list, and an image that VOC labeled itself is never trained on
     or scored with a mask of SBD, which has no void.
     """
-    return voc_layout("voc", config, split, VOC_CLASSES, palette(len(VOC_CLASSES)), masks=(MASKS, AUG_MASKS))
+    return voc_layout("voc", config, split, *DATASET_CLASSES["voc"], masks=(MASKS, AUG_MASKS))
 
 
 def voc_layout(

@@ -1,8 +1,8 @@
-"""The evaluation protocol: predictions and labels in, scores with their uncertainty out; knows no data set.
+"""Evaluation: predictions and labels in, scores with their uncertainty out; knows no data set.
 
 ``confusion`` metrics of a confusion matrix, ``trimap`` the same near object borders (grown by ``dilation``),
-``boundary`` Boundary IoU and boundary F-score, ``evaluator`` counts all of them image by image, ``records``
-keeps the counts, ``significance`` bootstraps them, ``measures`` names what can be bootstrapped, ``tables``
-writes them per image and per class, ``folders`` evaluates two folders of PNGs, ``predict`` makes, writes and
-reads label maps, ``protocols`` says how images are given to a network.
+``boundary`` Boundary IoU and boundary F-score, ``evaluator`` counts all of them image by image,
+``image_counts`` keeps the counts in a file, ``significance`` bootstraps them, ``named_metrics`` finds a
+metric by its name, ``csv_tables`` writes them per image and per class, ``label_folders`` evaluates two
+folders of PNGs, ``inference`` makes label maps: on several scales, mirrored, in tiles.
 """

@@ -25,9 +25,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
-from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID, Prediction
+from crfnet.errors import require
+from crfnet.evaluation.confusion import Prediction
 from crfnet.evaluation.dilation import changes, dilation_radius
+from crfnet.labels import VOID
 from crfnet.shapes import LabelMap
 
 __all__ = [
@@ -58,11 +59,9 @@ class BoundaryConfig:
 
     def __post_init__(self) -> None:
         for name in ("iou_width", "f_width"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"boundary.{name} is {getattr(self, name)}: allowed are numbers > 0, below 1 as a "
-                    "fraction of the image diagonal, else pixels"
-                )
+            width = getattr(self, name)
+            allowed = "above 0: below 1 a fraction of the image diagonal, else pixels"
+            require(f"boundary.{name}", width, 0 < width < math.inf, allowed)
 
     def iou_pixels(self, height: int, width: int) -> int:
         """The d of an image of this size."""
@@ -97,9 +96,9 @@ def boundary_tallies(
 def contour_matches(
     prediction: Prediction, labels: LabelMap, num_classes: int, theta: float
 ) -> Int[Tensor, "l 4"]:
-    """Of each class: matched and all boundary pixels of the prediction, matched and all of the truth.
+    """Count the matched and all boundary pixels of each class: of the prediction, then of the truth.
 
-    int64, on the CPU. Arguments as of `boundary_tallies`; ``theta`` in pixels.
+    int64, on the CPU. Arguments: see `boundary_tallies`; ``theta`` in pixels.
     """
     predicted = _contours(prediction.masked_fill(labels == VOID, VOID))
     truth = _contours(labels)

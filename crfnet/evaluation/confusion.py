@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
+from crfnet.labels import VOID
 from crfnet.shapes import LabelMap
 
 __all__ = [
-    "VOID",
     "Absent",
     "ConfusionMatrix",
     "Confusions",
@@ -26,14 +26,13 @@ __all__ = [
     "tally_metrics",
 ]
 
-VOID = 255  #: label of pixels that are never scored
 
 Prediction: TypeAlias = Int[
     Tensor, "hp wp"
 ]  #: class per pixel; its own axes, so that a wrong size is an `InputError`
 ConfusionMatrix: TypeAlias = Int[Tensor, "l l"]  #: pixels counted, rows truth, columns prediction
 Confusions: TypeAlias = Num[Tensor, "*leading l l"]  #: several of them; floating when they were resampled
-#: Of each class: pixels right, pixels of the truth, pixels predicted. All metrics need no more than these.
+#: Pixels right, pixels of the truth, pixels predicted of each class. All metrics need no more than these.
 Tallies: TypeAlias = Num[Tensor, "*leading l 3"]
 Absent: TypeAlias = Literal["skip", "zero"]
 
@@ -48,8 +47,8 @@ def pair_map(prediction: Prediction, labels: LabelMap, num_classes: int) -> Int[
     """
     if prediction.shape != labels.shape:
         raise InputError(
-            f"prediction is {_size(prediction)} and labels are {_size(labels)} (rows x columns): "
-            "they must have the same size"
+            f"prediction is {_size(prediction)} and labels are {_size(labels)} (rows x columns), "
+            "must be of one size"
         )
     void = labels == VOID
     truth, predicted = (each.masked_fill(void, 0) for each in (labels, prediction))
@@ -64,7 +63,7 @@ def confusion_matrix(prediction: Prediction, labels: LabelMap, num_classes: int)
     A void pixel is no false positive either, whatever was predicted there (VOC's rule).
 
     Raises:
-        InputError: as `pair_map`.
+        InputError: see `pair_map`.
     """
     return count_pairs(pair_map(prediction, labels, num_classes), num_classes)
 
@@ -109,8 +108,7 @@ def metrics(confusions: Confusions, absent: Absent = "skip") -> Metrics:
 
 def tally_metrics(tallied: Tallies, absent: Absent = "skip") -> Metrics:
     """`metrics` of what `tallies` gave, or of sums and resamplings of it: l x 3 numbers instead of l x l."""
-    if absent not in ("skip", "zero"):
-        raise ValueError(f"absent is {absent!r}: allowed are 'skip' and 'zero'")
+    require("absent", absent, absent in ("skip", "zero"), "'skip' or 'zero'")
     hits, truth, predicted = tallied.double().unbind(-1)  # (..., l)
     total = truth.sum(-1)
     iou = _share(hits, truth + predicted - hits, absent)
@@ -141,4 +139,4 @@ def _check_range(name: str, values: Tensor, num_classes: int, also: str) -> None
     low, high = (int(v) for v in values.aminmax())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
-        raise InputError(f"{name} holds {wrong}: allowed are 0..{num_classes - 1}{also}")
+        raise InputError(f"{name} holds {wrong}, must be 0..{num_classes - 1}{also}")

@@ -1,7 +1,5 @@
 """An evaluation as CSV files: one row per image, per class, and per width of a trimap. Fractions in 0..1."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +10,9 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import boundary_f, f_scores
 from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.measures import MEANS
+from crfnet.evaluation.named_metrics import MEANS
 from crfnet.evaluation.trimap import BANDS
-from crfnet.files import write_atomically
+from crfnet.files import csv_text, write_atomically
 
 __all__ = ["IMAGE_WIDTHS", "per_class_csv", "per_image_csv", "trimap_csv", "write_tables"]
 
@@ -24,7 +22,7 @@ IMAGE_WIDTHS = (2, 5, 10)  #: trimap widths in the table of images, pixels
 def write_tables(
     folder: Path, evaluation: Evaluation, class_names: Sequence[str], absent: Absent = "skip"
 ) -> None:
-    """Writes ``per_image.csv``, ``per_class.csv`` and ``trimap.csv`` into the folder, atomically.
+    """Write ``per_image.csv``, ``per_class.csv`` and ``trimap.csv`` into the folder, atomically.
 
     Raises:
         InputError: there are more or fewer names than classes.
@@ -71,7 +69,7 @@ def per_class_csv(evaluation: Evaluation, class_names: Sequence[str], absent: Ab
     """
     if len(class_names) != evaluation.num_classes:
         raise InputError(
-            f"class_names has {len(class_names)} entries: the evaluation has {evaluation.num_classes} classes"
+            f"class_names has {len(class_names)} entries, must be {evaluation.num_classes} as the classes"
         )
     per_image = tallies(evaluation.confusion).long()
     hits, truth, predicted = per_image.sum(0).unbind(-1)
@@ -105,12 +103,7 @@ def trimap_csv(evaluation: Evaluation, absent: Absent = "skip") -> str:
 
 
 def _table(columns: Mapping[str, Iterable[object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([_cell(value) for value in row])
-    return stream.getvalue()
+    return csv_text(columns, ([_cell(value) for value in row] for row in zip(*columns.values(), strict=True)))
 
 
 def _cell(value: object) -> object:

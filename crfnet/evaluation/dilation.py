@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from crfnet.errors import require
 from crfnet.shapes import LabelMap
 
 __all__ = ["ELEMENTS", "Element", "PixelMask", "changes", "dilation_radius"]
@@ -25,13 +26,11 @@ PixelMask: TypeAlias = Bool[Tensor, "h w"]
 def dilation_radius(seeds: PixelMask, element: Element, largest: int) -> Int[Tensor, "h w"]:
     """Smallest radius 0..largest at which the dilated seeds hold each pixel; ``largest + 1`` where none does.
 
-    A distance transform in two passes, columns then rows, as of Felzenszwalb & Huttenlocher 2012, but cut off
+    A distance transform in two passes, columns then rows (Felzenszwalb & Huttenlocher 2012), but cut off
     at ``largest``: exact, on any device, O(pixels x largest). int32.
     """
-    if element not in ELEMENTS:
-        raise ValueError(f"element is {element!r}: allowed are {', '.join(map(repr, ELEMENTS))}")
-    if largest < 0:
-        raise ValueError(f"largest is {largest}: a radius is at least 0 pixels")
+    require("element", element, element in ELEMENTS, " or ".join(ELEMENTS))
+    require("largest", largest, largest >= 0, "at least 0 pixels")
     # What is minimized over the rows: of the disc the squared distance.
     reach = (largest + 1) ** 2 + largest**2 if element == "disc" else 2 * largest + 1
     dtype = torch.int16 if reach <= torch.iinfo(torch.int16).max else torch.int32

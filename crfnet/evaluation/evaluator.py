@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
 from crfnet.evaluation.boundary import (
     BoundaryConfig,
     boundary_f,
@@ -26,7 +26,7 @@ from crfnet.evaluation.confusion import (
     tally_metrics,
 )
 from crfnet.evaluation.dilation import ELEMENTS, Element
-from crfnet.evaluation.records import ImageCounts, read_records, write_records
+from crfnet.evaluation.image_counts import ImageCounts, read_image_counts, write_image_counts
 from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, Band, band_distance, count_shells, dense_shells
 from crfnet.shapes import LabelMap
 
@@ -63,13 +63,10 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value < least:
-                raise InputError(f"{name} is {value}: it must be at least {least}")
-            if value > most:
-                raise InputError(f"{name} is {value}: it must be at most {most}")
+            require(name, value, least <= value <= most, f"in {least}..{most}")
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
+            value = getattr(self, name)
+            require(name, value, value in allowed, " or ".join(allowed))
 
 
 class Evaluation:
@@ -92,13 +89,9 @@ class Evaluation:
         element: Element = "square",
         boundary: BoundaryConfig | None = None,
     ) -> None:
-        if num_classes < 2 or max_width < 1:
-            raise ValueError(
-                f"num_classes is {num_classes} and max_width is {max_width}: "
-                "there must be at least 2 classes and 1 width"
-            )
-        if element not in ELEMENTS:
-            raise ValueError(f"element is {element!r}: allowed are {', '.join(ELEMENTS)}")
+        require("num_classes", num_classes, num_classes >= 2, "at least 2")
+        require("max_width", max_width, max_width >= 1, "at least 1 pixel")
+        require("element", element, element in ELEMENTS, " or ".join(ELEMENTS))
         self.num_classes = num_classes
         self.max_width = max_width
         self.element: Element = element
@@ -168,8 +161,7 @@ class Evaluation:
 
     def trimap_tallies(self, band: Band, width: int) -> Int[Tensor, "i l 3"]:
         """(right, truth, predicted) pixels of each class of each image inside the band of a width, int32."""
-        if not 1 <= width <= self.max_width:
-            raise ValueError(f"width is {width}: allowed are 1..{self.max_width}")
+        require("width", width, 1 <= width <= self.max_width, f"in 1..{self.max_width}")
         classes = self.num_classes
         counted = torch.zeros(len(self), classes, 3, dtype=torch.int32)
         for row, image in zip(counted, self._images.values(), strict=True):
@@ -215,7 +207,7 @@ class Evaluation:
             "iou_width": self.boundary.iou_width,
             "f_width": self.boundary.f_width,
         }
-        write_records(Path(path), settings, self._images)
+        write_image_counts(Path(path), settings, self._images)
 
     @classmethod
     def load(cls, path: Path | str) -> "Evaluation":
@@ -224,7 +216,7 @@ class Evaluation:
         Raises:
             InputError: the file is missing, damaged, of an older version, or not one that `save` wrote.
         """
-        settings, images = read_records(Path(path))
+        settings, images = read_image_counts(Path(path))
         boundary = BoundaryConfig(settings["iou_width"], settings["f_width"])
         evaluation = cls(settings["num_classes"], settings["max_width"], settings["element"], boundary)
         evaluation._images = images

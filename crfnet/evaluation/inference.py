@@ -1,4 +1,4 @@
-"""How a trained network is asked: on one scale or several, mirrored too, whole or in tiles."""
+"""Inference of a trained network: on one or several scales, with the mirrored image, whole or in tiles."""
 
 import itertools
 import math
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crfnet.errors import InputError
+from crfnet.errors import require
 from crfnet.resize import rescale_image
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import Image, Logits
+from crfnet.shapes import Image, LabelMap, Logits
 
-__all__ = ["PredictConfig", "TiledInference", "tiled"]
+__all__ = ["PredictConfig", "TiledInference", "predict_labels", "tiled"]
 
 #: Tiles begin at multiples of this, which every output stride divides.
 GRID = 32
@@ -25,7 +25,7 @@ _ROWS = 64  # of a map that are worked on at once where no second map is to be m
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """How label maps are made from images; the default is one pass over the whole image.
+    """How label maps are made from images; by default with one pass over the whole image.
 
     The papers': v2 has its three scales in the network (model.deeplab_v2.multi_scale); v3 and v3+ take scales
     0.5, 0.75, 1, 1.25, 1.5, 1.75 and the mirrored image, fused by mean; v2 cuts Cityscapes into overlapping
@@ -54,20 +54,16 @@ class PredictConfig:
     blend: bool = False
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            raise InputError(f"scales: {list(self.scales)}; allowed is a list of numbers > 0")
-        if self.fusion not in ("mean", "max"):
-            raise InputError(f"fusion: {self.fusion!r}; allowed are mean, max")
-        if self.tile < 0 or self.overlap < 0:
-            raise InputError(f"tile, overlap: {self.tile}, {self.overlap}; allowed are numbers >= 0")
+        positive = self.scales and all(0 < scale < math.inf for scale in self.scales)
+        require("scales", list(self.scales), bool(positive), "a list of numbers above 0")
+        require("fusion", self.fusion, self.fusion in ("mean", "max"), "mean or max")
+        require("tile", self.tile, self.tile >= 0, "at least 0")
+        require("overlap", self.overlap, self.overlap >= 0, "at least 0")
         step = self.tile - self.overlap
-        if (self.tile or self.overlap) and (step < GRID or step % GRID):
-            came = f"{self.tile}, {self.overlap}"
-            raise InputError(f"tile, overlap: {came}; their difference must be a multiple of {GRID} > 0")
-        if self.blend and self.overlap < 4:
-            raise InputError(
-                f"blend: true with overlap {self.overlap}; tiles must overlap by 4 pixels or more"
-            )
+        on_grid = step >= GRID and step % GRID == 0
+        untiled = self.tile == self.overlap == 0
+        require("tile - overlap", step, untiled or on_grid, f"a multiple of {GRID} above 0")
+        require("overlap", self.overlap, not self.blend or self.overlap >= 4, "at least 4 with blend")
 
     @property
     def plain(self) -> bool:
@@ -75,15 +71,36 @@ class PredictConfig:
         return self.scales == (1.0,) and not self.mirror and not self.tile
 
 
+def predict_labels(model: Callable[[Tensor], Logits], image: Num[Tensor, "c h w"]) -> LabelMap:
+    """The class with the highest logit at each pixel, without gradients.
+
+    Args:
+        model: maps images (1, c, h, w) to logits (1, l, h, w) at image size; in evaluation mode already.
+        image: on the model's device.
+
+    Raises:
+        ValueError: the logits are not one map of the image's size.
+    """
+    with torch.inference_mode():
+        logits = model(image.unsqueeze(0))
+        labels = logits.argmax(1)
+    if labels.shape != (1, *image.shape[1:]):
+        raise ValueError(
+            f"model gave logits {tuple(logits.shape)} for an image {tuple(image.shape)}, "
+            f"must be (1, classes, {image.shape[1]}, {image.shape[2]})"
+        )
+    return labels[0].clone()
+
+
 class TiledInference(nn.Module):
-    """A segmenter asked by a protocol: image in, logits at image size out, as of the segmenter itself.
+    """A segmenter with multi-scale, mirrored or tiled inference: image in, logits at image size out.
 
     The CRF, where there is one, runs once, on the fused logits (logarithms of the mean probabilities) and the
     image as it came.
 
     Args:
         model: the segmenter.
-        config: the protocol.
+        config: scales, mirroring and tiles.
     """
 
     def __init__(self, model: Segmenter, config: PredictConfig) -> None:
@@ -107,23 +124,22 @@ class TiledInference(nn.Module):
             return self._one(image).contiguous()  # of a crop, or the map that it is cut from would be kept
         size = (image.shape[2], image.shape[3])
         mirrored = (False, True) if self.config.mirror else (False,)
-        ways = list(itertools.product(self.config.scales, mirrored))
-        fused = self._pass(image.float(), ways[0], size)
-        if len(ways) == 1:
+        passes = list(itertools.product(self.config.scales, mirrored))
+        fused = self._pass(image.float(), *passes[0], size)
+        if len(passes) == 1:
             return fused
         if self.config.fusion == "max":
-            for way in ways[1:]:
-                torch.maximum(fused, self._pass(image.float(), way, size), out=fused)
+            for one in passes[1:]:
+                torch.maximum(fused, self._pass(image.float(), *one, size), out=fused)
             return fused
         _by_rows(fused, lambda part: part.log_softmax(1))
-        for way in ways[1:]:
-            logits = self._pass(image.float(), way, size)
+        for one in passes[1:]:
+            logits = self._pass(image.float(), *one, size)
             _by_rows(fused, lambda part, more: torch.logaddexp(part, more.log_softmax(1)), logits)
             del logits  # before the next is made
-        return fused.sub_(math.log(len(ways)))
+        return fused.sub_(math.log(len(passes)))
 
-    def _pass(self, image: Image, way: tuple[float, bool], size: tuple[int, int]) -> Logits:
-        scale, mirrored = way
+    def _pass(self, image: Image, scale: float, mirrored: bool, size: tuple[int, int]) -> Logits:
         image = rescale_image(image, scale, align_corners=self.model.align_corners)
         if mirrored:
             image = image.flip(3)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from crfnet.distributed import is_rank_zero, on_all_ranks, shard
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.prediction import read_label_png
+from crfnet.labels import read_label_png
 
 __all__ = ["evaluate_folders", "png_pairs"]
 
@@ -27,7 +27,9 @@ def png_pairs(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
         alone = sorted(set(mine) - set(others))
         if alone:
             more = f" and {len(alone) - 1} others" if len(alone) > 1 else ""
-            raise InputError(f"{mine[alone[0]]}{more}: no partner of that name in {folder}; all need one")
+            raise InputError(
+                f"{mine[alone[0]]}{more}: no partner of that name in {folder}, must be one for each"
+            )
     return {id: (found[0][id], found[1][id]) for id in sorted(found[0])}
 
 
@@ -38,7 +40,7 @@ def evaluate_folders(
     config: EvaluationConfig,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Scores the label maps in one folder against those of the same name in the other, 255 = void.
+    """Score the label maps in one folder against those of the same name in the other, 255 = void.
 
     Several processes (`crfnet.distributed`) share the images; all return all of them.
 
@@ -50,8 +52,8 @@ def evaluate_folders(
         device: where pixels are counted.
 
     Raises:
-        InputError: as `png_pairs`; a file is no label map, the sizes of two differ, or a label is outside the
-            classes.
+        InputError: see `png_pairs`; a file is no label map, the sizes of two differ, or a label is outside
+            the classes.
     """
     pairs = png_pairs(predictions, labels)
 
@@ -71,10 +73,10 @@ def evaluate_folders(
 
 def _pngs(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; one of label PNGs is needed")
+        raise InputError(f"{folder}: no such folder, must be one of label PNGs")
     found = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".png"}
     for id in [id for id in found if id.endswith(_OVERLAY) and id.removesuffix(_OVERLAY) in found]:
         del found[id]
     if not found:
-        raise InputError(f"{folder}: holds no .png; a folder of label PNGs is needed")
+        raise InputError(f"{folder}: holds no .png, must be a folder of label PNGs")
     return found

@@ -5,7 +5,7 @@ images it holds and takes the metric of the sum, as the real score does. Arms ar
 (paired), which takes out what makes an image hard for both.
 
 The counts may be anything that is added up over images: confusion matrices, tallies of classes, sums of
-per-image scores with their number (`crfnet.evaluation.measures` has those of every metric).
+per-image scores with their number (`crfnet.evaluation.named_metrics` has those of every metric).
 
 What is resampled is what the interval covers. Images: would the difference be there on other images of this
 kind, for these very networks. Seeds: would it be there had they been trained again. One seed per arm says
@@ -21,13 +21,14 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from crfnet.errors import require
+
 __all__ = [
     "Interval",
     "PerImage",
     "PerSeed",
     "Statistic",
     "bootstrap",
-    "paired_bootstrap",
     "percentile_interval",
     "resample_counts",
     "resample_seeds",
@@ -41,7 +42,6 @@ __all__ = [
 PerImage: TypeAlias = Num[Tensor, "i ..."]  #: the counts of each image, such as confusion matrices
 PerSeed: TypeAlias = Num[Tensor, "s i ..."]  #: the same of each training seed
 #: Those of another arm; with axes of its own, so that a wrong size is a plain `ValueError`.
-OtherPerImage: TypeAlias = Num[Tensor, "ib ..."]
 OtherPerSeed: TypeAlias = Num[Tensor, "sb ib ..."]
 #: Counts summed over images (..., *counts) -> metrics (...) or (..., m).
 Statistic: TypeAlias = Callable[[Tensor], Tensor]
@@ -65,8 +65,8 @@ class Interval:
 
 def resample_counts(images: int, draws: int, seed: int) -> Float[Tensor, "draws i"]:
     """How often each draw holds each image: multinomial counts that sum to ``images``; float64."""
-    if images < 1 or draws < 1:
-        raise ValueError(f"images is {images} and draws is {draws}: both must be at least 1")
+    require("images", images, images >= 1, "at least 1")
+    require("draws", draws, draws >= 1, "at least 1")
     return _multinomial(images, images, draws, torch.Generator().manual_seed(seed))
 
 
@@ -110,28 +110,6 @@ def bootstrap(per_image: PerImage, statistic: Statistic, draws: int = 2000, seed
     return percentile_interval(statistic(per_image.sum(0).double()), resampled(per_image, statistic, counts))
 
 
-def paired_bootstrap(
-    a: PerImage, b: OtherPerImage, statistic: Statistic, draws: int = 2000, seed: int = 0
-) -> Interval:
-    """Interval of the difference ``statistic(b) - statistic(a)`` of two arms over the same images.
-
-    Args:
-        a: counts of each image, one arm.
-        b: the other arm's, of the same images in the same order.
-        statistic: maps sums of counts (..., *counts) to metrics (...), e.g. ``lambda c: metrics(c).miou``.
-        draws: number of resampled data sets.
-        seed: of the drawing; equal seeds draw the same images.
-
-    The cost is one product (draws, i) x (i, counts) per arm. Images are taken as independent: frames of one
-    video are not, and then the interval is too narrow.
-    """
-    if a.shape != b.shape:
-        raise ValueError(
-            f"a is {tuple(a.shape)} and b is {tuple(b.shape)}: a pair needs the same images and classes"
-        )
-    return seeds_bootstrap(a[None], b[None], statistic, draws, seed)
-
-
 def seeds_bootstrap(
     a: PerSeed,
     b: OtherPerSeed,
@@ -146,7 +124,7 @@ def seeds_bootstrap(
     The score of an arm is the mean of its seeds' scores, each that of all images together. A draw holds a
     resampled set of images, the same for every seed of both arms, and a resampled set of seeds
     (`resample_seeds`), so that the interval covers the choice of images and the luck of training, and
-    whatever of the two goes together. With one seed per arm this is `paired_bootstrap`: images alone.
+    whatever of the two goes together. With one seed per arm the interval covers the choice of images alone.
 
     Chance that belongs to one image and one seed is counted with both, so intervals are rather too wide
     (Owen 2007, pigeonhole bootstrap). Where the luck of training is all there is, few seeds give too narrow
@@ -156,19 +134,22 @@ def seeds_bootstrap(
     Args:
         a: counts of each seed and image, one arm.
         b: the other arm's, of the same images in the same order; its number of seeds may differ.
-        statistic: as of `paired_bootstrap`.
+        statistic: maps sums of counts (..., *counts) to metrics (...), e.g. ``lambda c: metrics(c).miou``.
         draws: number of resampled experiments.
-        seed: of the drawing.
+        seed: of the drawing; equal seeds draw the same images.
         paired: seed k of both arms belongs together (the network that one arm puts a CRF behind is the
             other arm's): the same seeds are drawn for both. Otherwise they are drawn apart.
+
+    The cost is one product (draws, i) x (i, counts) per arm and seed. Images are taken as independent: frames
+    of one video are not, and then the interval is too narrow.
     """
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
-            f"a is {tuple(a.shape)} and b is {tuple(b.shape)} (seeds first): a pair needs the same "
-            "images and classes"
+            f"a is {tuple(a.shape)} and b is {tuple(b.shape)} (seeds first), "
+            "must be of the same images and classes"
         )
     if paired and len(a) != len(b):
-        raise ValueError(f"a has {len(a)} seeds and b has {len(b)}: paired seeds need as many of each")
+        raise ValueError(f"a has {len(a)} seeds and b has {len(b)}, must be as many of each to be paired")
     counts = resample_counts(a.shape[1], draws, seed)
     generator = seeds_generator(seed)
     weights_a = resample_seeds(len(a), draws, generator)

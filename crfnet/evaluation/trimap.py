@@ -25,8 +25,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from crfnet.evaluation.confusion import VOID, Prediction, pair_map
+from crfnet.errors import require
 from crfnet.evaluation.dilation import Element, changes, dilation_radius
+from crfnet.labels import VOID
 from crfnet.shapes import LabelMap
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
     "band_distance",
     "count_shells",
     "dense_shells",
-    "trimap_confusions",
 ]
 
 Band: TypeAlias = Literal["void", "change"]
@@ -63,12 +63,10 @@ def band_distance(
         max_width: pixels that are farther away are `NEVER` in the band, which costs O(pixels x max_width);
             None: no pixel is too far, which costs O(pixels x image size).
     """
-    if band not in BANDS:
-        raise ValueError(f"band is {band!r}: allowed are {', '.join(map(repr, BANDS))}")
+    require("band", band, band in BANDS, " or ".join(BANDS))
     if max_width is None:
         max_width = labels.shape[0] + labels.shape[1]
-    if max_width < 1:
-        raise ValueError(f"max_width is {max_width}: it must be at least 1 pixel")
+    require("max_width", max_width, max_width >= 1, "at least 1 pixel")
     void = labels == VOID
     if band == "void":
         width = dilation_radius(void, element, max_width)
@@ -94,11 +92,11 @@ class Shells:
 def count_shells(
     pairs: Int[Tensor, "h w"], distance: Int[Tensor, "h w"], num_classes: int, max_width: int
 ) -> Shells:
-    """Counts pixels by their distance to the border; all widths cost one pass. int32, on the CPU.
+    """Count pixels by their distance to the border; all widths cost one pass. int32, on the CPU.
 
     Args:
-        pairs: as `pair_map` gives them.
-        distance: as `band_distance` gives it.
+        pairs: what `pair_map` gives.
+        distance: what `band_distance` gives.
         num_classes: number of classes.
         max_width: what is farther away is not counted.
     """
@@ -116,21 +114,3 @@ def dense_shells(shells: Sequence[Shells], num_classes: int, max_width: int) -> 
     for row, shell in zip(counts, shells, strict=True):
         row[shell.bins.long()] = shell.counts
     return counts.reshape(-1, max_width, num_classes, num_classes).cumsum(1, dtype=torch.int32)
-
-
-def trimap_confusions(
-    prediction: Prediction,
-    labels: LabelMap,
-    num_classes: int,
-    band: Band,
-    max_width: int = MAX_WIDTH,
-    element: Element = "square",
-) -> Int[Tensor, "width l l"]:
-    """Confusion matrix of the band's pixels for each width 1..max_width; int32, on the CPU; width w at w-1.
-
-    Raises:
-        InputError: as `pair_map`.
-    """
-    pairs = pair_map(prediction, labels, num_classes)
-    distance = band_distance(labels, band, element, max_width)
-    return dense_shells([count_shells(pairs, distance, num_classes, max_width)], num_classes, max_width)[0]

@@ -1,8 +1,8 @@
 """A local page with sliders for the CRF's parameters on one image; `crfnet explore`.
 
-``kept`` and ``session`` solve the CRF again and again, ``pace`` knows how long that takes, ``opening``,
-``colors`` and ``saving`` are the files, ``redraw`` is the thread between page and session; none of these
-knows a page. ``page`` and ``server`` do, and need bokeh.
+``session`` solves the CRF again and again through a ``cached_filter``, ``pace`` predicts how long that takes,
+``open_session``, ``palettes`` and ``saving`` read and write files, ``redraw`` is the thread between page and
+session; none of these knows a page. ``page`` and ``server`` do, and need bokeh.
 """
 
 from crfnet.explore.cached_filter import CachedFilter, Canceled

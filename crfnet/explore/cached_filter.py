@@ -1,4 +1,4 @@
-"""Kernels that remember what they built, and can be told to stop between two mean-field steps."""
+"""Filters that cache the operators they built, and that can be canceled between two mean-field steps."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
 __all__ = ["CachedFilter", "CachedSpatialPotential", "Canceled"]
 
-_WIDTHS = 8  # of the spatial kernel that are kept
-_POINTS = 1_500_000  # of all that is kept together; a lattice takes some 300 bytes a point
+_WIDTHS = 8  # of the spatial kernel that are cached
+_POINTS = 1_500_000  # of all that is cached; a lattice takes some 300 bytes a point
 
 _Stop = Callable[[], bool]
 
@@ -27,7 +27,7 @@ def _never() -> bool:
     return False
 
 
-class _KeptOperator(KernelOperator):
+class _CachedOperator(KernelOperator):
     """An operator whose row sums are computed once, and that asks before each use whether to go on."""
 
     def __init__(self, inner: KernelOperator) -> None:
@@ -61,11 +61,11 @@ class _KeptOperator(KernelOperator):
 class _Entry(NamedTuple):
     filter: GaussianFilter
     features: Features
-    operator: _KeptOperator
+    operator: _CachedOperator
 
 
 class CachedFilter(GaussianFilter):
-    """Another filter's operators, the latest ones kept: features that were seen before build nothing.
+    """A cache of another filter's operators: features that were seen before build nothing.
 
     For features without gradient. What comes out is what the other filter gives.
 
@@ -80,10 +80,10 @@ class CachedFilter(GaussianFilter):
         self._inner: GaussianFilter | None = None
         self._stop: _Stop = _never
         self._entries: list[_Entry] = []  # the latest first
-        self._spatial: dict[Hashable, _KeptOperator] = {}  # the latest last
+        self._spatial: dict[Hashable, _CachedOperator] = {}  # the latest last
 
     def use(self, inner: GaussianFilter, stop: _Stop = _never) -> "CachedFilter":
-        """This memory for another filter.
+        """Choose the filter whose operators are cached.
 
         Args:
             inner: the filter that builds; what an unequal one has built is not reused.
@@ -93,7 +93,7 @@ class CachedFilter(GaussianFilter):
         return self
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
-        """The kept operator of equal features and an equal filter, or a new one.
+        """Look up the cached operator of equal features and an equal filter, or a new one.
 
         Raises:
             ValueError: a mask, features that require a gradient or that the filter does not take, or no
@@ -108,15 +108,15 @@ class CachedFilter(GaussianFilter):
         if found:
             entry = found[0]
         else:
-            entry = _Entry(self._inner, features, _KeptOperator(self._inner.build(features, grid, None)))
+            entry = _Entry(self._inner, features, _CachedOperator(self._inner.build(features, grid, None)))
             self.built += 1
         entry.operator.stop = self._stop
         self._remember(entry)
         return entry.operator
 
     def spatial(self, key: Hashable, build: Callable[[], KernelOperator]) -> KernelOperator:
-        """The kept operator of a spatial kernel, or the one that ``build`` makes."""
-        operator = self._spatial.pop(key, None) or _KeptOperator(build())
+        """Look up the cached operator of a spatial kernel, or the one that ``build`` makes."""
+        operator = self._spatial.pop(key, None) or _CachedOperator(build())
         operator.stop = self._stop
         self._spatial[key] = operator
         while len(self._spatial) > _WIDTHS:
@@ -133,13 +133,13 @@ class CachedFilter(GaussianFilter):
 
 
 class CachedSpatialPotential(SpatialPotential):
-    """A spatial kernel whose operators of a few widths and grids are kept, with their row sums.
+    """A spatial potential whose operators of a few widths and grids are cached, with their row sums.
 
     Args:
-        memory: where.
-        weight: as of `SpatialPotential`.
-        theta_gamma: as of `SpatialPotential`.
-        options: as of `SpatialPotential`.
+        memory: the cache.
+        weight: see `SpatialPotential`.
+        theta_gamma: see `SpatialPotential`.
+        options: see `SpatialPotential`.
     """
 
     def __init__(self, memory: CachedFilter, weight: float, theta_gamma: float, **options: Any) -> None:
@@ -147,7 +147,7 @@ class CachedSpatialPotential(SpatialPotential):
         self._memory = memory
 
     def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
-        """The kept operator of an equal width, grid and spacing, or a new one."""
+        """Look up the cached operator of an equal width, grid and spacing, or a new one."""
         spacing = None if scene.spacing is None else tuple(scene.spacing.flatten().tolist())
         key = (float(self.theta_gamma), scene.grid, spacing)
         return self._memory.spatial(key, lambda: super(CachedSpatialPotential, self).operator(scene, filter))

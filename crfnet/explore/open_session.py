@@ -1,4 +1,4 @@
-"""From the files that `crfnet explore` is given to a `Session`."""
+"""Reading the files that `crfnet explore` is given into a `Session`."""
 
 from pathlib import Path
 
@@ -7,17 +7,15 @@ import torch
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import Palette, read_label_png
 from crfnet.explore.palettes import known_classes, palette_of_png, read_palette
 from crfnet.explore.session import Session
 from crfnet.files import read_arrays
+from crfnet.labels import Palette, read_label_png
 from crfnet.resize import resize_scores
-from crfnet.score_cache import ScoreFolder
+from crfnet.score_cache import ScoreFolder, hold_probabilities, log_probabilities
 from crfnet.shapes import ImageBytes
 
 __all__ = ["open_session"]
-
-_SMALLEST_PROBABILITY = 1e-5  # as of score folders
 
 
 def open_session(
@@ -29,7 +27,7 @@ def open_session(
     classes: Path | None = None,
     palette: str | None = None,
 ) -> Session:
-    """A session of an image and the files that belong to it.
+    """Open a session of an image and the files that belong to it.
 
     Args:
         image: RGB.
@@ -38,8 +36,9 @@ def open_session(
         id: the image's name in a score folder.
         labels: PNG of true labels, 255 for void.
         classes: text file with one class name a line.
-        palette: one of `KNOWN`, whose names are used too where ``classes`` is not given; or a text file with
-            ``red green blue`` a line. By default the colors in which ``labels`` is stored, if it holds any.
+        palette: a data set of `DATASET_CLASSES`, whose names are used too where ``classes`` is not given; or
+            a text file with ``red green blue`` a line. By default the colors in which ``labels`` is stored,
+            if it holds any.
 
     Raises:
         InputError: a file that is missing, cannot be read or does not fit; the line names it.
@@ -52,7 +51,7 @@ def open_session(
         logits = resize_scores(_read_array(scores, size)[None], size, align_corners=False)
     truth = None if labels is None else read_label_png(labels)
     if truth is not None and tuple(truth.shape) != size:
-        raise InputError(f"{labels}: labels of {tuple(truth.shape)} pixels; the image has {size}")
+        raise InputError(f"{labels}: labels of {tuple(truth.shape)} pixels, must be {size} as the image")
     names = None if classes is None else _read_names(classes)
     count = logits.shape[1]
     colors: Palette | None = None if labels is None else palette_of_png(labels, count)
@@ -88,19 +87,16 @@ def _read_array(path: Path, size: tuple[int, int]) -> Tensor:
     arrays = _arrays(path)
     array = arrays.get("scores", next(iter(arrays.values()), None))
     if array is None or ("scores" not in arrays and len(arrays) > 1):
-        raise InputError(f"{path}: holds arrays {', '.join(arrays) or 'none'}; expected one, or 'scores'")
+        raise InputError(f"{path}: holds arrays {', '.join(arrays) or 'none'}, must be one, or 'scores'")
     last = array.ndim == 3 and array.shape[:2] == size
     if array.ndim != 3 or not 2 <= array.shape[0] <= 255 or 0 in array.shape or last:
         hint = ", not (h, w, l)" if last else ""
-        raise InputError(f"{path}: shape {array.shape}; expected (l, h, w) with 2 to 255 classes l{hint}")
+        raise InputError(f"{path}: shape {array.shape}, must be (l, h, w) with 2 to 255 classes l{hint}")
     with np.errstate(over="ignore"):
         scores = torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else np.array(np.nan))
     if not scores.isfinite().all():
-        raise InputError(f"{path}: {array.dtype}; expected finite floating point numbers")
-    # No network's logits lie in 0..1 and sum to 1 at every pixel.
-    if scores.min() >= 0 and ((scores.sum(0) - 1).abs() < 1e-2).all():
-        return scores.clamp(_SMALLEST_PROBABILITY, 1.0).log()
-    return scores
+        raise InputError(f"{path}: {array.dtype}, must be finite floating point numbers")
+    return log_probabilities(scores) if hold_probabilities(scores) else scores
 
 
 def _read_names(path: Path) -> tuple[str, ...]:

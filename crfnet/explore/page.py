@@ -23,12 +23,12 @@ from crfnet.crf.inference import INFERENCES
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import overlay
 from crfnet.explore.controls import WIDTH, VariantControls, select, slider
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
-from crfnet.search.grid import tidy
+from crfnet.labels import overlay
+from crfnet.search.grid import round_digits
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = ["Page"]
@@ -99,7 +99,7 @@ class Page:
         self._paint("network")
         self._tell()
         self.redraw = Redraw(session, self._later_draw, self._later_fail)
-        self.redraw.ask(self.config())
+        self.redraw.request(self.config())
 
     def config(self) -> CRFConfig:
         """What the sliders say.
@@ -107,7 +107,9 @@ class Page:
         Raises:
             InputError: they say something that no CRF takes.
         """
-        values: dict[str, Any] = {name: tidy(float(each.value)) for name, each in self.sliders.items()}
+        values: dict[str, Any] = {
+            name: round_digits(float(each.value)) for name, each in self.sliders.items()
+        }
         values["iterations"] = round(values["iterations"])
         values |= {name: each.value for name, each in self.choices.items()}
         values |= {name: controls.value() for name, controls in self.variants.items()}
@@ -121,7 +123,7 @@ class Page:
 
     def _changed(self, attr: str, old: object, new: object) -> None:
         try:
-            self.redraw.ask(self.config())
+            self.redraw.request(self.config())
         except InputError as error:
             self._fail(str(error))
 
@@ -137,11 +139,11 @@ class Page:
         self._tell()
         size, session = "full size", self._session
         if picture.factor > 1:
-            full = session.seconds_of_full(picture)
+            full = session.full_size_seconds(picture)
             rest = "full size follows" if larger_follows else f"full size would take {full:.0f} s"
             size = f"1/{picture.factor} size, {rest}"
         lines = [f"<b>CRF at {size}</b>: {picture.seconds:.2f} s"]
-        found = {"network alone": session.network_scores, "with CRF": session.scores(picture.labels)}
+        found = {"network alone": session.network_metrics, "with CRF": session.metrics(picture.labels)}
         for name, scores in found.items():
             if scores is not None:
                 accuracy, miou = 100 * float(scores.pixel_accuracy), 100 * float(scores.miou)

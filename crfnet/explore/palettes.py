@@ -5,9 +5,8 @@ from pathlib import Path
 import torch
 from PIL import Image as PillowImage
 
-from crfnet.data.classes import KNOWN, Classes
-from crfnet.data.dataset import Color, palette
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
+from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, Classes, Color
 
 __all__ = ["distinct_colors", "known_classes", "palette_of_png", "read_palette"]
 
@@ -19,14 +18,16 @@ def known_classes(name: str, num_classes: int) -> Classes:
     """Names and colors of a data set.
 
     Raises:
-        InputError: none of `KNOWN` has that name, or it has another number of classes.
+        InputError: none of `DATASET_CLASSES` has that name, or it has another number of classes.
     """
-    if name not in KNOWN:
-        raise InputError(f"--palette: {name!r} is neither a file nor one of {', '.join(KNOWN)}")
-    names, colors = KNOWN[name]()
-    if len(names) != num_classes:
-        raise InputError(f"--palette: {name} has {len(names)} classes; the scores have {num_classes}")
-    return names, colors
+    allowed = f"a file or one of {', '.join(DATASET_CLASSES)}"
+    require("--palette", name, name in DATASET_CLASSES, allowed)
+    classes = DATASET_CLASSES[name]
+    found = len(classes.names)
+    require(
+        "--palette", name, found == num_classes, f"for {num_classes} classes, as the scores are, not {found}"
+    )
+    return classes
 
 
 def read_palette(path: Path, num_classes: int) -> tuple[Color, ...]:
@@ -42,9 +43,9 @@ def read_palette(path: Path, num_classes: int) -> tuple[Color, ...]:
         raise InputError(f"{path}: cannot be read as lines of 'red green blue' ({error})") from error
     for place, color in enumerate(colors, 1):
         if len(color) != 3 or not all(0 <= part <= 255 for part in color):
-            raise InputError(f"{path}: color {place} is {color}; expected three numbers in 0..255")
+            raise InputError(f"{path}: color {place} is {color}, must be three numbers in 0..255")
     if len(colors) < num_classes:
-        raise InputError(f"{path}: {len(colors)} colors; the scores have {num_classes} classes")
+        raise InputError(f"{path}: {len(colors)} colors, must be {num_classes} as the scores have")
     return tuple((red, green, blue) for red, green, blue in colors[:num_classes])
 
 
@@ -65,7 +66,7 @@ def distinct_colors(num_classes: int) -> tuple[Color, ...]:
     Args:
         num_classes: 1..255.
     """
-    chosen = torch.tensor(palette(_VOC), dtype=torch.float32)
+    chosen = torch.tensor(VOC_PALETTE[:_VOC], dtype=torch.float32)
     levels = torch.tensor(_LEVELS, dtype=torch.float32)
     candidates = torch.cartesian_prod(levels, levels, levels)
     nearest = torch.cdist(candidates, chosen).amin(1)

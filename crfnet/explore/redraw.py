@@ -1,4 +1,4 @@
-"""The thread between a page and its session: the newest wish first, those that it replaces never."""
+"""The thread between a page and its session: solves the latest request, and skips those it replaced."""
 
 import threading
 from collections.abc import Callable
@@ -6,16 +6,17 @@ from collections.abc import Callable
 from crfnet.crf.layer import CRFConfig
 from crfnet.explore.cached_filter import Canceled
 from crfnet.explore.session import Picture, Session
+from crfnet.files import one_line
 
 __all__ = ["REST", "Redraw"]
 
-REST = 0.1  #: seconds without a new wish after which the whole picture is begun
+REST = 0.1  #: seconds without a new request after which the picture at full size is begun
 
 
 class Redraw:
-    """Solves what was asked for last, away from the caller's thread: small at once, whole when wishes rest.
+    """Solves the latest request in a thread of its own: a preview at once, full size when no request follows.
 
-    A new wish ends the solution at full size of an older one, or keeps it from being begun.
+    A new request cancels the solution at full size of an older one, or keeps it from being begun.
 
     Args:
         session: what solves.
@@ -36,26 +37,26 @@ class Redraw:
         self._thread = threading.Thread(target=self._run, name="crfnet-explore", daemon=True)
         self._thread.start()
 
-    def ask(self, config: CRFConfig) -> None:
-        """Wants the picture of this configuration now; returns at once."""
+    def request(self, config: CRFConfig) -> None:
+        """Request the picture of this configuration; returns at once."""
         with self._changed:
             self._wanted = config
             self._changed.notify()
 
     def close(self) -> None:
-        """Ends the thread, and waits until it has."""
+        """End the thread, and wait until it has ended."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
 
-    def _superseded(self) -> bool:
+    def _is_outdated(self) -> bool:
         return self._closed or self._wanted is not None
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(self._superseded)
+                self._changed.wait_for(self._is_outdated)
                 if self._closed or self._wanted is None:
                     return
                 config, self._wanted = self._wanted, None
@@ -64,15 +65,15 @@ class Redraw:
             except Canceled:
                 continue
             except (ValueError, RuntimeError, MemoryError) as error:  # the page lives on
-                self._fail(" ".join(str(error).split()) or type(error).__name__)
+                self._fail(one_line(error))
 
     def _solve(self, config: CRFConfig) -> None:
-        first = self._session.first(config)
+        first = self._session.preview(config)
         self._show(first, first.factor > 1)
         if first.factor == 1:
             return
         with self._changed:
-            if self._changed.wait_for(self._superseded, timeout=REST):
+            if self._changed.wait_for(self._is_outdated, timeout=REST):
                 raise Canceled
-        full = self._session.full(first, self._superseded)
+        full = self._session.full_size(first, self._is_outdated)
         self._show(first if full is None else full, False)

@@ -1,4 +1,4 @@
-"""Serves the page to this machine alone."""
+"""The server of the page, for this machine alone."""
 
 import logging
 
@@ -9,7 +9,7 @@ from bokeh.document import Document
 from bokeh.server.server import Server
 
 from crfnet.crf.layer import CRFConfig
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
 from crfnet.explore.page import Page
 from crfnet.explore.session import Session
 
@@ -20,7 +20,7 @@ _ADDRESS = "127.0.0.1"
 
 
 class _Pages(Handler):
-    """Opens a page for every tab, and ends its thread with the tab or with the server."""
+    """Open a page for every tab, and end its thread with the tab or with the server."""
 
     def __init__(self, session: Session, crf: CRFConfig, source: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _Pages(Handler):
 
 
 def make_server(session: Session, crf: CRFConfig, source: str, port: int) -> Server:
-    """A server that is not started yet; every tab that opens it gets a `Page` of the same session.
+    """Make a server, not started yet; every tab that opens it gets a `Page` of the same session.
 
     It listens on 127.0.0.1 and takes orders from pages of its own address only.
 
@@ -56,8 +56,7 @@ def make_server(session: Session, crf: CRFConfig, source: str, port: int) -> Ser
     Raises:
         InputError: the port is out of range or taken.
     """
-    if not 1 <= port <= 65535:
-        raise InputError(f"explore --port: {port}; allowed are 1..65535")
+    require("explore --port", port, 1 <= port <= 65535, "in 1..65535")
     own = [f"{host}:{port}" for host in (_ADDRESS, "localhost")]
     application = Application(_Pages(session, crf, source))
     try:
@@ -67,7 +66,7 @@ def make_server(session: Session, crf: CRFConfig, source: str, port: int) -> Ser
 
 
 def serve(session: Session, crf: CRFConfig, source: str, *, port: int, browser: bool) -> None:
-    """Serves until Ctrl-C.
+    """Serve until Ctrl-C.
 
     Args:
         session: what is shown.
@@ -77,7 +76,7 @@ def serve(session: Session, crf: CRFConfig, source: str, *, port: int, browser: 
         browser: whether to open one.
 
     Raises:
-        InputError: as `make_server`.
+        InputError: see `make_server`.
     """
     server = make_server(session, crf, source, port)
     server.start()

@@ -1,4 +1,4 @@
-"""One image, its scores, and its labels under any parameters of the CRF: small soon, then the whole."""
+"""One image and its labels under any parameters of the CRF: a small preview soon, then full size."""
 
 import math
 import threading
@@ -14,10 +14,10 @@ from torch import Tensor
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
-from crfnet.evaluation.prediction import Palette
 from crfnet.explore.cached_filter import CachedFilter, CachedSpatialPotential
 from crfnet.explore.pace import Pace
 from crfnet.explore.palettes import distinct_colors
+from crfnet.labels import Palette
 from crfnet.shapes import Image, ImageBytes, LabelMap, Logits
 
 __all__ = ["BUDGET", "Picture", "Session"]
@@ -47,7 +47,7 @@ class Picture:
 
 
 class Session:
-    """Solves the CRF of one image again and again, and keeps what does not change in between.
+    """Solves the CRF of one image again and again, and keeps what does not change between them.
 
     Lattices, spatial kernels, their row sums and the images of every size are kept: a weight, or the number
     of iterations, builds nothing; sigma_gamma builds no lattice; sigma_alpha and sigma_beta build one.
@@ -86,7 +86,7 @@ class Session:
         self.names = names or tuple(map(str, range(l)))
         self.colors: Palette = distinct_colors(l) if colors is None else colors
         self.network = logits[0].argmax(0)  #: labels without a CRF
-        self.network_scores = self.scores(self.network)  # a wrong truth is refused now
+        self.network_metrics = self.metrics(self.network)  # a wrong truth is refused now
         self._filter = CachedFilter()
         self._scenes: dict[int, tuple[Image, Logits, Tensor]] = {}
         self._pace = Pace()
@@ -103,15 +103,15 @@ class Session:
         """Rows and columns."""
         return self.logits.shape[2], self.logits.shape[3]
 
-    def first(self, config: CRFConfig) -> Picture:
+    def preview(self, config: CRFConfig) -> Picture:
         """As large a picture as half a second allows, by the times of earlier ones: maybe the whole."""
         return self.solve(config, self._factor_in_time(config))
 
-    def seconds_of_full(self, first: Picture) -> float:
+    def full_size_seconds(self, first: Picture) -> float:
         """Estimate for the whole image, from the first picture: linear in pixels, squared for ``exact``."""
         return float(first.seconds * first.factor ** (2 * first.config.build_filter().growth))
 
-    def full(self, first: Picture, stop: Callable[[], bool] = lambda: False) -> Picture | None:
+    def full_size(self, first: Picture, stop: Callable[[], bool] = lambda: False) -> Picture | None:
         """The whole image with the parameters of a first picture.
 
         None only for the filter ``exact`` where that takes over half a minute: no step of it can be stopped.
@@ -121,7 +121,7 @@ class Session:
         """
         if first.factor == 1:
             return first
-        endless = first.config.build_filter().growth > 1 and self.seconds_of_full(first) > _PATIENCE
+        endless = first.config.build_filter().growth > 1 and self.full_size_seconds(first) > _PATIENCE
         return None if endless else self.solve(first.config, 1, stop)
 
     def solve(self, config: CRFConfig, factor: int = 1, stop: Callable[[], bool] = lambda: False) -> Picture:
@@ -148,7 +148,7 @@ class Session:
             self._pace.note(config, self.built > built, factor, image[0, 0].numel(), seconds)
             return Picture(labels, factor, seconds, config)
 
-    def scores(self, labels: LabelMap) -> Metrics | None:
+    def metrics(self, labels: LabelMap) -> Metrics | None:
         """Pixel accuracy and mIoU of this image alone; None without truth."""
         if self.truth is None:
             return None

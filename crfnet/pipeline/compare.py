@@ -17,31 +17,26 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from crfnet.checkpoints.checkpoint import load_model
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import load_dataset
-from crfnet.distributed import device, on_rank_zero
+from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
+from crfnet.pipeline.build import build_run_segmenter, resolve_device, warm_start
+from crfnet.pipeline.cache_scores import cache_scores
+from crfnet.pipeline.evaluate_arm import evaluate_arm
+from crfnet.pipeline.predictors import predictor_from_model, unary_from_model
 from crfnet.pipeline.run_config import Run
-from crfnet.pipeline.run_folder import check_folder, open_run, seconds_of, stage
-from crfnet.pipeline.scoring import (
-    cache_scores,
-    from_model,
-    score_arm,
-    strip_samples,
-    trace_energy,
-    unary_of_model,
-)
+from crfnet.pipeline.run_folder import check_folder, open_run, run_stage, stage_seconds
+from crfnet.pipeline.samples import strip_samples
+from crfnet.pipeline.trace_energy import trace_energy
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
 from crfnet.search import SearchConfig, draw_images, search
-from crfnet.segmenter import Segmenter, build_segmenter
+from crfnet.segmenter import Segmenter
 from crfnet.training import TrainConfig, check_batch_size, train
 
-__all__ = ["ARMS", "compare", "resolve_device", "warm_start", "within_memory"]
+__all__ = ["ARMS", "compare"]
 
 ARMS = ("unary", "posthoc", "joint", "unary+", "posthoc+")
 
@@ -51,7 +46,7 @@ log = logging.getLogger(__name__)
 def compare(
     run: Run, *, resume: bool = False, overwrite: bool = False, command: str = ""
 ) -> tuple[Path, str]:
-    """Runs all five arms of `run`; returns the path of the report and its table as text.
+    """Run all five arms of `run`; return the path of the report and its table as text.
 
     Every stage leaves its result in a folder of its own under ``run.output``; with `resume`, finished
     stages are kept and a training or search that was killed goes on where it was.
@@ -72,21 +67,33 @@ def compare(
     log.info("posthoc: searching the CRF's parameters on the held-out images")
     searched = job.search("posthoc", unary)
     log.info("joint: training network and CRF together")
-    begun = warm_start(run.crf, searched)
-    joint = job.train("joint", run.joint, crf=begun, start=unary)
+    warm = warm_start(run.crf, searched)
+    joint = job.train("joint", run.joint, crf=warm, start=unary)
     log.info("unary+: training the network for as long, without the CRF")
     unary_plus = job.train("unary+", run.joint, crf=None, start=unary)
     log.info("posthoc+: searching the CRF's parameters again")
     searched_plus = job.search("posthoc+", unary_plus)
 
     log.info("scoring the five arms on the %d images that no search has seen", len(job.report_ids))
-    more = ("unary", "unary+")
+    longer = ("unary", "unary+")
     arms = [
-        job.score("unary", job.segmenter(unary, None), trained=("unary",)),
-        job.score("posthoc", job.behind(unary, searched), trained=("unary",), searched=("posthoc",)),
-        job.score("joint", job.segmenter(joint, begun), trained=("unary", "joint"), searched=("posthoc",)),
-        job.score("unary+", job.segmenter(unary_plus, None), trained=more),
-        job.score("posthoc+", job.behind(unary_plus, searched_plus), trained=more, searched=("posthoc+",)),
+        job.evaluate("unary", job.segmenter(unary, None), train_stages=("unary",)),
+        job.evaluate(
+            "posthoc", job.segmenter(unary, searched), train_stages=("unary",), search_stages=("posthoc",)
+        ),
+        job.evaluate(
+            "joint",
+            job.segmenter(joint, warm, with_crf=True),
+            train_stages=("unary", "joint"),
+            search_stages=("posthoc",),
+        ),
+        job.evaluate("unary+", job.segmenter(unary_plus, None), train_stages=longer),
+        job.evaluate(
+            "posthoc+",
+            job.segmenter(unary_plus, searched_plus),
+            train_stages=longer,
+            search_stages=("posthoc+",),
+        ),
     ]
     facts["configuration"] = "config.yaml beside this report"
     facts["data"] = (
@@ -113,37 +120,19 @@ def _report(job: "_Job", arms: Sequence[ArmResult], facts: Mapping[str, str]) ->
     return report, console_table(arms, run.evaluation)
 
 
-def warm_start(structure: CRFConfig, searched: CRFConfig) -> CRFConfig:
-    """The CRF that joint training begins with: the structure of the config, the searched numbers."""
-    numbers = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "normalization")
-    return dataclasses.replace(structure, **{name: getattr(searched, name) for name in numbers})
-
-
-def within_memory(crf: CRFConfig | None, run: Run) -> CRFConfig | None:
-    """The CRF with the memory of the run's config unless it has its own, which a checkpoint does not."""
-    return dataclasses.replace(crf, memory=run.crf.memory) if crf is not None and crf.memory is None else crf
-
-
-def resolve_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one; several processes take one each."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return device(name)
-
-
 class _Job:
     """One comparison: its data, and a folder for each of its stages."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.device = resolve_device(run.device)
+        self.device = resolve_device(run.device)  # refused before any work
         for config in (run.train, run.joint):
             check_batch_size(config)
         self.train_set, self.val = load_dataset(run.data, "train"), load_dataset(run.data, "val")
         if run.search.images >= len(self.val.ids):
             raise InputError(
-                f"search.images is {run.search.images}, of the {len(self.val.ids)} images in split "
-                f"{run.data.val!r}; some must be left to report on"
+                f"search.images is {run.search.images}, must be < {len(self.val.ids)}, the images of split "
+                f"{run.data.val!r}: some are left to report on"
             )
         self.search_ids = draw_images(self.val.ids, run.search)
         searched = set(self.search_ids)
@@ -155,23 +144,15 @@ class _Job:
         return self.run.output / arm.replace("+", "_plus")
 
     def segmenter(
-        self, checkpoint: Path | None, crf: CRFConfig | None, *, network_only: bool = False
+        self, checkpoint: Path | None, crf: CRFConfig | None, *, with_crf: bool = False
     ) -> Segmenter:
-        torch.manual_seed(self.run.seed)
-        model = build_segmenter(self.run.model, len(self.val.classes), within_memory(crf, self.run))
-        if checkpoint is not None:
-            load_model(model, checkpoint, network_only=network_only)
-        return model.to(self.device)
-
-    def behind(self, checkpoint: Path, crf: CRFConfig) -> Segmenter:
-        """The network of `checkpoint` with a CRF that was not trained with it."""
-        return self.segmenter(checkpoint, crf, network_only=True)
+        return build_run_segmenter(self.run, self.val.num_classes, checkpoint, crf, with_crf=with_crf)
 
     def train(self, arm: str, config: TrainConfig, *, crf: CRFConfig | None, start: Path | None) -> Path:
         folder = self.folder(arm) / "train"
 
         def work() -> dict[str, float]:
-            model = self.segmenter(start, crf, network_only=True)
+            model = self.segmenter(start, crf)
             result = train(
                 model,
                 self.train_set,
@@ -183,7 +164,7 @@ class _Job:
             )
             return {"seconds": result.seconds}  # over all parts of a run that was killed and resumed
 
-        stage(folder, work)
+        run_stage(folder, work)
         return folder / "checkpoint.pt"
 
     def search(self, arm: str, checkpoint: Path) -> CRFConfig:
@@ -206,20 +187,25 @@ class _Job:
             on_rank_zero(lambda: self._search(scores, config, folder))
             return {}
 
-        stage(folder, work)
+        run_stage(folder, work)
         return load_crf_config(folder / "best.yaml")
 
     def _search(self, scores: ScoreFolder, config: SearchConfig, folder: Path) -> None:
         search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
 
-    def score(
-        self, arm: str, model: Segmenter, *, trained: tuple[str, ...], searched: tuple[str, ...] = ()
+    def evaluate(
+        self,
+        arm: str,
+        model: Segmenter,
+        *,
+        train_stages: tuple[str, ...],
+        search_stages: tuple[str, ...] = (),
     ) -> ArmResult:
-        """The arm on the reported images; `trained` and `searched` name the stages that it cost."""
+        """Evaluate an arm on the reported images; `train_stages` and `search_stages` are what it cost."""
         crf, folder = model.crf, self.folder(arm) / "predictions"
-        scored = score_arm(
+        result = evaluate_arm(
             arm,
-            from_model(model, self.run.predict),
+            predictor_from_model(model, self.run.predict),
             self.val,
             self.report_ids,
             folder,
@@ -227,12 +213,12 @@ class _Job:
             crf=crf if isinstance(crf, DenseCRF) else None,
         )
         if isinstance(crf, DenseCRF):
-            trace_energy(folder, crf, unary_of_model(model, self.run.predict), self.val, self.report_ids)
+            trace_energy(folder, crf, unary_from_model(model, self.run.predict), self.val, self.report_ids)
         return dataclasses.replace(
-            scored,
-            train_seconds=math.fsum(seconds_of(self.folder(name) / "train") for name in trained),
-            search_seconds=math.fsum(seconds_of(self.folder(name) / "search") for name in searched),
-            search_ids=self.search_ids if searched else (),
-            search_folder=self.folder(searched[0]) / "search" if searched else None,
-            train_folder=self.folder(trained[-1]) / "train" if trained[-1] == arm else None,
+            result,
+            train_seconds=math.fsum(stage_seconds(self.folder(name) / "train") for name in train_stages),
+            search_seconds=math.fsum(stage_seconds(self.folder(name) / "search") for name in search_stages),
+            search_ids=self.search_ids if search_stages else (),
+            search_folder=self.folder(search_stages[0]) / "search" if search_stages else None,
+            train_folder=self.folder(train_stages[-1]) / "train" if train_stages[-1] == arm else None,
         )

@@ -1,4 +1,4 @@
-"""A run's folder: refused when it is in use, and what produced it written down before anything else."""
+"""Folder of a run: refused when it is in use, opened with its config and provenance, done by stages."""
 
 import json
 import platform
@@ -19,13 +19,13 @@ from crfnet.files import check_writable, leftovers, one_line, write_atomically, 
 from crfnet.pipeline.cost import Cost
 from crfnet.pipeline.run_config import Run, dump_run
 
-__all__ = ["check_folder", "open_folder", "open_run", "provenance", "seconds_of", "stage"]
+__all__ = ["check_folder", "open_folder", "open_run", "provenance", "stage_seconds", "run_stage"]
 
-_MARK = "run.json"  #: the file that says: this folder was made by crfnet, and may be replaced on request
+_RUN_FILE = "run.json"  #: marks a folder that crfnet made, which --overwrite may empty
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuses a folder that must not be written; changes nothing.
+    """Refuse a folder that must not be written; change nothing.
 
     Raises:
         InputError: it holds files and neither `resume` nor `overwrite` was asked for; it is a file, or cannot
@@ -35,17 +35,17 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         if not overwrite:
             raise InputError(f"{folder}: already holds files; give --resume, --overwrite or another --output")
-        if not (folder / _MARK).is_file():
+        if not (folder / _RUN_FILE).is_file():
             raise InputError(
-                f"{folder}: not made by crfnet (no {_MARK} in it), so --overwrite leaves it alone"
+                f"{folder}: not made by crfnet (no {_RUN_FILE} in it), so --overwrite leaves it alone"
             )
 
 
 def open_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes `folder` ready to be written: without what a kill left half-written, with `overwrite` empty.
+    """Make `folder` and empty it: of files that a kill left half-written, with `overwrite` of all.
 
     Raises:
-        InputError: as of `check_folder`.
+        InputError: see `check_folder`.
     """
     check_folder(folder, resume=resume, overwrite=overwrite)
     if overwrite and not resume and folder.is_dir():
@@ -60,15 +60,14 @@ def open_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[str, str]:
-    """Opens the run's output folder, writes ``config.yaml`` and ``run.json`` into it; returns the provenance.
+    """Open the run's output folder, write ``config.yaml`` and ``run.json`` into it; return the provenance.
 
     Raises:
-        InputError: as `open_folder`; or on resuming with another configuration than the folder was begun
-            with.
+        InputError: see `open_folder`; or the run is resumed with another configuration.
     """
     folder = run.output
     open_folder(folder, resume=resume, overwrite=overwrite)
-    config, mark = folder / "config.yaml", folder / _MARK
+    config, mark = folder / "config.yaml", folder / _RUN_FILE
     facts = provenance(command)
     if resume and mark.is_file():
         facts = _read_json(mark)
@@ -90,8 +89,8 @@ def _changed(old: str, new: str) -> str:
     )
 
 
-def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-    """Does `work` unless ``folder/stage.json`` says that it is done; returns what it returned, with its cost.
+def run_stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    """Do `work` unless ``folder/stage.json`` says that it is done; return what it returned, with its cost.
 
     The keys ``seconds`` and ``peak_mb`` are added (see `Cost`). A stage that was killed half-way reports
     the cost of the part since it was resumed. Of several processes all do the work, or none; what the first
@@ -99,30 +98,30 @@ def stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, fl
     """
     record = folder / "stage.json"
 
-    def look() -> dict[str, float] | None:
+    def read_record() -> dict[str, float] | None:
         return _read_json(record) if record.is_file() else None
 
-    if (done := on_rank_zero(look)) is not None:
+    if (done := on_rank_zero(read_record)) is not None:
         return done
     folder.mkdir(parents=True, exist_ok=True)
     with Cost() as cost:
-        outcome = dict(work())
-    outcome = {"seconds": cost.seconds, "peak_mb": cost.peak_mb, **outcome}
+        result = dict(work())
+    result = {"seconds": cost.seconds, "peak_mb": cost.peak_mb, **result}
 
     def write() -> dict[str, float]:
-        write_json(record, outcome)
-        return outcome
+        write_json(record, result)
+        return result
 
     return on_rank_zero(write)
 
 
-def seconds_of(folder: Path) -> float:
-    """What the finished stage in `folder` took."""
+def stage_seconds(folder: Path) -> float:
+    """Return the seconds that the finished stage in `folder` took."""
     return float(_read_json(folder / "stage.json")["seconds"])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """What a run left; a stage's numbers, or texts."""
+    """Read a file that a run left: numbers of a stage, or texts."""
     try:
         found = json.loads(path.read_text())
         kinds = (int, float) if path.name == "stage.json" else str
@@ -138,7 +137,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def provenance(command: str) -> dict[str, str]:
-    """What a reader of a result must know: command, commit, versions, hardware."""
+    """Collect what a reader of a result must know: command, commit, versions, hardware."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "command": command,
@@ -153,7 +152,7 @@ def provenance(command: str) -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit of this package; not that of a repository which only holds the environment."""
+    """Return the commit of this package, not that of a repository around its environment."""
     here = Path(__file__)
     try:
         _git(here.parent, "ls-files", "--error-unmatch", here.name)

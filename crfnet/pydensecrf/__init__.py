@@ -22,8 +22,8 @@ __all__ = ["densecrf", "eigen", "install", "utils"]
 def install() -> None:
     """Make ``pydensecrf`` and its modules ``densecrf``, ``eigen`` and ``utils`` the ones of this package.
 
-    For this process, and for every import that comes after; calling it again changes nothing. A pydensecrf
-    that is installed is passed over. Modules that have imported it already keep it: a warning says so.
+    For this process, and for every import that comes after; calling it again changes nothing. An installed
+    pydensecrf is bypassed. Modules that have imported it already keep it, with a warning.
     """
     ours = sys.modules[__name__]
     if sys.modules.get("pydensecrf", ours) is not ours:

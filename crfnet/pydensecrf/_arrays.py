@@ -1,4 +1,4 @@
-"""What comes in: anything array-like as float32 tensors, whole numbers, widths; or one line why not."""
+"""Conversion of arguments: anything array-like to float32 tensors, whole numbers and bandwidths."""
 
 from numbers import Real
 from typing import Any, cast
@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["as_array", "as_tensor", "check_finite", "whole", "widths"]
+from crfnet.errors import require
+
+__all__ = ["as_array", "as_tensor", "bandwidths", "check_finite", "whole_number"]
 
 
 def as_array(name: str, value: object) -> npt.NDArray[Any]:
-    """Real numbers as a numpy array of whatever type they have; a view where that is possible.
+    """Convert real numbers to a numpy array without changing their type; a view where that is possible.
 
     Args:
         name: of the argument, for the message.
@@ -38,11 +40,11 @@ def as_array(name: str, value: object) -> npt.NDArray[Any]:
 
 
 def as_tensor(name: str, value: object, axes: int | None = None) -> Float[Tensor, "..."]:
-    """`as_array` as a float32 tensor on the CPU; it may share memory with ``value``.
+    """Convert to a float32 tensor on the CPU, see `as_array`; it may share memory with ``value``.
 
     Raises:
         TypeError: ``value`` is None.
-        ValueError: as of `as_array`, or it has another number of axes than ``axes``.
+        ValueError: see `as_array`, or it has another number of axes than ``axes``.
     """
     array = as_array(name, value)
     if axes is not None and array.ndim != axes:
@@ -50,10 +52,10 @@ def as_tensor(name: str, value: object, axes: int | None = None) -> Float[Tensor
             f"Buffer has wrong number of dimensions (expected {axes}, got {array.ndim}): "
             f"{name} has shape {array.shape}"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused later
         floats = np.asarray(array, dtype=np.float32)
-    taken = floats.flags.writeable and all(stride >= 0 and stride % 4 == 0 for stride in floats.strides)
-    return torch.from_numpy(floats if taken else floats.copy())  # torch takes no others
+    shareable = floats.flags.writeable and all(stride >= 0 and stride % 4 == 0 for stride in floats.strides)
+    return torch.from_numpy(floats if shareable else floats.copy())  # torch accepts no others
 
 
 def check_finite(name: str, values: Tensor) -> None:
@@ -66,24 +68,23 @@ def check_finite(name: str, values: Tensor) -> None:
         raise ValueError(f"{name}: holds NaN or infinity, must be finite numbers")
 
 
-def whole(name: str, value: object, least: int) -> int:
-    """A whole number, also as a float such as 5.0 or an array of one.
+def whole_number(name: str, value: object, minimum: int) -> int:
+    """Convert to a whole number, also from a float such as 5.0 or an array of one element.
 
     Raises:
-        ValueError: it is none, or below ``least``.
+        ValueError: it is not one, or below ``minimum``.
     """
     try:
         number = int(cast(Any, value))
-        fits = number == value and number >= least
+        fits = bool(number == value) and number >= minimum
     except (TypeError, ValueError, OverflowError):
         fits = False
-    if not fits:
-        raise ValueError(f"{name} is {value!r}, must be a whole number >= {least}")
+    require(name, value, fits, f"a whole number >= {minimum}")
     return number
 
 
-def widths(name: str, value: object, count: int) -> list[float]:
-    """``count`` widths (standard deviations) > 0, from as many numbers or one for all.
+def bandwidths(name: str, value: object, count: int) -> list[float]:
+    """Convert to ``count`` bandwidths (standard deviations) > 0, from as many numbers or one for all.
 
     Raises:
         ValueError: another number of them, or one that is not > 0.
@@ -91,6 +92,6 @@ def widths(name: str, value: object, count: int) -> list[float]:
     numbers: list[Any] = [value] if isinstance(value, Real) else as_array(name, value).reshape(-1).tolist()
     if len(numbers) == 1:
         numbers *= count
-    if len(numbers) != count or not all(width > 0 for width in numbers):
-        raise ValueError(f"{name} is {value!r}, must be a number or {count} numbers, all > 0")
+    valid = len(numbers) == count and all(width > 0 for width in numbers)
+    require(name, value, valid, f"a number or {count} numbers, all > 0")
     return [float(width) for width in numbers]

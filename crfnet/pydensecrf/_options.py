@@ -1,4 +1,4 @@
-"""The choices of a `DenseCRF`: normalization and kernel type as pydensecrf's integers, and the device."""
+"""Options of a `DenseCRF`: normalization and kernel type as pydensecrf's integers, and the device."""
 
 import os
 from enum import IntEnum
@@ -6,7 +6,9 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-__all__ = ["KernelType", "NormalizationType", "chosen_device", "member", "normalization_name"]
+from crfnet.errors import require
+
+__all__ = ["KernelType", "NormalizationType", "select_device", "enum_member", "normalization_name"]
 
 _Choice = TypeVar("_Choice", bound=IntEnum)
 
@@ -37,29 +39,29 @@ _NAMES = {
 
 
 def normalization_name(value: object) -> str:
-    """The name in `crfnet.crf.normalization.NORMALIZATIONS`.
+    """The name of a normalization in `crfnet.crf.normalization.NORMALIZATIONS`.
 
     Raises:
-        ValueError: ``value`` is none of `NormalizationType`.
+        ValueError: ``value`` is not a `NormalizationType`.
     """
-    return _NAMES[member("normalization", NormalizationType, value)]
+    return _NAMES[enum_member("normalization", NormalizationType, value)]
 
 
-def member(name: str, choices: type[_Choice], value: object) -> _Choice:
-    """The member that ``value`` is, or is the number of.
+def enum_member(name: str, choices: type[_Choice], value: object) -> _Choice:
+    """Convert an enum member or its number to the member.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such member.
     """
     try:
         return choices(cast(Any, value))
     except ValueError:
         allowed = ", ".join(f"{choice.name} ({choice.value})" for choice in choices)
-        raise ValueError(f"{name} is {value!r}; allowed are {allowed}") from None
+        raise ValueError(f"{name} is {value!r}, must be one of {allowed}") from None
 
 
-def chosen_device(device: str | torch.device | None) -> torch.device:
-    """Where to compute.
+def select_device(device: str | torch.device | None) -> torch.device:
+    """Select the device to compute on.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``: a GPU where torch sees one and this process may use
@@ -67,7 +69,7 @@ def chosen_device(device: str | torch.device | None) -> torch.device:
             CRFNET_DEVICE, which holds one of these, and ``auto`` where it is not set.
 
     Raises:
-        ValueError: no such device, or not here.
+        ValueError: no such device, or not on this machine.
     """
     name, wanted = "device", device
     if wanted is None:
@@ -79,8 +81,7 @@ def chosen_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(wanted)
     except (RuntimeError, TypeError):
         chosen = torch.device("meta")
-    if chosen.type not in {"cpu", "cuda"}:
-        raise ValueError(f"{name} is {str(wanted)!r}, must be auto, cpu or cuda")
+    require(name, str(wanted), chosen.type in {"cpu", "cuda"}, "auto, cpu or cuda")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"{name} is {str(wanted)!r}, but torch sees {torch.cuda.device_count()} GPUs")
     return chosen

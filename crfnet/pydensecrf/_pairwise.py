@@ -1,4 +1,4 @@
-"""The pairwise terms as one linear map of marginals, made of the lattices of `crfnet.crf`."""
+"""Pairwise terms as one linear map of marginals, on the permutohedral lattices of `crfnet.crf`."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from crfnet.shapes import Features, Values
 
 __all__ = ["PairwiseTerm", "Penalty", "compatibility", "normalized_lattice"]
 
-_BLOCK = 4  # points that pydensecrf places in the lattice at once
+_BLOCK = 4  # points that pydensecrf embeds in the lattice at once
 
 
 class PairwiseTerm:
     """``Q -> compat(K~ Q)``; the lattice is built when it is first needed.
 
     Args:
-        build: makes the lattice of K~, as `normalized_lattice`.
-        compat: of `compatibility`.
+        build: builds the lattice of K~, see `normalized_lattice`.
+        compat: see `compatibility`.
     """
 
     def __init__(self, build: Callable[[], Lattice], compat: float | Compatibility) -> None:
@@ -42,68 +42,70 @@ class PairwiseTerm:
 
 
 def normalized_lattice(features: Features, normalization: str) -> Lattice:
-    """K~ as one lattice.
+    """Build K~ as one lattice.
 
-    pydensecrf works on blocks of four points and fills the last one up with points whose features are 0.
-    Those hold no values, but the corners around them exist, and pass values on.
+    pydensecrf works on blocks of four points and pads the last one with points whose features are 0. Those
+    hold no values, but the lattice vertices around them exist, and blur passes values through them.
 
     Args:
         features: (1, d, n), in units of one bandwidth, finite, on the device that is to compute.
         normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`.
     """
     points = features.shape[2]
-    silent = -points % _BLOCK
-    lattice = build_lattice(F.pad(features, (0, silent)), silent)
+    padding = -points % _BLOCK
+    lattice = build_lattice(F.pad(features, (0, padding)), padding)
     if normalization == "none":
         return lattice
     return lattice.scaled(*factors(lattice(features.new_ones(points, 1)).squeeze(1), normalization))
 
 
 class Penalty:
-    """What the labels pay for marginals in all terms: ``Q -> sum_k compat_k(K~_k Q)``, in nats.
+    """The pairwise energy of all terms: ``Q -> sum_k compat_k(K~_k Q)``, in nats.
 
-    Terms whose compat is a number are one lattice: each point reads the corners of all of them at once.
+    Terms whose compat is a number are one lattice: each point reads the vertices of all of them at once.
 
     Args:
-        terms: in any number.
+        terms: any number of them.
     """
 
     def __init__(self, terms: Sequence[PairwiseTerm]) -> None:
-        self._others = [term for term in terms if isinstance(term.compat, Compatibility)]
-        numbers = [term.lattice for term in terms if not isinstance(term.compat, Compatibility)]
-        self._potts = sum_of(numbers) if numbers else None
-        self._rewards = all(term.compat >= 0 for term in terms if not isinstance(term.compat, Compatibility))
+        self._matrix_terms = [term for term in terms if isinstance(term.compat, Compatibility)]
+        potts_lattices = [term.lattice for term in terms if not isinstance(term.compat, Compatibility)]
+        self._potts = sum_of(potts_lattices) if potts_lattices else None
+        self._only_rewards = all(
+            term.compat >= 0 for term in terms if not isinstance(term.compat, Compatibility)
+        )
 
     def __call__(self, q: Values) -> Values:
-        """(1, M, N) like ``q``, in memory that nobody else holds."""
+        """The energies (1, M, N) for marginals ``q``, in new memory."""
         table = q[0].T.contiguous()
         total = torch.zeros_like(table) if self._potts is None else self._potts(table)
-        for term in self._others:
-            total += _compatible(term.lattice(table), term.compat)
+        for term in self._matrix_terms:
+            total += _apply_compatibility(term.lattice(table), term.compat)
         return total.T.unsqueeze(0)
 
     @cached_property
-    def reach(self) -> float | None:
-        """The most that any label can be rewarded with for marginals of 1, in nats.
+    def max_reward(self) -> float | None:
+        """The largest reward of any label for marginals of 1, in nats.
 
-        None where labels pay for marginals of other labels, or for their own: there is no such bound.
+        None where a term penalizes marginals of other labels, or of the same: there is no such bound.
         """
-        if self._potts is None or self._others or not self._rewards:
+        if self._potts is None or self._matrix_terms or not self._only_rewards:
             return None
         ones = self._potts.slice.weights.new_ones(len(self._potts.slice.offsets) - 1, 1)
         return -float(self._potts(ones).min())
 
 
-def _compatible(messages: Tensor, compat: float | Compatibility) -> Tensor:
-    """``mu m`` for messages (N, M)."""
+def _apply_compatibility(messages: Tensor, compat: float | Compatibility) -> Tensor:
+    """Compute ``mu m`` for messages (N, M)."""
     assert isinstance(compat, Compatibility)
-    if isinstance(compat, SymmetricCompatibility):  # one product whose result lies like the messages
+    if isinstance(compat, SymmetricCompatibility):  # one product, in the memory layout of the messages
         return messages @ compat.matrix().to(messages)
     return compat.forward(messages.T.unsqueeze(0))[0].T
 
 
 def compatibility(compat: object, labels: int, device: torch.device) -> float | Compatibility:
-    """The argument ``compat``: a number w is Potts, ``-w K~ Q``; arrays are penalties mu, ``mu K~ Q``.
+    """Convert ``compat``: a number w is Potts, ``-w K~ Q``; an array is a penalty mu, ``mu K~ Q``.
 
     Raises:
         TypeError: ``compat`` is None.
@@ -130,12 +132,12 @@ def _check_sign(values: Tensor) -> None:
     matrix = torch.diag(values) if values.ndim == 1 else values
     equal, pairs = matrix.trace(), len(matrix) * (len(matrix) - 1)
     if equal / len(matrix) > (matrix.sum() - equal) / max(pairs, 1):
-        _warn_of_sign()
+        _warn_about_sign()
 
 
 @cache
-def _warn_of_sign() -> None:
-    """Once per process."""
+def _warn_about_sign() -> None:
+    """Warn once per process."""
     warnings.warn(
         "compat is an array that makes equal labels cost more than different ones, which roughens the "
         "labeling. Unlike a number, which rewards equal labels, an array is a penalty: to reward equal "

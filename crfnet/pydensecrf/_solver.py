@@ -90,7 +90,11 @@ class Solver:
         add up to no more than `_NEGLIGIBLE`.
         """
         largest, labels = _column_maxima(q[0].T).sort()
-        if len(largest) < 2 or float(largest[1]) ** 2 > _NEGLIGIBLE or (reach := self._penalty.reach) is None:
+        if (
+            len(largest) < 2
+            or float(largest[1]) ** 2 > _NEGLIGIBLE
+            or (reach := self._penalty.max_reward) is None
+        ):
             return None
         count = int((reach * largest.square().cumsum(0) <= _NEGLIGIBLE).sum())
         if count < 2:  # together they are one label

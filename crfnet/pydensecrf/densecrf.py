@@ -6,8 +6,8 @@ any device. All is computed in float32 without gradients; to learn through a CRF
 
 from crfnet.pydensecrf import eigen
 from crfnet.pydensecrf._options import KernelType, NormalizationType
-from crfnet.pydensecrf.generic import DenseCRF
-from crfnet.pydensecrf.grid import DenseCRF2D
+from crfnet.pydensecrf.image_crf import DenseCRF2D
+from crfnet.pydensecrf.points_crf import DenseCRF
 from crfnet.pydensecrf.unary import ConstUnary, LogisticUnary, Unary
 
 __all__ = [

@@ -12,7 +12,7 @@ __all__ = ["MatrixXf", "VectorXf", "matrixXf", "vectorXf"]
 
 
 class _Array(np.ndarray[Any, np.dtype[np.float32]]):
-    """An array whose type ends with it: what functions and operators make of it is a plain array."""
+    """An array whose results of functions and operators are plain numpy arrays."""
 
     def __array_wrap__(
         self, array: npt.NDArray[Any], context: object = None, return_scalar: bool = False
@@ -38,42 +38,42 @@ class MatrixXf(_Array):
     """
 
     def __new__(cls, values: object = None) -> "MatrixXf":  # noqa: D102
-        return _own(values, 2).view(cls)
+        return _copy(values, 2).view(cls)
 
 
 class VectorXf(_Array):
-    """A vector of float32; as `MatrixXf`, of one axis."""
+    """A vector of float32; like `MatrixXf`, with one axis."""
 
     def __new__(cls, values: object = None) -> "VectorXf":  # noqa: D102
-        return _own(values, 1).view(cls)
+        return _copy(values, 1).view(cls)
 
 
 def matrixXf(arr: object) -> MatrixXf:  # noqa: N802
-    """A copy of anything of two axes as `MatrixXf`.
+    """Copy anything of two axes as `MatrixXf`.
 
     Raises:
         TypeError: ``arr`` is None.
-        ValueError: as of `MatrixXf`.
+        ValueError: see `MatrixXf`.
     """
     return MatrixXf(as_array("arr", arr))
 
 
 def vectorXf(arr: object) -> VectorXf:  # noqa: N802
-    """A copy of anything of one axis as `VectorXf`.
+    """Copy anything of one axis as `VectorXf`.
 
     Raises:
         TypeError: ``arr`` is None.
-        ValueError: as of `VectorXf`.
+        ValueError: see `VectorXf`.
     """
     return VectorXf(as_array("arr", arr))
 
 
-def wrapped(values: npt.NDArray[np.float32]) -> MatrixXf:
-    """An array that nobody else holds as `MatrixXf`, not copied."""
+def wrap(values: npt.NDArray[np.float32]) -> MatrixXf:
+    """View an array that is not used elsewhere as `MatrixXf`, not copied."""
     return values.view(MatrixXf)
 
 
-def _own(values: object, axes: int) -> npt.NDArray[np.float32]:
+def _copy(values: object, axes: int) -> npt.NDArray[np.float32]:
     array = np.zeros((0,) * axes) if values is None else as_array("arr", values)
     if array.ndim != axes:
         raise ValueError(f"Buffer has wrong number of dimensions (expected {axes}, got {array.ndim})")

@@ -1,4 +1,4 @@
-"""What single points cost: the energies that pydensecrf's `Unary` objects hold."""
+"""Unary energies: pydensecrf's `Unary` objects."""
 
 import torch
 from jaxtyping import Float
@@ -8,11 +8,11 @@ from crfnet.pydensecrf._arrays import as_tensor, check_finite
 
 __all__ = ["ConstUnary", "LogisticUnary", "Unary", "energies"]
 
-_NEVER = 1e30  # for +inf: its softmax is the same 0, and 0 times it is 0
+_MAX_ENERGY = 1e30  # replaces +inf: its softmax is 0 as well, and 0 times it is 0
 
 
 class Unary:
-    """What `DenseCRF.setUnary` takes, any number of times. Alone it is empty."""
+    """Argument of `DenseCRF.setUnary`, which may be used again. The base class is empty."""
 
     values: Float[Tensor, "l n"] | None = None  #: energies, in nats
 
@@ -21,7 +21,7 @@ class ConstUnary(Unary):
     """Given energies.
 
     Args:
-        u: energies (labels, points), in nats: negative log-probabilities. +inf for what cannot be.
+        u: energies (labels, points), in nats: negative log-probabilities. +inf for impossible labels.
 
     Raises:
         TypeError: ``u`` is None.
@@ -49,7 +49,7 @@ class LogisticUnary(Unary):
 
     @staticmethod
     def product(L: object, f: object) -> Float[Tensor, "l n"]:
-        """The energies themselves."""
+        """Multiply weights and features."""
         weights, features = as_tensor("L", L, 2), as_tensor("f", f, 2)
         if weights.shape[1] != len(features):
             raise ValueError(
@@ -62,7 +62,7 @@ class LogisticUnary(Unary):
 
 
 def energies(name: str, value: object) -> Float[Tensor, "l n"]:
-    """Energies as float32 on the CPU; +inf becomes 1e30. May share memory with ``value``.
+    """Convert energies to float32 on the CPU; +inf becomes 1e30. May share memory with ``value``.
 
     Raises:
         TypeError: ``value`` is None.
@@ -75,4 +75,4 @@ def energies(name: str, value: object) -> Float[Tensor, "l n"]:
             f"{name}: point {point} has an energy NaN or -inf, or none below inf; energies must be numbers, "
             "inf only where a label cannot be"
         )
-    return u.clamp_max(_NEVER) if u.numel() and u.max() > _NEVER else u
+    return u.clamp_max(_MAX_ENERGY) if u.numel() and u.max() > _MAX_ENERGY else u

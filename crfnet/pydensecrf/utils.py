@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from crfnet.pydensecrf._arrays import as_array, whole, widths
+from crfnet.pydensecrf._arrays import as_array, bandwidths, whole_number
 
 __all__ = [
     "compute_unary",
@@ -42,7 +42,7 @@ def unary_from_labels(
     """
     if not 0 < gt_prob < 1:
         raise ValueError(f"`gt_prob` must be in (0,1), is {gt_prob}")
-    count = whole("n_labels", n_labels, 1)
+    count = whole_number("n_labels", n_labels, 1)
     given = as_array("labels", labels)
     if given.dtype.kind == "f":
         raise ValueError(f"labels: {given.dtype}, must be whole numbers")
@@ -117,9 +117,9 @@ def create_pairwise_gaussian(sdims: object, shape: Sequence[int]) -> npt.NDArray
     Raises:
         ValueError: a width is not > 0, or there is another number of them.
     """
-    sizes = [whole("shape", size, 1) for size in shape]
+    sizes = [whole_number("shape", size, 1) for size in shape]
     mesh = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in sizes), indexing="ij"))
-    return _scaled(mesh, widths("sdims", sdims, len(sizes)))
+    return _scaled(mesh, bandwidths("sdims", sdims, len(sizes)))
 
 
 def create_pairwise_bilateral(
@@ -143,7 +143,7 @@ def create_pairwise_bilateral(
     if not -image.ndim <= chdim < image.ndim:
         raise ValueError(f"chdim is {chdim}, must be an axis of img, of shape {image.shape}, or -1 for none")
     channels = image[np.newaxis] if chdim == -1 else np.moveaxis(image, chdim, 0)
-    color = _scaled(channels.astype(np.float32), widths("schan", schan, len(channels)))
+    color = _scaled(channels.astype(np.float32), bandwidths("schan", schan, len(channels)))
     return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), color])
 
 

@@ -1,31 +1,32 @@
 """One report of a comparison: tables with intervals, curves, pictures; as one HTML file and as Markdown.
 
-``report`` makes a ``document`` of ``arms`` (what was measured), ``scores`` (every number with its interval),
-``tables``, ``curves``, ``pictures``, the ``gallery``, and ``traces`` of what stages left behind
-(``histories``); ``markdown`` and ``web`` write it. ``saved`` keeps what it was made of, ``seeds`` makes one
-of several runs.
+``report`` makes a ``document`` of ``arms`` (what was measured), ``metric_intervals`` (every metric with its
+interval), ``tables``, ``metric_figures``, ``image_strip``, the ``gallery``, and ``stage_blocks`` of what
+searches, trainings and inferences left in their folders (``training_curves``, ``energy_curves``), with the
+sentences of ``explanations``; ``markdown`` and ``html`` write it. ``report_json`` keeps what it was made of,
+``seeds`` makes one report of several runs.
 """
 
 from crfnet.report.arms import ArmResult
+from crfnet.report.energy_curves import EnergyTrace, write_energy_traces
 from crfnet.report.gallery import shown_images
-from crfnet.report.pictures import StripSample, largest_changes
+from crfnet.report.image_strip import StripSample, largest_changes
 from crfnet.report.report import write_report
-from crfnet.report.report_json import load_inputs
+from crfnet.report.report_json import read_report_json
 from crfnet.report.seeds import combine
+from crfnet.report.stage_blocks import ENERGY_FILE
 from crfnet.report.tables import console_table
-from crfnet.report.traces import ENERGY_FILE
-from crfnet.report.training_curves import Descent, write_descents
 
 __all__ = [
     "ENERGY_FILE",
     "ArmResult",
-    "Descent",
+    "EnergyTrace",
     "StripSample",
     "combine",
     "console_table",
     "largest_changes",
-    "load_inputs",
+    "read_report_json",
     "shown_images",
-    "write_descents",
+    "write_energy_traces",
     "write_report",
 ]

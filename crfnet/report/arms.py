@@ -93,7 +93,7 @@ def check_arms(arms: Sequence[ArmResult]) -> None:
     was searched on.
     """
     if not arms:
-        raise InputError("arms is empty: a comparison needs at least one")
+        raise InputError("arms is empty, must be at least one")
     names = [arm.name for arm in arms]
     if len(set(names)) != len(names):
         raise InputError(f"arms are named {', '.join(names)}: names must differ")
@@ -106,8 +106,8 @@ def check_arms(arms: Sequence[ArmResult]) -> None:
             _check_held_out(each)
         if len(arm.seeds) != len(first.seeds):
             raise InputError(
-                f"arms {first.name} and {arm.name} have {len(first.seeds)} and {len(arm.seeds)} seeds: every "
-                "arm needs as many"
+                f"arms {first.name} and {arm.name} have {len(first.seeds)} and {len(arm.seeds)} seeds, "
+                "must be as many in every arm"
             )
 
 
@@ -133,7 +133,7 @@ def _check_held_out(arm: ArmResult) -> None:
     if scored:
         raise InputError(
             f"arm {arm.name}: {len(scored)} of the scored images, first {scored[0]}, are among those its "
-            "parameters were searched on; those must be held out"
+            "parameters were searched on, must be held out"
         )
 
 

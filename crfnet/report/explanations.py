@@ -16,12 +16,12 @@ __all__ = [
     "about_differences",
     "about_energy",
     "about_gallery",
-    "about_history",
-    "about_scores",
+    "about_training",
+    "about_metrics",
     "about_search",
     "about_trimaps",
     "coverage",
-    "intervals",
+    "interval_note",
 ]
 
 NORMALIZATIONS = {
@@ -87,20 +87,20 @@ def coverage(arms: Sequence[ArmResult]) -> str:
     """Over what the numbers are, and what their intervals cover."""
     images = len(arms[0].evaluation)
     seeds = f"mean of {len(arms[0].seeds)} seeds" if arms[0].repeats else "one seed"
-    return f"{seeds}, {images} {'image' if images == 1 else 'images'}, {intervals(arms)}"
+    return f"{seeds}, {images} {'image' if images == 1 else 'images'}, {interval_note(arms)}"
 
 
-def intervals(arms: Sequence[ArmResult]) -> str:
+def interval_note(arms: Sequence[ArmResult]) -> str:
     """What the intervals are."""
     return f"95 % bootstrap intervals over images{' and seeds' if arms[0].repeats else ''}"
 
 
-def about_scores(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
+def about_metrics(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     """What the columns of the table of scores are."""
     mean = "; the mean over the seeds" if arms[0].repeats else ""
     return (
         f"In %, from one confusion matrix over all images, void pixels excluded{mean}. Best values bold, "
-        f"{intervals(arms)} in brackets. The `void` and `change` columns are the mIoU inside "
+        f"{interval_note(arms)} in brackets. The `void` and `change` columns are the mIoU inside "
         f"the trimap of that width (see below). {ABSENT[config.absent]} Boundary IoU is the mIoU of the "
         "pixels near contours; the boundary F-score is a mean over images. Training and search seconds are "
         "all that an arm needed, with what it shares with others. All widths, with intervals: "
@@ -133,7 +133,7 @@ def about_trimaps(arms: Sequence[ArmResult]) -> str:
     """What the trimap curves show."""
     return (
         "Scores of the pixels inside a band of w pixels; void pixels are never scored. Shaded: "
-        f"{intervals(arms)}; in the panel of the gains, those of the paired difference."
+        f"{interval_note(arms)}; in the panel of the gains, those of the paired difference."
     )
 
 
@@ -183,7 +183,7 @@ def about_search(arms: Sequence[str], seed: str) -> str:
     )
 
 
-def about_history(name: str, seeds: int) -> str:
+def about_training(name: str, seeds: int) -> str:
     """What the curves of the parameters show."""
     lines = f", a line for each of {seeds} seeds" if seeds > 1 else ""
     return (

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.prediction import Palette, overlay
+from crfnet.labels import Palette, overlay
 from crfnet.report.arms import ArmResult, compared_pairs
 from crfnet.report.document import Change, Gallery, Table, plain
 from crfnet.report.explanations import GALLERY_METRICS
-from crfnet.report.pictures import StripSample, image_scores, largest_changes, seen_classes
+from crfnet.report.image_strip import StripSample, image_metrics, largest_changes, seen_classes
 from crfnet.report.tables import percent, signed
 
 __all__ = ["PAIRS", "gallery", "gallery_pair", "shown_images"]
@@ -53,7 +53,7 @@ def gallery(
     if pair is None:
         return None
     before, after = pair
-    old, new = (_scores(next(arm for arm in arms if arm.name == name), config) for name in pair)
+    old, new = (_metrics(next(arm for arm in arms if arm.name == name), config) for name in pair)
     changes = [
         Change(
             id,
@@ -80,6 +80,6 @@ def gallery(
     )
 
 
-def _scores(arm: ArmResult, config: EvaluationConfig) -> dict[str, float]:
+def _metrics(arm: ArmResult, config: EvaluationConfig) -> dict[str, float]:
     """The score of each image by itself."""
-    return dict(zip(arm.evaluation.ids, image_scores(arm.evaluation, config).tolist(), strict=True))
+    return dict(zip(arm.evaluation.ids, image_metrics(arm.evaluation, config).tolist(), strict=True))

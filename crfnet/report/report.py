@@ -5,11 +5,10 @@ from pathlib import Path
 
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.prediction import Palette
 from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
+from crfnet.labels import Palette
 from crfnet.report.arms import ArmResult, check_arms
-from crfnet.report.curves import class_figure, trimap_figure
 from crfnet.report.document import Block, Document, Picture, Plot, Section, Text, png_of
 from crfnet.report.explanations import (
     about_arms,
@@ -17,26 +16,27 @@ from crfnet.report.explanations import (
     about_crf,
     about_differences,
     about_gallery,
-    about_scores,
+    about_metrics,
     about_trimaps,
-    intervals,
+    interval_note,
 )
 from crfnet.report.gallery import gallery
 from crfnet.report.html import html
+from crfnet.report.image_strip import StripSample, strip_figure
 from crfnet.report.markdown import markdown, png_files
-from crfnet.report.metrics import Scores, bands_with_pixels, score_arms
-from crfnet.report.pictures import StripSample, strip_figure
-from crfnet.report.report_json import save_inputs
+from crfnet.report.metric_figures import class_figure, trimap_figure
+from crfnet.report.metric_intervals import MetricIntervals, bands_with_pixels, metric_intervals
+from crfnet.report.report_json import write_report_json
+from crfnet.report.stage_blocks import energy_blocks, search_blocks, training_blocks
 from crfnet.report.tables import (
     class_table,
     crf_table,
     difference_table,
     fact_table,
-    score_table,
-    scores_csv,
+    metric_table,
+    metrics_csv,
     shown_metrics,
 )
-from crfnet.report.traces import energy_blocks, history_blocks, search_blocks
 
 __all__ = ["write_report"]
 
@@ -67,7 +67,7 @@ def write_report(
 
     A band without pixels gets a sentence instead of a figure; what an arm's folders do not hold (search,
     training, energies) gets no section. Where every arm has a folder, report.json is written, from which
-    `load_inputs` has all of this again.
+    `read_report_json` has all of this again.
 
     Raises:
         InputError: the arms cannot be compared (`check_arms`), or names or colors do not fit the classes.
@@ -75,15 +75,15 @@ def write_report(
     _check(arms, class_names, palette)
     # Made before the long bootstrap, so that a bad sample is told at once.
     pictures = list(_pictures(arms, strip_samples, palette, class_names, config))
-    scores = score_arms(arms, class_names, config)
+    intervals = metric_intervals(arms, class_names, config)
     sections: dict[str, Sequence[Block]] = {
-        **_numbers(arms, scores, config),
-        "Near the borders": _trimaps(arms, scores),
-        "Each class": _classes(arms, scores, class_names),
+        **_numbers(arms, intervals, config),
+        "Near the borders": _trimaps(arms, intervals),
+        "Each class": _classes(arms, intervals, class_names),
         "Pictures": pictures,
         "CRF parameters": [Text(about_crf(arms)), crf_table(arms)] if any(arm.crf for arm in arms) else [],
         "Search of the CRF's parameters": list(search_blocks(arms)),
-        "CRF parameters during training": list(history_blocks(arms)),
+        "CRF parameters during training": list(training_blocks(arms)),
         "Energy over the iterations": list(energy_blocks(arms)),
         "How this was made": [fact_table(facts)] if facts else [],
     }
@@ -91,12 +91,12 @@ def write_report(
         title,
         about_arms(arms),
         [Section(name, blocks) for name, blocks in sections.items() if blocks],
-        {"scores.csv": scores_csv(arms, scores).encode()},
+        {"scores.csv": metrics_csv(arms, intervals).encode()},
     )
     for name, content in {**png_files(document), **document.files}.items():
         write_atomically(folder / name, content)
     write_atomically(folder / "report.html", html(document).encode())
-    save_inputs(folder, arms, title, class_names, palette, facts, config)
+    write_report_json(folder, arms, title, class_names, palette, facts, config)
     path = folder / "report.md"
     write_atomically(path, markdown(document).encode())
     return path
@@ -106,11 +106,9 @@ def _check(arms: Sequence[ArmResult], class_names: Sequence[str], palette: Palet
     check_arms(arms)
     classes = arms[0].evaluation.num_classes
     if len(class_names) != classes:
-        raise InputError(
-            f"class_names has {len(class_names)} entries: the evaluations have {classes} classes"
-        )
+        raise InputError(f"class_names has {len(class_names)} entries, must be {classes} as the classes")
     if len(palette) < classes:
-        raise InputError(f"palette has {len(palette)} colors: the evaluations have {classes} classes")
+        raise InputError(f"palette has {len(palette)} colors, must be at least {classes} as the classes")
 
 
 def _pictures(
@@ -139,41 +137,43 @@ def _pictures(
 
 
 def _numbers(
-    arms: Sequence[ArmResult], scores: Scores, config: EvaluationConfig
+    arms: Sequence[ArmResult], intervals: MetricIntervals, config: EvaluationConfig
 ) -> dict[str, Sequence[Block]]:
     columns = shown_metrics(bands_with_pixels(arms[0].evaluation), arms[0].evaluation.max_width)
     differences: list[Block] = [
         Text(about_differences(arms, config)),
-        difference_table(arms, scores, columns),
+        difference_table(arms, intervals, columns),
     ]
     return {
-        "Scores": [Text(about_scores(arms, config)), score_table(arms, scores, columns)],
+        "Scores": [Text(about_metrics(arms, config)), metric_table(arms, intervals, columns)],
         "Differences": differences if len(arms) > 1 else [],
     }
 
 
-def _trimaps(arms: Sequence[ArmResult], scores: Scores) -> list[Block]:
+def _trimaps(arms: Sequence[ArmResult], intervals: MetricIntervals) -> list[Block]:
     blocks: list[Block] = [Text(about_trimaps(arms))]
     evaluation, names = arms[0].evaluation, [arm.name for arm in arms]
     bands = bands_with_pixels(evaluation)
     for band in BANDS:
         blocks.append(Text(about_band(band, band in bands, evaluation.element)))
         if band in bands:
-            figure = trimap_figure(scores, names, band, evaluation.max_width)
-            alt = f"Curves of the scores of {', '.join(names)} against the width of the {band} trimap"
+            figure = trimap_figure(intervals, names, band, evaluation.max_width)
+            alt = f"Curves of the intervals of {', '.join(names)} against the width of the {band} trimap"
             blocks.append(Plot(f"trimap_{band}", alt, figure))
     return blocks
 
 
-def _classes(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence[str]) -> list[Block]:
+def _classes(
+    arms: Sequence[ArmResult], intervals: MetricIntervals, class_names: Sequence[str]
+) -> list[Block]:
     names = [arm.name for arm in arms]
     text = (
         "IoU in %, differences in points (bold: the 95 % interval excludes 0; all intervals are in "
-        f"scores.csv). Lines on the bars: {intervals(arms)}."
+        f"scores.csv). Lines on the bars: {interval_note(arms)}."
     )
     alt = f"Bars of the IoU of each class with {', '.join(names)}; the numbers are in the table"
     return [
         Text(text),
-        Plot("classes", alt, class_figure(scores, names, class_names)),
-        class_table(arms, scores, class_names),
+        Plot("classes", alt, class_figure(intervals, names, class_names)),
+        class_table(arms, intervals, class_names),
     ]

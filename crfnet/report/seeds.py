@@ -11,14 +11,14 @@ from crfnet.errors import InputError
 from crfnet.files import read_yaml
 from crfnet.nested import flat
 from crfnet.report.arms import ArmResult, short
-from crfnet.report.report_json import Inputs, load_inputs
+from crfnet.report.report_json import ReportInputs, read_report_json
 
 __all__ = ["CONFIG_FILE", "combine"]
 
 CONFIG_FILE = "config.yaml"  #: in a run's folder: the configuration that it was begun with
 
 #: What runs must have in common, besides images and configuration.
-_ALIKE: dict[str, Callable[[Inputs], object]] = {
+_ALIKE: dict[str, Callable[[ReportInputs], object]] = {
     "arms": lambda run: ", ".join(arm.name for arm in run.arms),
     "classes": lambda run: ", ".join(run.class_names),
     "counted widths": lambda run: [
@@ -27,7 +27,7 @@ _ALIKE: dict[str, Callable[[Inputs], object]] = {
 }
 
 
-def combine(folders: Sequence[Path], unimportant: Collection[str]) -> Inputs:
+def combine(folders: Sequence[Path], unimportant: Collection[str]) -> ReportInputs:
     """What the reports in some folders were made of, as what one report over all seeds is made of.
 
     Every arm is that of the first folder, with those of the other folders as its ``repeats``.
@@ -41,8 +41,8 @@ def combine(folders: Sequence[Path], unimportant: Collection[str]) -> Inputs:
             how they were scored, or configuration. The line names the folder and what differs.
     """
     if not folders:
-        raise InputError("no run to report on: at least one folder is needed")
-    runs = [load_inputs(folder) for folder in folders]
+        raise InputError("no run to report on, must be at least one folder")
+    runs = [read_report_json(folder) for folder in folders]
     if len(runs) == 1:
         return runs[0]
     configs = [_config(folder) for folder in folders]
@@ -77,9 +77,9 @@ def _joined(facts: Sequence[Mapping[str, str]], labels: Sequence[str]) -> dict[s
     return joined
 
 
-def _check_alike(first_folder: Path, first: Inputs, folder: Path, run: Inputs) -> None:
+def _check_alike(first_folder: Path, first: ReportInputs, folder: Path, run: ReportInputs) -> None:
     """Refuse a run with other arms, images, classes or widths than the first."""
-    scored: dict[str, Callable[[Inputs], object]] = {
+    scored: dict[str, Callable[[ReportInputs], object]] = {
         f"evaluation.{field.name}": partial(_setting, name=field.name) for field in fields(first.config)
     }
     for what, of in {**_ALIKE, **scored}.items():
@@ -95,7 +95,7 @@ def _check_alike(first_folder: Path, first: Inputs, folder: Path, run: Inputs) -
             _refuse(first_folder, what, folder, f"{len(mine)} images, number {place} is {short(b)}")
 
 
-def _setting(run: Inputs, name: str) -> object:
+def _setting(run: ReportInputs, name: str) -> object:
     return getattr(run.config, name)
 
 
@@ -141,5 +141,5 @@ def _config(folder: Path) -> dict[str, Any]:
         return {}
     found = read_yaml(path)
     if not isinstance(found, dict):
-        raise InputError(f"{path}: cannot be read as a configuration; must be keys with their values")
+        raise InputError(f"{path}: cannot be read as a configuration, must be keys and values")
     return found

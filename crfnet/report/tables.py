@@ -1,22 +1,21 @@
 """The numbers of a report as tables, CSV and console text."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.measures import difference
+from crfnet.evaluation.named_metrics import difference
 from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
+from crfnet.files import csv_text
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
 from crfnet.report.document import Table, plain
 from crfnet.report.explanations import coverage
-from crfnet.report.metrics import (
+from crfnet.report.metric_intervals import (
     BOUNDARY,
     MEANS,
-    Scores,
+    MetricIntervals,
     bands_with_pixels,
     class_metric,
     difference_name,
@@ -30,9 +29,9 @@ __all__ = [
     "crf_table",
     "difference_table",
     "fact_table",
-    "score_table",
+    "metric_table",
     "percent",
-    "scores_csv",
+    "metrics_csv",
     "shown_metrics",
     "signed",
 ]
@@ -64,43 +63,45 @@ def shown_metrics(bands: Sequence[Band], max_width: int) -> dict[str, str]:
     return columns
 
 
-def score_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str]) -> Table:
+def metric_table(arms: Sequence[ArmResult], intervals: MetricIntervals, columns: Mapping[str, str]) -> Table:
     """One row per arm: the metrics in percent with intervals, then its costs; the best of each is bold."""
-    best = {metric: max(scores[arm.name, metric].estimate for arm in arms) for metric in columns}
+    best = {metric: max(intervals[arm.name, metric].estimate for arm in arms) for metric in columns}
     rows = []
     for arm in arms:
-        found = {metric: scores[arm.name, metric] for metric in columns}
+        found = {metric: intervals[arm.name, metric] for metric in columns}
         shown = [
             _bold(percent(i.estimate), len(arms) > 1 and i.estimate == best[m]) + _range(i)
             for m, i in found.items()
         ]
         rows.append([f"`{arm.name}`", *shown, *(_number(arm.cost(cost)) for cost in COSTS)])
     header = ["arm", *columns.values(), *COSTS.values()]
-    return Table("Scores and costs of the arms", header, rows, note=coverage(arms))
+    return Table("MetricIntervals and costs of the arms", header, rows, note=coverage(arms))
 
 
-def difference_table(arms: Sequence[ArmResult], scores: Scores, columns: Mapping[str, str]) -> Table:
+def difference_table(
+    arms: Sequence[ArmResult], intervals: MetricIntervals, columns: Mapping[str, str]
+) -> Table:
     """One row per compared pair: difference in points with its interval, bold where that excludes 0."""
     rows = []
     for arm, minus in compared_pairs([arm.name for arm in arms]):
-        found = [scores[difference_name(arm, minus), metric] for metric in columns]
+        found = [intervals[difference_name(arm, minus), metric] for metric in columns]
         rows.append([f"`{arm}` − `{minus}`", *(_bold(_points(i), i.excludes_zero) for i in found)])
     header = ["difference", *columns.values()]
     return Table("Differences of the arms", header, rows, note=coverage(arms))
 
 
-def class_table(arms: Sequence[ArmResult], scores: Scores, class_names: Sequence[str]) -> Table:
+def class_table(arms: Sequence[ArmResult], intervals: MetricIntervals, class_names: Sequence[str]) -> Table:
     """One row per class: IoU of each arm in percent, then the differences in points, bold if sure."""
     names = [arm.name for arm in arms]
     pairs = compared_pairs(names)
     rows = []
     for class_name in class_names:
         metric = class_metric(class_name)
-        changes = [scores[difference_name(*pair), metric] for pair in pairs]
+        changes = [intervals[difference_name(*pair), metric] for pair in pairs]
         rows.append(
             [
                 plain(class_name),
-                *(percent(scores[name, metric].estimate) for name in names),
+                *(percent(intervals[name, metric].estimate) for name in names),
                 *(_bold(signed(change.estimate), change.excludes_zero) for change in changes),
             ]
         )
@@ -130,23 +131,19 @@ def fact_table(facts: Mapping[str, str]) -> Table:
     return Table("How this was made", ["what", "value"], rows, numbers=False)
 
 
-def scores_csv(arms: Sequence[ArmResult], scores: Scores) -> str:
+def metrics_csv(arms: Sequence[ArmResult], intervals: MetricIntervals) -> str:
     """Rows ``arm,metric,value,low,high``; metrics as fractions, a difference is the arm ``a - b``.
 
     Metrics that nothing defines are left out; costs have no interval.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["arm", "metric", "value", "low", "high"])
-    for (arm, metric), found in scores.items():
-        if not math.isnan(found.estimate):
-            writer.writerow([arm, metric, *(f"{v:.6f}" for v in (found.estimate, found.low, found.high))])
-    for result in arms:
-        for cost in COSTS:
-            value = result.cost(cost)
-            if not math.isnan(value):
-                writer.writerow([result.name, cost, f"{value:.6g}", "", ""])
-    return stream.getvalue()
+    rows = [
+        (arm, metric, *(f"{v:.6f}" for v in (found.estimate, found.low, found.high)))
+        for (arm, metric), found in intervals.items()
+        if not math.isnan(found.estimate)
+    ]
+    costs = [(arm.name, cost, arm.cost(cost)) for arm in arms for cost in COSTS]
+    rows += [(name, cost, f"{value:.6g}", "", "") for name, cost, value in costs if not math.isnan(value)]
+    return csv_text(("arm", "metric", "value", "low", "high"), rows)
 
 
 def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:

@@ -1,10 +1,13 @@
-"""Cached network scores on disk, from any framework: what the search reads instead of running the network.
+"""Cached network outputs ("scores") on disk, from any framework, read instead of running the network.
+
+`reader` reads a score folder, `writer` writes one, `metadata` is its scores.yaml; `converters` makes one from
+other programs' files, whose `formats` are a table; `probabilities` tells probabilities from logits.
 
 A score folder holds `scores.yaml` and one file per image::
 
     scores.yaml        num_classes: 21
                        kind: logits            # or probabilities
-                       align_corners: false    # geometry of the upsampling: crfnet.resize.resize_scores
+                       align_corners: false    # of the upsampling, see crfnet.resize.resize_scores
                        source: free text       # what made them; one folder holds the scores of one source
     <id>.npz           with an array `scores` (l, hs, ws), at any stride; float16 is enough
     <id>.npy           or that array alone
@@ -13,7 +16,16 @@ A single `.npz` file with the arrays `ids` (i,) and `logits` (i, l, hs, ws) is r
 align_corners false).
 """
 
+from crfnet.score_cache.probabilities import hold_probabilities, log_probabilities
 from crfnet.score_cache.reader import ScoreFolder
-from crfnet.score_cache.writer import add_scores, claim_scores, missing_scores, write_scores
+from crfnet.score_cache.writer import add_scores, missing_scores, prepare_score_folder, write_scores
 
-__all__ = ["ScoreFolder", "add_scores", "claim_scores", "missing_scores", "write_scores"]
+__all__ = [
+    "ScoreFolder",
+    "add_scores",
+    "hold_probabilities",
+    "log_probabilities",
+    "missing_scores",
+    "prepare_score_folder",
+    "write_scores",
+]

@@ -1,36 +1,38 @@
-"""Turns a folder of another program's score files into a score folder."""
+"""Converts a folder of another program's score files into a score folder."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from crfnet.errors import InputError
-from crfnet.files import opened_picture
-from crfnet.score_cache import ScoreFolder, missing_scores, write_scores
+from crfnet.errors import InputError, require
+from crfnet.files import open_image
 from crfnet.score_cache.formats import FORMATS, Format
+from crfnet.score_cache.probabilities import hold_probabilities
+from crfnet.score_cache.reader import ScoreFolder
+from crfnet.score_cache.writer import missing_scores, write_scores
 
 __all__ = ["ConvertOptions", "convert_scores"]
 
-_PICTURES = (".jpg", ".jpeg", ".png")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What cannot be told from the files themselves.
+    """How to read the files, where they do not say it themselves.
 
     Attributes:
         format: a name of `FORMATS`; empty is that of the files, where all have the same ending.
         kind: logits or probabilities; empty is the format's.
         axes: the order of labels, rows and columns in an array, e.g. ``hwl``; empty is the format's.
-        key: name of the array in a .mat or .npz file; empty is the only one there is.
-        strip: end of a file's name that is no part of the image's id; None is the format's.
+        key: name of the array in a .mat or .npz file; empty is the only one.
+        strip: suffix of a file's name to remove for the image's id; None is the format's.
         images: folder of the images, to whose sizes padded scores are cropped (upper left corner).
         align_corners: whether corner scores lie on corner pixels, where scores are at a stride.
     """
@@ -44,22 +46,22 @@ class ConvertOptions:
     align_corners: bool = False
 
     def __post_init__(self) -> None:
-        if self.axes and sorted(self.axes) != ["h", "l", "w"]:
-            raise InputError(f"axes is {self.axes!r}; expected l, h and w once each, e.g. lhw")
+        valid = self.axes == "" or sorted(self.axes) == ["h", "l", "w"]
+        require("axes", self.axes, valid, "l, h and w once each, e.g. lhw")
 
 
 def convert_scores(
     source: Path, folder: Path, options: ConvertOptions | None = None, *, overwrite: bool = False
 ) -> ScoreFolder:
-    """Writes the scores of every image in the folder `source` to the score folder `folder`.
+    """Convert the scores of every image in the folder `source` to the score folder `folder`.
 
-    Ids that `folder` holds already are skipped, so that a conversion that was cut short goes on.
+    Ids that `folder` holds already are skipped, so that an interrupted conversion continues.
 
     Args:
-        source: files as of `FORMATS`.
-        folder: made when it is not there.
-        options: see there.
-        overwrite: drop scores of another source that `folder` holds.
+        source: files of one of `FORMATS`.
+        folder: created if missing.
+        options: see `ConvertOptions`.
+        overwrite: delete scores of another source that `folder` holds.
 
     Raises:
         InputError: no such files, one that cannot be read, arrays of a wrong shape, scores without an image
@@ -73,21 +75,24 @@ def convert_scores(
         )
     paths = sorted(path for path in source.iterdir() if path.suffix == format_.suffix)
     strip = format_.strip if options.strip is None else options.strip
-    images = format_.files(paths, strip)
+    images = format_.group(paths, strip)
     first = _read(next(iter(images.values())), format_, options)
     kind = options.kind or format_.kind
-    if kind == "logits" and _are_probabilities(first):
+    if kind == "logits" and hold_probabilities(first):
         raise InputError(
-            f"{next(iter(images.values()))[0]}: numbers of 0..1 that sum to 1 at every pixel are no logits; "
+            f"{next(iter(images.values()))[0]}: numbers of 0..1 that sum to 1 at every pixel are not logits; "
             "give --kind probabilities"
         )
-    left = list(images) if overwrite else missing_scores(folder, images)
-    sizes = {id_: None if options.images is None else _picture(options.images, id_) for id_ in left}
+    pending = list(images) if overwrite else missing_scores(folder, images)
+    sizes = {
+        image_id: None if options.images is None else _image_size(options.images, image_id)
+        for image_id in pending
+    }
 
     def pairs() -> Iterator[tuple[str, Tensor]]:
-        for id_ in tqdm(left, "convert", unit="image", mininterval=0.5):
-            scores = _read(images[id_], format_, options)
-            yield id_, torch.from_numpy(_cropped(scores, sizes[id_], images[id_][0]))
+        for image_id in tqdm(pending, "convert", unit="image", mininterval=0.5):
+            scores = _read(images[image_id], format_, options)
+            yield image_id, _crop(scores, sizes[image_id], images[image_id][0])
 
     return write_scores(
         folder,
@@ -109,13 +114,13 @@ def _format(source: Path, options: ConvertOptions) -> Format:
     if options.format and options.format not in found:
         raise InputError(f"{source}: holds no {FORMATS[options.format].suffix} file")
     if not options.format and len(found) != 1:
-        there = " and ".join(found) or "no"
-        raise InputError(f"{source}: holds {there} files; expected one of {', '.join(FORMATS)} (--format)")
+        names = " and ".join(found) or "no"
+        raise InputError(f"{source}: holds {names} files, must be one of {', '.join(FORMATS)} (--format)")
     return FORMATS[options.format or found[0]]
 
 
-def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> NDArray[Any]:
-    """The scores (l, h, w) of one image, float32."""
+def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> Float[Tensor, "l h w"]:
+    """Read the scores of one image, float32."""
     array = format_.read(paths, options.key)
     axes = options.axes or format_.axes
     shape = array.shape
@@ -125,35 +130,32 @@ def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> ND
         array = array[0]
     if array.ndim != 3 or array.dtype.kind not in "fiu" or 0 in shape:
         raise InputError(
-            f"{paths[0]}: an array {shape} of {array.dtype}; expected numbers with three axes ({axes})"
+            f"{paths[0]}: an array {shape} of {array.dtype}, must be numbers with three axes ({axes})"
         )
     ordered = array.transpose([axes.index(axis) for axis in "lhw"])
-    with np.errstate(over="ignore"):  # infinity is refused where it would be written
-        return np.ascontiguousarray(ordered, dtype=np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused when it is written
+        return torch.from_numpy(np.ascontiguousarray(ordered, dtype=np.float32))
 
 
-def _are_probabilities(scores: NDArray[Any]) -> bool:
-    """Whether the labels of every pixel are in 0..1 and sum to 1, which no network's logits are."""
-    return bool(scores.min() >= 0 and (np.abs(scores.sum(0) - 1) < 1e-2).all())
-
-
-def _picture(folder: Path, id_: str) -> tuple[int, int]:
+def _image_size(folder: Path, image_id: str) -> tuple[int, int]:
     """Height and width of an image."""
-    path = next((p for suffix in _PICTURES if (p := folder / f"{id_}{suffix}").is_file()), None)
+    path = next((p for suffix in _IMAGE_SUFFIXES if (p := folder / f"{image_id}{suffix}").is_file()), None)
     if path is None:
-        raise InputError(f"{folder}: no image {id_!r} ({', '.join(_PICTURES)})")
-    with opened_picture(path) as file:
+        raise InputError(f"{folder}: no image {image_id!r} ({', '.join(_IMAGE_SUFFIXES)})")
+    with open_image(path) as file:
         return file.height, file.width
 
 
-def _cropped(scores: NDArray[Any], size: tuple[int, int] | None, path: Path) -> NDArray[Any]:
+def _crop(
+    scores: Float[Tensor, "l hs ws"], size: tuple[int, int] | None, path: Path
+) -> Float[Tensor, "l h w"]:
     """The upper left corner of `size`."""
     if size is None:
         return scores
     height, width = size
     if scores.shape[1] < height or scores.shape[2] < width:
         raise InputError(
-            f"{path}: scores are {scores.shape[1]} x {scores.shape[2]} (rows x columns), its image is "
-            f"{height} x {width}; to be cropped they must not be smaller"
+            f"{path}: scores are {scores.shape[1]} x {scores.shape[2]} (rows x columns), must not be smaller "
+            f"than the image, {height} x {width}, to be cropped"
         )
-    return np.ascontiguousarray(scores[:, :height, :width])
+    return scores[:, :height, :width]

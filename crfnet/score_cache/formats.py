@@ -1,4 +1,4 @@
-"""Reads one image's scores from the files of each format, as they are stored."""
+"""File formats of other programs' scores: reads one image's array as it is stored."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfnet.errors import InputError
-from crfnet.files import one_line, opened_picture, read_arrays
+from crfnet.files import one_line, open_image, read_arrays
 
 __all__ = ["FORMATS", "Format"]
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a program keeps scores.
+    """How a program stores scores.
 
     Attributes:
         suffix: of the files, with its dot.
-        axes: of the array, in order: l labels, h rows, w columns; single further axes do not matter.
+        axes: of the array, in order: l labels, h rows, w columns; further axes of size 1 are ignored.
         kind: of the numbers.
-        strip: end of a file's name that is no part of the image's id.
-        files: all files of a folder -> those of each image, by id.
-        read: files of one image, name of the array ("" for the only one) -> the array.
+        strip: suffix of a file's name to remove for the image's id.
+        group: (all files of a folder, strip) -> the files of each image, by id.
+        read: (files of one image, name of the array or "" for the only one) -> the array.
         padded: whether the array is larger than the image and has to be cropped.
     """
 
@@ -33,34 +33,34 @@ class Format:
     axes: str
     kind: Literal["logits", "probabilities"]
     strip: str
-    files: Callable[[Sequence[Path], str], dict[str, list[Path]]]
+    group: Callable[[Sequence[Path], str], dict[str, list[Path]]]
     read: Callable[[Sequence[Path], str], NDArray[Any]]
     padded: bool = False
 
 
-def _one_each(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
-    """One file an image, named after it."""
+def _one_file_per_image(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
+    """Group files by image, where each image has one, named after it."""
     return {path.stem.removesuffix(strip): [path] for path in paths}
 
 
-def _one_per_class(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
-    """Files ``<id>_<class>``, in the order of the class numbers, which start at 0 and leave out none."""
+def _one_file_per_class(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
+    """Group files ``<id>_<class>`` by image, in the order of the classes 0, 1, ..., without a gap."""
     found: dict[str, dict[int, Path]] = {}
     for path in paths:
         match = re.fullmatch(r"(.+)_(\d+)", path.stem.removesuffix(strip))
         if match is None:
-            raise InputError(f"{path}: its name says no class; expected <id>_<class>{path.suffix}")
+            raise InputError(f"{path}: its name holds no class, must be <id>_<class>{path.suffix}")
         found.setdefault(match[1], {})[int(match[2])] = path
-    for id_, classes in found.items():
+    for image_id, classes in found.items():
         missing = sorted(set(range(len(classes))) - set(classes))
         if missing:
             raise InputError(
-                f"{paths[0].parent}: {id_} has {len(classes)} files, but none of class {missing[0]}"
+                f"{paths[0].parent}: {image_id} has {len(classes)} files, but none of class {missing[0]}"
             )
-    return {id_: [path for _, path in sorted(classes.items())] for id_, classes in found.items()}
+    return {image_id: [path for _, path in sorted(classes.items())] for image_id, classes in found.items()}
 
 
-def _mat(paths: Sequence[Path], key: str) -> NDArray[Any]:
+def _read_mat(paths: Sequence[Path], key: str) -> NDArray[Any]:
     from scipy.io import loadmat
 
     try:
@@ -69,20 +69,22 @@ def _mat(paths: Sequence[Path], key: str) -> NDArray[Any]:
         raise InputError(f"{paths[0]}: a MATLAB 7.3 file; save it with -v7") from error
     except Exception as error:  # scipy's reader raises whatever the broken bytes lead it to
         raise _unreadable(paths[0], error) from error
-    return _named({name: array for name, array in arrays.items() if not name.startswith("__")}, key, paths[0])
+    return _select_array(
+        {name: array for name, array in arrays.items() if not name.startswith("__")}, key, paths[0]
+    )
 
 
-def _npz(paths: Sequence[Path], key: str) -> NDArray[Any]:
+def _read_npz(paths: Sequence[Path], key: str) -> NDArray[Any]:
     try:
         arrays = read_arrays(paths[0])
     except ValueError as error:
         raise _unreadable(paths[0], error) from error
     if "" in arrays:
-        raise InputError(f"{paths[0]}: a .npy file; expected a .npz file")
-    return _named(arrays, key, paths[0])
+        raise InputError(f"{paths[0]}: a .npy file, must be a .npz file")
+    return _select_array(arrays, key, paths[0])
 
 
-def _npy(paths: Sequence[Path], key: str) -> NDArray[Any]:
+def _read_npy(paths: Sequence[Path], key: str) -> NDArray[Any]:
     del key
     try:
         return read_arrays(paths[0], [""])[""]
@@ -90,34 +92,34 @@ def _npy(paths: Sequence[Path], key: str) -> NDArray[Any]:
         raise _unreadable(paths[0], error) from error
 
 
-def _png(paths: Sequence[Path], key: str) -> NDArray[Any]:
+def _read_png(paths: Sequence[Path], key: str) -> NDArray[Any]:
     del key
-    classes = [_gray(path) for path in paths]
+    classes = [_read_gray(path) for path in paths]
     for path, values in zip(paths, classes, strict=True):
         if values.shape != classes[0].shape:
             raise InputError(
-                f"{path}: a picture of {values.shape} (rows, columns); {paths[0].name} has {classes[0].shape}"
+                f"{path}: an image of {values.shape} (rows, columns); {paths[0].name} has {classes[0].shape}"
             )
     return np.stack(classes)
 
 
-def _gray(path: Path) -> NDArray[Any]:
-    """A gray picture as 0..1."""
-    with opened_picture(path) as file:
+def _read_gray(path: Path) -> NDArray[Any]:
+    """Read a gray image as 0..1."""
+    with open_image(path) as file:
         mode, pixels = file.mode, np.array(file)
     if mode != "L" and not mode.startswith("I"):
-        raise InputError(f"{path}: a picture of mode {mode}; expected gray, 8 or 16 bit")
+        raise InputError(f"{path}: an image of mode {mode}, must be gray, 8 or 16 bit")
     scaled: NDArray[Any] = pixels.astype(np.float32) / (255 if mode == "L" else 65535)
     return scaled
 
 
-def _named(arrays: dict[str, NDArray[Any]], key: str, path: Path) -> NDArray[Any]:
+def _select_array(arrays: dict[str, NDArray[Any]], key: str, path: Path) -> NDArray[Any]:
     """The array of that name, or the only one."""
-    there = ", ".join(arrays) or "nothing"
+    names = ", ".join(arrays) or "nothing"
     if key and key not in arrays:
-        raise InputError(f"{path}: holds {there}; expected an array {key!r}")
+        raise InputError(f"{path}: holds {names}, must hold an array {key!r}")
     if not key and len(arrays) != 1:
-        raise InputError(f"{path}: holds {there}; say which array with --key")
+        raise InputError(f"{path}: holds {names}; choose an array with --key")
     return arrays[key] if key else next(iter(arrays.values()))
 
 
@@ -126,8 +128,8 @@ def _unreadable(path: Path, error: BaseException) -> InputError:
 
 
 FORMATS: dict[str, Format] = {
-    "mat": Format(".mat", "whl", "logits", "_blob_0", _one_each, _mat, padded=True),
-    "npz": Format(".npz", "lhw", "logits", "", _one_each, _npz),
-    "npy": Format(".npy", "lhw", "logits", "", _one_each, _npy),
-    "png": Format(".png", "lhw", "probabilities", "", _one_per_class, _png),
+    "mat": Format(".mat", "whl", "logits", "_blob_0", _one_file_per_image, _read_mat, padded=True),
+    "npz": Format(".npz", "lhw", "logits", "", _one_file_per_image, _read_npz),
+    "npy": Format(".npy", "lhw", "logits", "", _one_file_per_image, _read_npy),
+    "png": Format(".png", "lhw", "probabilities", "", _one_file_per_class, _read_png),
 }

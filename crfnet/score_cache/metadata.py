@@ -1,17 +1,17 @@
-"""What a score folder says about itself, scores.yaml, and which images it has scores of."""
+"""scores.yaml, the metadata of a score folder, and the list of its images."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
 from crfnet.files import read_yaml
 
-__all__ = ["SHEET", "SUFFIXES", "Kind", "ScoreMetadata", "ids_in", "read_metadata"]
+__all__ = ["METADATA_FILE", "SCORE_SUFFIXES", "Kind", "ScoreMetadata", "list_ids", "read_metadata"]
 
 Kind = Literal["logits", "probabilities"]
-SHEET = "scores.yaml"
-SUFFIXES = (".npz", ".npy")
+METADATA_FILE = "scores.yaml"
+SCORE_SUFFIXES = (".npz", ".npy")
 
 
 @dataclass(frozen=True)
@@ -25,33 +25,29 @@ class ScoreMetadata:
 
 
 def read_metadata(path: Path) -> ScoreMetadata:
-    """The sheet at `path`.
+    """Read scores.yaml.
 
     Raises:
-        InputError: it is not there, no YAML, or has a missing or unknown key or a wrong value.
+        InputError: it is missing or not YAML, or has a missing or unknown key or a wrong value.
     """
     if not path.exists():
-        raise InputError(f"{path}: not there; a score folder says there what it holds")
+        raise InputError(f"{path}: missing; a score folder must hold it")
     content = read_yaml(path)
     allowed = [field.name for field in fields(ScoreMetadata)]
     if not isinstance(content, dict) or sorted(map(str, content)) != sorted(allowed):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
-        raise InputError(f"{path}: holds {keys}; expected exactly the keys {', '.join(allowed)}")
-    _check_value(
-        path, content, "num_classes", "an integer >= 2", type(n := content["num_classes"]) is int and n >= 2
-    )
-    _check_value(path, content, "kind", "logits or probabilities", content["kind"] in get_args(Kind))
-    _check_value(path, content, "align_corners", "true or false", isinstance(content["align_corners"], bool))
-    _check_value(path, content, "source", "text", isinstance(content["source"], str))
+        raise InputError(f"{path}: holds {keys}, must hold exactly the keys {', '.join(allowed)}")
+    num_classes = content["num_classes"]
+    valid = type(num_classes) is int and num_classes >= 2
+    require(f"{path}: num_classes", num_classes, valid, "an integer >= 2")
+    kind, align_corners, source = content["kind"], content["align_corners"], content["source"]
+    require(f"{path}: kind", kind, kind in get_args(Kind), "logits or probabilities")
+    require(f"{path}: align_corners", align_corners, isinstance(align_corners, bool), "true or false")
+    require(f"{path}: source", source, isinstance(source, str), "text")
     return ScoreMetadata(**content)
 
 
-def _check_value(path: Path, content: dict[str, object], key: str, allowed: str, good: bool) -> None:
-    if not good:
-        raise InputError(f"{path}: {key} is {content[key]!r}; expected {allowed}")
-
-
-def ids_in(folder: Path) -> tuple[str, ...]:
-    """The images that have a file of scores in `folder`, sorted."""
-    files = (p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
+def list_ids(folder: Path) -> tuple[str, ...]:
+    """Ids of the images that have a file of scores in `folder`, sorted."""
+    files = (p for p in folder.iterdir() if p.suffix in SCORE_SUFFIXES and not p.name.startswith("."))
     return tuple(sorted({p.stem for p in files}))

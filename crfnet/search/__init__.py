@@ -1,11 +1,10 @@
-"""The CRF parameter search on cached scores: DeepLab's cross-validation of (w1, theta_alpha, theta_beta).
+"""CRF parameter search on cached scores: DeepLab's cross-validation of (w1, theta_alpha, theta_beta).
 
-``config`` says what is searched: ``grid`` the points and published ranges, ``sampling`` which of them are
-tried, ``criteria`` what the winner has most of. ``sweep`` runs the mean field of many points at once,
-``open_pixels`` (with ``open_kernels``) on the pixels in doubt alone, ``counting`` counts what came of it.
-``task_queue`` keeps what is finished, ``leaderboard`` what follows from it (``racing``, ``folds``);
-``run_tasks`` does the work, ``workers`` by several hands. ``search`` is the search, ``results`` what it
-leaves behind.
+What is searched: `config`, `grid` (points, published ranges), `sampling` (points of a round), `criteria`.
+Evaluating a point: `sweep` or `open_pixels` with `open_kernels` (mean field), `counting`, `images`.
+Choosing: `leaderboard` (results of every point), `racing` (elimination), `folds` (cross-validation).
+Sharing the work: `task_queue` and `database` (Optuna studies), `heartbeat`, `run_tasks`, `workers`.
+From start to end: `search`; its files: `results`, `heatmap`.
 """
 
 from crfnet.search.config import SearchConfig

@@ -1,4 +1,4 @@
-"""Scoring a group of points on some images: what is counted, and how it is kept as text."""
+"""Counts of predictions on images, from which every metric follows, and their text form for the database."""
 
 import base64
 import zlib
@@ -15,54 +15,54 @@ from crfnet.search.config import SearchConfig
 from crfnet.search.criteria import CRITERIA
 from crfnet.shapes import LabelMap
 
-__all__ = ["Counted", "count"]
+__all__ = ["PointCounts", "count_predictions"]
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What some points did on some images.
+class PointCounts:
+    """Counts of some points on some images.
 
     Attributes:
-        counts: of the criterion, of each point and image, int32.
+        criterion: counts of the criterion, of each point and image, int32.
         confusion: rows truth, columns prediction, int32; where the criterion is mIoU the same tensor.
     """
 
-    counts: Int[Tensor, "p i *counts"]
+    criterion: Int[Tensor, "p i *counts"]
     confusion: Int[Tensor, "p i l l"]
 
     @classmethod
-    def of_images(cls, images: Sequence["Counted"]) -> "Counted":
+    def concatenate_images(cls, images: Sequence["PointCounts"]) -> "PointCounts":
         """The same points on several images, one after the other."""
-        confusion = torch.cat([one.confusion for one in images], 1)
-        if all(one.counts is one.confusion for one in images):
+        confusion = torch.cat([counts.confusion for counts in images], 1)
+        if all(counts.criterion is counts.confusion for counts in images):
             return cls(confusion, confusion)
-        return cls(torch.cat([one.counts for one in images], 1), confusion)
+        return cls(torch.cat([counts.criterion for counts in images], 1), confusion)
 
-    def of_point(self, index: int) -> "Counted":
+    def select_point(self, index: int) -> "PointCounts":
         """One of the points, the leading axis kept."""
         confusion = self.confusion[index : index + 1]
-        if self.counts is self.confusion:
-            return Counted(confusion, confusion)
-        return Counted(self.counts[index : index + 1], confusion)
+        if self.criterion is self.confusion:
+            return PointCounts(confusion, confusion)
+        return PointCounts(self.criterion[index : index + 1], confusion)
 
     def encode(self) -> dict[str, str]:
-        """As text for a database: few counts are not 0, so that it is short."""
+        """Serialize to text for a database; short, for most counts are 0."""
         texts = {"confusion": _encode(self.confusion)}
-        if self.counts is not self.confusion:
-            texts["counts"] = _encode(self.counts)
+        if self.criterion is not self.confusion:
+            texts["criterion"] = _encode(self.criterion)
         return texts
 
     @classmethod
-    def decode(cls, texts: dict[str, str]) -> "Counted":
-        """What `encode` made."""
+    def decode(cls, texts: dict[str, str]) -> "PointCounts":
+        """Invert `encode`."""
         confusion = _decode(texts["confusion"])
-        return cls(_decode(texts["counts"]) if "counts" in texts else confusion, confusion)
+        return cls(_decode(texts["criterion"]) if "criterion" in texts else confusion, confusion)
 
 
-def count(
+def count_predictions(
     predictions: Sequence[Prediction], labels: LabelMap, num_classes: int, config: SearchConfig
-) -> Counted:
-    """Counts several predictions (points) of one image, by the config's criterion and as confusion matrices.
+) -> PointCounts:
+    """Count several predictions (points) of one image, by the config's criterion and as confusion matrices.
 
     Raises:
         InputError: labels or predictions outside the classes.
@@ -71,10 +71,10 @@ def count(
     confusion = torch.stack([confusion_matrix(one, labels, num_classes) for one in predictions])
     confusion = confusion.int().unsqueeze(1)
     if criterion.uses_confusion:
-        return Counted(confusion, confusion)
-    truth = criterion.truth(labels, config)
-    counts = torch.stack([criterion.count(one, truth, num_classes) for one in predictions])
-    return Counted(counts.int().unsqueeze(1), confusion)
+        return PointCounts(confusion, confusion)
+    target = criterion.prepare(labels, config)
+    counts = torch.stack([criterion.count(one, target, num_classes) for one in predictions])
+    return PointCounts(counts.int().unsqueeze(1), confusion)
 
 
 def _encode(counts: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""What the winner has the highest of. A new criterion is a line in `CRITERIA`.
+"""Metrics that a search can maximize. A new criterion is a line in `CRITERIA`.
 
 Each is computed from counts of single images that may be added up: over all images, over those of a fold,
 over those that a race has seen.
@@ -12,55 +12,57 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crfnet.evaluation.boundary import BoundaryConfig, boundary_f, contour_matches
-from crfnet.evaluation.confusion import VOID, Prediction, confusion_matrix, metrics
+from crfnet.evaluation.confusion import Prediction, confusion_matrix, metrics
 from crfnet.evaluation.trimap import band_distance
+from crfnet.labels import VOID
 from crfnet.search.config import SearchConfig
 from crfnet.shapes import LabelMap
 
 __all__ = ["CRITERIA", "Counts", "Criterion"]
 
-_WHOLE = 10**9
+_BILLION = 10**9
 
 Counts: TypeAlias = Int[Tensor, "*counts"]  #: of one image or of several together
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A score of label maps in 0..1.
+    """A metric of label maps in 0..1.
 
     Attributes:
-        label: what it is called in tables and pictures.
-        truth: what of an image's labels the counting needs; computed once an image.
-        count: counts of one prediction beside that truth; of the number of classes.
-        score: (..., *counts) -> (...); NaN where nothing defines it.
-        uses_confusion: the counts are the confusion matrix itself.
+        label: its name in tables and plots.
+        prepare: (labels, config) -> the target that `count` needs; computed once per image.
+        count: (prediction, target, num_classes) -> counts.
+        metric: (..., *counts) -> (...); NaN where it is not defined.
+        uses_confusion: whether the counts are the confusion matrix itself.
     """
 
     label: str
-    truth: Callable[[LabelMap, SearchConfig], Any]
+    prepare: Callable[[LabelMap, SearchConfig], Any]
     count: Callable[[Prediction, Any, int], Counts]
-    score: Callable[[Tensor], Float[Tensor, "..."]]
+    metric: Callable[[Tensor], Float[Tensor, "..."]]
     uses_confusion: bool = False
 
 
-def _inside_band(labels: LabelMap, config: SearchConfig) -> LabelMap:
+def _trimap_labels(labels: LabelMap, config: SearchConfig) -> LabelMap:
     """The labels, void outside the trimap."""
     distance = band_distance(labels, config.trimap.band)
     return labels.masked_fill(distance > config.trimap.width, VOID)
 
 
-def _with_width(labels: LabelMap, config: SearchConfig) -> tuple[LabelMap, float]:
-    """The labels, and how near is near a border."""
+def _labels_and_width(labels: LabelMap, config: SearchConfig) -> tuple[LabelMap, float]:
+    """The labels, and the distance in pixels at which contours match."""
     height, width = labels.shape
     return labels, BoundaryConfig(f_width=config.boundary.width).f_pixels(height, width)
 
 
-def _boundary_f(prediction: Prediction, truth: tuple[LabelMap, float], num_classes: int) -> Counts:
-    """(F, 1) of one image in billionths, which are counts as good as any; (0, 0) without a border."""
-    return (_WHOLE * boundary_f(contour_matches(prediction, truth[0], num_classes, truth[1]))).round().long()
+def _boundary_counts(prediction: Prediction, target: tuple[LabelMap, float], num_classes: int) -> Counts:
+    """(F, 1) of one image in billionths, so that they are integers; (0, 0) without a border."""
+    matches = contour_matches(prediction, target[0], num_classes, target[1])
+    return (_BILLION * boundary_f(matches)).round().long()
 
 
-def _boundary_score(counts: Tensor) -> Float[Tensor, "..."]:
+def _mean_boundary_f(counts: Tensor) -> Float[Tensor, "..."]:
     """The mean of F over images."""
     return counts[..., 0].double() / counts[..., 1]
 
@@ -71,6 +73,6 @@ def _miou(confusions: Tensor) -> Float[Tensor, "..."]:
 
 CRITERIA: dict[str, Criterion] = {
     "miou": Criterion("mIoU", lambda labels, config: labels, confusion_matrix, _miou, uses_confusion=True),
-    "boundary": Criterion("boundary F", _with_width, _boundary_f, _boundary_score),
-    "trimap": Criterion("trimap mIoU", _inside_band, confusion_matrix, _miou),
+    "boundary": Criterion("boundary F", _labels_and_width, _boundary_counts, _mean_boundary_f),
+    "trimap": Criterion("trimap mIoU", _trimap_labels, confusion_matrix, _miou),
 }

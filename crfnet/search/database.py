@@ -1,4 +1,4 @@
-"""Opens the database of a search; whatever is wrong with it is one line."""
+"""Opens the database of a search; every failure is an error message of one line."""
 
 import errno
 import json
@@ -16,51 +16,53 @@ if TYPE_CHECKING:
 
 __all__ = ["open_study"]
 
-_SETTINGS = "settings"
-#: Seconds that SQLite waits for another process's write, and that a server is waited for.
-_PATIENCE = {
+_SETTINGS_ATTRIBUTE = "settings"
+#: Seconds to wait: SQLite for another process's write, the others for the server.
+_CONNECT_ARGS = {
     "sqlite": {"timeout": 60},
     "postgresql": {"connect_timeout": 10},
     "mysql": {"connect_timeout": 10},
 }
 
-_TRIES = 10  #: to open a database while other processes make its tables
+_MAX_ATTEMPTS = 10  #: to open a database while other processes create its tables
 
 
 @contextmanager
 def open_study(
-    where: StudyLocation, settings: Mapping[str, Any] | None, *, overwrite: bool = False
+    location: StudyLocation, settings: Mapping[str, Any] | None, *, overwrite: bool = False
 ) -> Iterator[TaskQueue]:
-    """Opens a search's studies, or makes them.
+    """Open a search's studies, or create them.
 
     Args:
-        where: database and name.
-        settings: everything that the result depends on, as JSON values; kept in the study. None to join one
-            that is there.
-        overwrite: forget what is there under that name.
+        location: database and name.
+        settings: everything that the result depends on, as JSON values; stored in the study. None to join
+            an existing one.
+        overwrite: delete what is stored under that name.
 
     Raises:
         InputError: an unknown kind of database, one that cannot be reached or read, or one in which the
-            search was begun under other settings (names the first key that differs).
-        OSError: its disk is full, or it failed afterwards; what is finished is kept.
+            search was started with other settings (names the first key that differs).
+        OSError: its disk is full, or it failed later; finished tasks are kept.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    troubles = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError)
-    place = _shown(where.url)
-    with _without_chatter():
+    known_errors = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError)
+    place = _display_name(location.url)
+    with _quiet_optuna():
         try:
-            storage = _storage(where.url)
-            found = [_study(storage, name, overwrite) for name in (where.name, f"{where.name} work")]
-        except troubles as error:
-            if _disk_failed(error):
+            storage = _open_storage(location.url)
+            studies = [
+                _open_study(storage, name, overwrite) for name in (location.name, f"{location.name} tasks")
+            ]
+        except known_errors as error:
+            if _is_disk_failure(error):
                 raise _failure(place, error) from error
-            raise InputError(f"{place}: {_reason(error)}") from error
+            raise InputError(f"{place}: {_explain(error)}") from error
         try:
             if settings is not None:
-                _agree(found[0], json.loads(json.dumps(settings)), place)  # as it will read back
-            yield TaskQueue(storage, found[0], found[1])
+                _check_settings(studies[0], json.loads(json.dumps(settings)), place)  # as it will read back
+            yield TaskQueue(storage, studies[0], studies[1])
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise _failure(place, error) from error
         finally:
@@ -68,23 +70,23 @@ def open_study(
             storage.engine.dispose()
 
 
-def _storage(url: str) -> "optuna.storages.RDBStorage":
+def _open_storage(url: str) -> "optuna.storages.RDBStorage":
     import optuna
     from sqlalchemy import make_url
     from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-    patience = _PATIENCE.get(make_url(url).get_backend_name(), {})
-    for _ in range(_TRIES):
+    connect_args = _CONNECT_ARGS.get(make_url(url).get_backend_name(), {})
+    for _ in range(_MAX_ATTEMPTS):
         try:
-            return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": dict(patience)})
+            return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": dict(connect_args)})
         except SQLAlchemyError as error:
             if "exist" not in str(error) and not isinstance(error, IntegrityError):
                 raise
-            time.sleep(0.2)  # another process was making the same tables
-    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": dict(patience)})
+            time.sleep(0.2)  # another process was creating the same tables
+    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": dict(connect_args)})
 
 
-def _study(storage: "optuna.storages.RDBStorage", name: str, overwrite: bool) -> "optuna.Study":
+def _open_study(storage: "optuna.storages.RDBStorage", name: str, overwrite: bool) -> "optuna.Study":
     import optuna
 
     if overwrite and name in optuna.get_all_study_names(storage):
@@ -92,22 +94,22 @@ def _study(storage: "optuna.storages.RDBStorage", name: str, overwrite: bool) ->
     return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
 
-def _agree(study: "optuna.Study", settings: Mapping[str, Any], place: str) -> None:
-    """Writes the settings into a new study; refuses an old one with others."""
-    there = study.user_attrs.get(_SETTINGS)
-    if there is None:
-        study.set_user_attr(_SETTINGS, settings)
+def _check_settings(study: "optuna.Study", settings: Mapping[str, Any], place: str) -> None:
+    """Write the settings into a new study; refuse an existing one with others."""
+    stored = study.user_attrs.get(_SETTINGS_ATTRIBUTE)
+    if stored is None:
+        study.set_user_attr(_SETTINGS_ATTRIBUTE, settings)
         return
-    for key in [*settings, *(k for k in there if k not in settings)]:
-        if there.get(key) != settings.get(key):
+    for key in [*settings, *(k for k in stored if k not in settings)]:
+        if stored.get(key) != settings.get(key):
             raise InputError(
-                f"{place}: was made with {key} = {_short(there.get(key))}, "
-                f"now it is {_short(settings.get(key))}; keep it, or give another --output or --overwrite"
+                f"{place}: was created with {key} = {_truncate(stored.get(key))}, "
+                f"now it is {_truncate(settings.get(key))}; keep it, or give another --output or --overwrite"
             )
 
 
-def _shown(url: str) -> str:
-    """The database for messages: the file of SQLite, the URL of others without its password."""
+def _display_name(url: str) -> str:
+    """Name of the database in messages: the file of SQLite, the URL of others without its password."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -120,46 +122,46 @@ def _shown(url: str) -> str:
     return f"search.storage {parts.render_as_string(hide_password=True)}"
 
 
-def _reason(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     from sqlalchemy.exc import ArgumentError, OperationalError
 
     if isinstance(error, ImportError):
         return "its driver is not installed; for PostgreSQL: pip install 'crfnet[postgresql]'"
     if isinstance(error, ArgumentError):  # also unknown dialects
         return (
-            f"no database's URL ({_line(error)}); expected e.g. sqlite:///study.db or "
+            f"not a database URL ({_first_line(error)}), must be e.g. sqlite:///study.db or "
             "postgresql+psycopg://user:password@host/name"
         )
     if isinstance(error, OperationalError):
-        return f"cannot be opened ({_line(error)})"
-    return f"not an Optuna study ({_line(error)}); give another --output or --overwrite"
+        return f"cannot be opened ({_first_line(error)})"
+    return f"not an Optuna study ({_first_line(error)}); give another --output or --overwrite"
 
 
 def _failure(place: str, error: Exception) -> Exception:
     """An `OSError` where disk or server failed; bad input where SQLite's file is damaged."""
-    said = f"the database failed ({_line(error)}); the same command with --resume goes on"
-    if "sqlite" in f"{error} {error.__cause__}" and not _disk_failed(error):
-        return InputError(f"{place}: {said}")
-    return OSError(errno.EIO, said, place)
+    message = f"the database failed ({_first_line(error)}); continue with the same command and --resume"
+    if "sqlite" in f"{error} {error.__cause__}" and not _is_disk_failure(error):
+        return InputError(f"{place}: {message}")
+    return OSError(errno.EIO, message, place)
 
 
-def _disk_failed(error: Exception) -> bool:
-    said = f"{error} {error.__cause__}"
-    return "disk is full" in said or "disk I/O error" in said or "is locked" in said
+def _is_disk_failure(error: Exception) -> bool:
+    message = f"{error} {error.__cause__}"
+    return "disk is full" in message or "disk I/O error" in message or "is locked" in message
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _short(value: object) -> str:
+def _truncate(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 @contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Optuna reports the opening of a study on stderr, across our progress bar. Warnings still show."""
+def _quiet_optuna() -> Iterator[None]:
+    """Keep Optuna's messages on opening a study from the progress bar; warnings still show."""
     logger = logging.getLogger("optuna")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
-"""Who may look at which images: one view of all of them, and with folds one more for each fold.
+"""Cross-validation folds of a search, each with its own choice among the points.
 
-A view chooses its points on its own images alone, from the first round to the last: its finer grids lie
-around its own winners, its race drops what cannot win on its images. What a fold's view says about the images
-outside it is honest therefore. Views share the points that several of them ask for.
+A fold chooses on its selection images alone, from the first round to the last: its finer grids lie around its
+own best points, its race eliminates what cannot win on its images. The criterion on its held-out images is
+therefore unbiased. Points that several folds propose are evaluated once.
 """
 
 from dataclasses import dataclass, field
@@ -12,39 +12,39 @@ import numpy as np
 from crfnet.search.config import SearchConfig
 from crfnet.search.grid import Point
 
-__all__ = ["Fold", "folds_of"]
+__all__ = ["Fold", "make_folds"]
 
 
 @dataclass
 class Fold:
-    """One choice among points.
+    """Some images to choose on, the images held out, and what was chosen so far.
 
     Attributes:
-        images: those that it chooses on, as positions in the order of visit, increasing.
-        held_out: the others: a fold; empty for the view of all images.
-        points: what it asked for so far and has not dropped, in the order that decides ties.
-        dropped: what it dropped in a race.
-        rounds: what it asked for in each round, dropped or not.
+        selection_images: positions in the evaluation order, increasing.
+        held_out_images: the other images; empty for the choice on all images.
+        points: those proposed so far and not eliminated, in the order that decides ties.
+        eliminated: points that lost the race.
+        rounds: the points proposed in each round, eliminated or not.
     """
 
-    images: list[int]
-    held_out: list[int]
+    selection_images: list[int]
+    held_out_images: list[int]
     points: list[Point] = field(default_factory=list)
-    dropped: set[Point] = field(default_factory=set)
+    eliminated: set[Point] = field(default_factory=set)
     rounds: list[list[Point]] = field(default_factory=list)
 
-    def seen(self, images: int) -> list[int]:
-        """Those of its images that are among the first `images` of the order of visit."""
-        return [i for i in self.images if i < images]
+    def seen(self, num_images: int) -> list[int]:
+        """Its selection images among the first `num_images` of the evaluation order."""
+        return [i for i in self.selection_images if i < num_images]
 
 
-def folds_of(images: int, config: SearchConfig) -> list[Fold]:
-    """The view of all `images`, then one for each fold; the seed draws folds of equal size, but for 1."""
-    everything = list(range(images))
-    found = [Fold(everything, [])]
+def make_folds(num_images: int, config: SearchConfig) -> list[Fold]:
+    """The choice on all images, then a fold per held-out part; the seed draws parts of equal size."""
+    everything = list(range(num_images))
+    folds = [Fold(everything, [])]
     if config.folds:
-        order = np.random.default_rng([config.seed, 2]).permutation(images).tolist()
+        order = np.random.default_rng([config.seed, 2]).permutation(num_images).tolist()
         for k in range(config.folds):
-            fold = set(order[k :: config.folds])
-            found.append(Fold([i for i in everything if i not in fold], sorted(fold)))
-    return found
+            held_out = set(order[k :: config.folds])
+            folds.append(Fold([i for i in everything if i not in held_out], sorted(held_out)))
+    return folds

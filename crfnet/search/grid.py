@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["AXES", "PRESETS", "Grid", "Point", "finer_grid", "first_best", "tidy"]
+__all__ = ["AXES", "PRESETS", "Grid", "Point", "finer_grid", "first_best", "round_digits"]
 
 
 class Point(NamedTuple):
-    """One candidate.
+    """One set of CRF parameters.
 
     Attributes:
         w1: weight of the bilateral kernel.
@@ -70,7 +70,7 @@ class Grid(NamedTuple):
 
     def points(self) -> tuple[Point, ...]:
         """All combinations, in the order that decides ties: w1 outermost, iterations innermost."""
-        axes = [tuple(map(tidy, axis)) for axis in self[:-1]]
+        axes = [tuple(map(round_digits, axis)) for axis in self[:-1]]
         return tuple(itertools.starmap(Point, itertools.product(*axes, self.iterations)))
 
 
@@ -79,7 +79,7 @@ def finer_grid(coarse: Grid, best: Point, round_number: int) -> Grid:
 
     s is the axis' first-round step halved once per finer round, the step being the smallest distance between
     neighboring values. An axis with one value has no step and stays as it is. Iterations are rounded to
-    whole numbers, equal ones taken once.
+    integers, without duplicates.
     """
     axes: dict[str, tuple[float, ...]] = {}
     for name, values, center in zip(AXES, coarse, best, strict=True):
@@ -87,18 +87,18 @@ def finer_grid(coarse: Grid, best: Point, round_number: int) -> Grid:
             axes[name] = values
             continue
         step = min(b - a for a, b in itertools.pairwise(values)) / 2 ** (round_number - 1)
-        around = [tidy(float(v)) for v in (center - step, center, center + step)]
+        around = [round_digits(float(v)) for v in (center - step, center, center + step)]
         if name == "iterations":
             around = sorted({round(v) for v in around})
         axes[name] = tuple(v for v in around if v > 0)
     return Grid(**axes)  # type: ignore[arg-type]
 
 
-def first_best(scores: Mapping[Point, float]) -> Point:
-    """The point of the highest score; of equal ones the first in the mapping's order. NaN never wins."""
-    return max(scores, key=lambda point: -1.0 if math.isnan(scores[point]) else scores[point])
+def first_best(metrics: Mapping[Point, float]) -> Point:
+    """The point of the highest metric; of equal ones the first in the mapping's order. NaN never wins."""
+    return max(metrics, key=lambda point: -1.0 if math.isnan(metrics[point]) else metrics[point])
 
 
-def tidy(value: float) -> float:
-    """Nine significant digits, so that 0.1 + 0.2 is the 0.3 of another round."""
+def round_digits(value: float) -> float:
+    """Round to nine significant digits, so that 0.1 + 0.2 is the 0.3 of another round."""
     return float(f"{value:.9g}")

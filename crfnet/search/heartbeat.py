@@ -1,4 +1,4 @@
-"""Who works on what: whether the process that claimed a piece of work still lives."""
+"""Heartbeats of claimed tasks: whether the process that claimed one is still running."""
 
 import os
 import socket
@@ -8,55 +8,55 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["EXPIRY", "Watch", "beating", "gone", "this_process"]
+__all__ = ["CLAIM_TIMEOUT", "HeartbeatMonitor", "process_ended", "process_identity", "send_heartbeats"]
 
-BEAT = 10.0  #: seconds between two signs of life
-EXPIRY = 60.0  #: seconds without one after which a claim is free again
-
-
-def this_process() -> str:
-    """This process among those of all machines: where it runs, its number, when it started."""
-    return "|".join((_place(), str(os.getpid()), _state(os.getpid())[1]))
+HEARTBEAT_INTERVAL = 10.0  #: seconds between two heartbeats
+CLAIM_TIMEOUT = 60.0  #: seconds without a heartbeat after which a claim is free again
 
 
-def gone(owner: str) -> bool:
+def process_identity() -> str:
+    """This process among those of all machines: ``host|process id|start time``."""
+    return "|".join((_host(), str(os.getpid()), _process_state(os.getpid())[1]))
+
+
+def process_ended(owner: str) -> bool:
     """Whether the process `owner` has ended for certain; never, if it runs on another machine."""
-    place, pid, started = owner.rsplit("|", 2)
-    if place != _place() or not Path("/proc/self/stat").exists():
+    host, pid, started = owner.rsplit("|", 2)
+    if host != _host() or not Path("/proc/self/stat").exists():
         return False
-    state, start = _state(int(pid))
+    state, start = _process_state(int(pid))
     return state in ("", "Z", "X") or start != started
 
 
-class Watch:
-    """Notices claims whose owner no longer shows signs of life, by this process's own clock."""
+class HeartbeatMonitor:
+    """Notices claims whose owner has stopped sending heartbeats, by this process's own clock."""
 
     def __init__(self) -> None:
-        self._changed: dict[int, tuple[int, float]] = {}
+        self._last_change: dict[int, tuple[int, float]] = {}
 
-    def expired(self, claim: int, beat: int) -> bool:
-        """Whether `claim` has shown the same `beat` for longer than `EXPIRY`; call again and again."""
+    def expired(self, claim: int, count: int) -> bool:
+        """Whether `claim` has shown the same `count` for longer than `CLAIM_TIMEOUT`; call repeatedly."""
         now = time.monotonic()
-        last, since = self._changed.get(claim, (beat, now))
-        if last != beat:
+        last, since = self._last_change.get(claim, (count, now))
+        if last != count:
             since = now
-        self._changed[claim] = (beat, since)
-        return now - since > EXPIRY
+        self._last_change[claim] = (count, since)
+        return now - since > CLAIM_TIMEOUT
 
 
 @contextmanager
-def beating(show: Callable[[int], None], close: Callable[[], None]) -> Iterator[None]:
-    """Calls ``show(1)``, ``show(2)``, ... in a thread, every `BEAT` seconds; there ``close`` at the end."""
+def send_heartbeats(send: Callable[[int], None], close: Callable[[], None]) -> Iterator[None]:
+    """Call ``send(1)``, ``send(2)``, ... regularly in a thread, and ``close`` at its end."""
     stop = threading.Event()
 
     def run() -> None:
-        beat = 0
+        count = 0
         try:
-            while not stop.wait(BEAT):
-                beat += 1
-                show(beat)
+            while not stop.wait(HEARTBEAT_INTERVAL):
+                count += 1
+                send(count)
         except Exception:
-            return  # the work itself meets the same trouble with the database, and says so
+            return  # the task itself meets the same trouble with the database, and reports it
         finally:
             close()
 
@@ -69,14 +69,14 @@ def beating(show: Callable[[int], None], close: Callable[[], None]) -> Iterator[
         thread.join()
 
 
-def _place() -> str:
-    """Processes with equal places can see each other; containers of one machine cannot."""
+def _host() -> str:
+    """Processes with equal hosts can see each other; containers of one machine cannot."""
     return "/".join(
         (socket.gethostname(), _read("/proc/sys/kernel/random/boot_id"), _link("/proc/self/ns/pid"))
     )
 
 
-def _state(pid: int) -> tuple[str, str]:
+def _process_state(pid: int) -> tuple[str, str]:
     """State letter and start time of a process, empty where it is not there (or there is no /proc)."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return (fields[0], fields[19]) if fields else ("", "")

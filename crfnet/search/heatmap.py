@@ -1,4 +1,4 @@
-"""The picture of a search: scores over theta_alpha and theta_beta."""
+"""heatmap.png: the criterion over theta_alpha and theta_beta."""
 
 import io
 import math
@@ -17,111 +17,115 @@ if TYPE_CHECKING:
 __all__ = ["write_heatmap"]
 
 
-def write_heatmap(path: Path, ledger: Leaderboard) -> None:
-    """Draws the criterion in per cent over theta_alpha and theta_beta.
+def write_heatmap(path: Path, leaderboard: Leaderboard) -> None:
+    """Draw the criterion in percent over theta_alpha and theta_beta.
 
-    A grid as small multiples, a row per round and a panel per w1, of the points that agree with the best in
-    w2, theta_gamma and iterations; other samplers as one cloud of points. One color scale for all. A red
-    frame marks the best point, a dash those that a race dropped.
+    A grid search is a heat map per round (rows) and w1 (columns), of the points that agree with the best in
+    w2, theta_gamma and iterations; other samplers are one scatter plot. One color scale for all. A red frame
+    marks the best point, a dash those that a race eliminated.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    scores = {
-        row.point: 100 * ledger.score(row.point, range(row.images))
-        if row.images == ledger.images
+    metrics = {
+        point: 100 * leaderboard.metric(point, range(candidate.num_images))
+        if candidate.num_images == leaderboard.num_images
         else math.nan
-        for row in ledger.rows.values()
+        for point, candidate in leaderboard.candidates.items()
     }
-    best = ledger.best(ledger.views[0])
+    best = leaderboard.best(leaderboard.overall)
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
-    label = f"{ledger.criterion.label} (%)"
-    if ledger.config.sampler == "grid":
-        rounds = [[p for p in points if p[3:] == best[3:]] for points in ledger.views[0].rounds]
-        _small_multiples(figure, [points for points in rounds if points], scores, best, label)
+    label = f"{leaderboard.criterion.label} (%)"
+    if leaderboard.config.sampler == "grid":
+        rounds = [[p for p in points if p[3:] == best[3:]] for points in leaderboard.overall.rounds]
+        _draw_grid(figure, [points for points in rounds if points], metrics, best, label)
     else:
-        _cloud(figure, scores, best, label)
+        _draw_scatter(figure, metrics, best, label)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     write_atomically(path, content.getvalue())
 
 
-def _small_multiples(
-    figure: "Figure", rounds: list[list[Point]], scores: dict[Point, float], best: Point, label: str
+def _draw_grid(
+    figure: "Figure", rounds: list[list[Point]], metrics: dict[Point, float], best: Point, label: str
 ) -> None:
     columns = [sorted({p.w1 for p in points}) for points in rounds]
-    widest = max(len({p.theta_alpha for p in points}) for points in rounds)
-    tallest = max(len({p.theta_beta for p in points}) for points in rounds)
-    most = max(map(len, columns))
+    max_alphas = max(len({p.theta_alpha for p in points}) for points in rounds)
+    max_betas = max(len({p.theta_beta for p in points}) for points in rounds)
+    max_panels = max(map(len, columns))
     figure.set_size_inches(
-        1.5 + most * max(2.0, 0.5 * widest), 0.8 + len(rounds) * max(1.8, 0.4 * tallest + 0.8)
+        1.5 + max_panels * max(2.0, 0.5 * max_alphas), 0.8 + len(rounds) * max(1.8, 0.4 * max_betas + 0.8)
     )
-    whole = [score for score in scores.values() if not math.isnan(score)]
-    spread = 0.5 if min(whole) == max(whole) else 0.0  # else every panel would find limits of its own
-    limits = (min(whole) - spread, max(whole) + spread)
-    axes = figure.subplots(len(rounds), most, squeeze=False)
-    framed = False
-    picture: Any = None
+    finite = [metric for metric in metrics.values() if not math.isnan(metric)]
+    margin = 0.5 if min(finite) == max(finite) else 0.0  # else every panel would find limits of its own
+    limits = (min(finite) - margin, max(finite) + margin)
+    axes = figure.subplots(len(rounds), max_panels, squeeze=False)
+    best_framed = False
+    image: Any = None
     for points, weights, row in zip(rounds, columns, axes, strict=True):
         for panel in row[len(weights) :]:
             panel.set_axis_off()
         for w1, panel in zip(weights, row, strict=False):
-            here = [p for p in points if p.w1 == w1]
-            picture = _panel(panel, here, scores, limits)
+            panel_points = [p for p in points if p.w1 == w1]
+            image = _draw_heatmap(panel, panel_points, metrics, limits)
             panel.set_title(f"w1 = {w1:g}", fontsize=9)
-            if best in here and not framed:
-                framed = True  # in the round that scored it first
-                _frame(panel, here, best)
+            if best in panel_points and not best_framed:
+                best_framed = True  # in the round that proposed it first
+                _frame_best(panel, panel_points, best)
         row[0].set_ylabel("theta_beta")
     figure.supxlabel("theta_alpha (px)", fontsize=10)
-    figure.colorbar(picture, ax=axes, label=label)
+    figure.colorbar(image, ax=axes, label=label)
 
 
-def _panel(panel: Any, points: list[Point], scores: dict[Point, float], limits: tuple[float, float]) -> Any:
-    """One picture theta_beta x theta_alpha with the numbers written in its cells."""
-    alphas, betas = _axes(points)
-    there = {(p.theta_alpha, p.theta_beta): scores.get(p, math.nan) for p in points}
-    values = np.array([[there.get((a, b), math.nan) for a in alphas] for b in betas])
-    picture = panel.imshow(values, origin="lower", cmap="viridis", aspect="auto")
-    picture.set_clim(*limits)
+def _draw_heatmap(
+    panel: Any, points: list[Point], metrics: dict[Point, float], limits: tuple[float, float]
+) -> Any:
+    """Draw one panel, theta_beta x theta_alpha, with the numbers written in its cells."""
+    alphas, betas = _axis_values(points)
+    cells = {(p.theta_alpha, p.theta_beta): metrics.get(p, math.nan) for p in points}
+    values = np.array([[cells.get((a, b), math.nan) for a in alphas] for b in betas])
+    image = panel.imshow(values, origin="lower", cmap="viridis", aspect="auto")
+    image.set_clim(*limits)
     panel.set_xticks(range(len(alphas)), [f"{a:g}" for a in alphas], fontsize=7)
     panel.set_yticks(range(len(betas)), [f"{b:g}" for b in betas], fontsize=7)
     for (j, i), value in np.ndenumerate(values):
         color = "white" if value < sum(limits) / 2 else "black"
         text = "-" if math.isnan(value) else f"{value:.1f}"
         panel.text(i, j, text, ha="center", va="center", fontsize=6, color=color)
-    return picture
+    return image
 
 
-def _frame(panel: Any, points: list[Point], best: Point) -> None:
+def _frame_best(panel: Any, points: list[Point], best: Point) -> None:
     from matplotlib.patches import Rectangle
 
-    alphas, betas = _axes(points)
+    alphas, betas = _axis_values(points)
     corner = (alphas.index(best.theta_alpha) - 0.5, betas.index(best.theta_beta) - 0.5)
     panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2))
 
 
-def _axes(points: list[Point]) -> tuple[list[float], list[float]]:
+def _axis_values(points: list[Point]) -> tuple[list[float], list[float]]:
     return sorted({p.theta_alpha for p in points}), sorted({p.theta_beta for p in points})
 
 
-def _cloud(figure: "Figure", scores: dict[Point, float], best: Point, label: str) -> None:
-    """All points; sizes grow with w1."""
+def _draw_scatter(figure: "Figure", metrics: dict[Point, float], best: Point, label: str) -> None:
+    """Draw all points in one plot; marker sizes grow with w1."""
     panel = figure.subplots()
-    whole = [point for point, score in scores.items() if not math.isnan(score)]
-    dropped = [point for point, score in scores.items() if math.isnan(score)]
-    largest = max(point.w1 for point in scores)
-    picture = panel.scatter(
-        [p.theta_alpha for p in whole],
-        [p.theta_beta for p in whole],
-        c=[scores[p] for p in whole],
-        s=[10 + 60 * p.w1 / largest for p in whole],
+    finite = [point for point, metric in metrics.items() if not math.isnan(metric)]
+    eliminated = [point for point, metric in metrics.items() if math.isnan(metric)]
+    largest = max(point.w1 for point in metrics)
+    image = panel.scatter(
+        [p.theta_alpha for p in finite],
+        [p.theta_beta for p in finite],
+        c=[metrics[p] for p in finite],
+        s=[10 + 60 * p.w1 / largest for p in finite],
     )
-    panel.scatter([p.theta_alpha for p in dropped], [p.theta_beta for p in dropped], marker="_", c="gray")
+    panel.scatter(
+        [p.theta_alpha for p in eliminated], [p.theta_beta for p in eliminated], marker="_", c="gray"
+    )
     panel.scatter(
         [best.theta_alpha], [best.theta_beta], marker="s", s=150, facecolors="none", edgecolors="red"
     )
     panel.set_xlabel("theta_alpha (px); size: w1")
     panel.set_ylabel("theta_beta")
-    figure.colorbar(picture, ax=panel, label=label)
+    figure.colorbar(image, ax=panel, label=label)

@@ -1,18 +1,16 @@
-"""What a search leaves behind: best.yaml, table.csv, heatmap.png, images.txt, and with folds folds.csv."""
+"""Output files of a search: best.yaml, table.csv, heatmap.png, images.txt, and with folds folds.csv."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from crfnet.crf.config_file import save_crf_config
 from crfnet.crf.layer import CRFConfig
-from crfnet.files import write_atomically
+from crfnet.files import write_atomically, write_csv
 from crfnet.search.config import SearchConfig
-from crfnet.search.counting import Counted
+from crfnet.search.counting import PointCounts
 from crfnet.search.grid import AXES, Point
 from crfnet.search.heatmap import write_heatmap
-from crfnet.search.images import Images
+from crfnet.search.images import SearchImages
 from crfnet.search.leaderboard import Candidate, Leaderboard
 from crfnet.search.task_queue import STUDY_FILE
 
@@ -21,7 +19,7 @@ __all__ = [
     "FOLDS_FILE",
     "HEATMAP_FILE",
     "IMAGES_FILE",
-    "OUTPUTS",
+    "OUTPUT_FILES",
     "TABLE_FILE",
     "best_config",
     "write_folds",
@@ -35,90 +33,102 @@ HEATMAP_FILE = "heatmap.png"
 IMAGES_FILE = "images.txt"
 FOLDS_FILE = "folds.csv"
 #: Every file of a search.
-OUTPUTS = (STUDY_FILE, f"{STUDY_FILE}-journal", BEST_FILE, TABLE_FILE, HEATMAP_FILE, IMAGES_FILE, FOLDS_FILE)
+OUTPUT_FILES = (
+    STUDY_FILE,
+    f"{STUDY_FILE}-journal",
+    BEST_FILE,
+    TABLE_FILE,
+    HEATMAP_FILE,
+    IMAGES_FILE,
+    FOLDS_FILE,
+)
 
 
 def best_config(point: Point, config: SearchConfig) -> CRFConfig:
-    """The CRF at `point`; with all iterations everywhere, of which `tolerance` saves the search some."""
+    """The CRF at `point`; it does all iterations everywhere, without the search's `tolerance`."""
     return CRFConfig(**point._asdict(), normalization=config.normalization, prune=config.prune)
 
 
-def write_results(folder: Path, ledger: Leaderboard, images: Images, before: Counted) -> None:
-    """Writes all files of a finished search.
+def write_results(
+    folder: Path, leaderboard: Leaderboard, images: SearchImages, without_crf: PointCounts
+) -> None:
+    """Write all files of a finished search.
 
     Args:
         folder: receives them.
-        ledger: of the whole search.
-        images: in the order of visit, in which they are listed.
-        before: what is counted without CRF.
+        leaderboard: of the whole search.
+        images: in the evaluation order, in which they are listed.
+        without_crf: counts of the network alone.
     """
-    config, criterion, everything = ledger.config, ledger.criterion, ledger.views[0]
-    best = ledger.best(everything)
-    score = ledger.score(best, everything.images)
-    plain = float(criterion.score(before.counts[0].sum(0)))
-    head = [
+    config, criterion, overall = leaderboard.config, leaderboard.criterion, leaderboard.overall
+    best = leaderboard.best(overall)
+    metric = leaderboard.metric(best, overall.selection_images)
+    network_metric = float(criterion.metric(without_crf.criterion[0].sum(0)))
+    header = [
         "CRF parameters chosen by a search; theta_alpha, theta_gamma in pixels, theta_beta of 0..255",
         f"scores: {images.scores.source}",
-        f"{criterion.label}: {100 * score:.3f} % ({100 * plain:.3f} % without CRF), one confusion matrix",
+        f"{criterion.label}: {100 * metric:.3f} % ({100 * network_metric:.3f} % without CRF)",
         f"images: {len(images)} of {images.dataset.name}, listed in {IMAGES_FILE}; "
-        "leave them out of reported scores",
+        "exclude them from reported metrics",
     ]
     if config.folds:
-        honest = ledger.cross_validated()
-        head.insert(
+        header.insert(
             3,
-            f"cross-validated in {config.folds} folds: {100 * honest:.3f} % (each image without its own say)",
+            f"cross-validated in {config.folds} folds: {100 * leaderboard.cross_validated():.3f} % "
+            "(each image with the parameters chosen on the other folds)",
         )
-        write_folds(folder / FOLDS_FILE, ledger, images.ids)
-    write_atomically(folder / IMAGES_FILE, "".join(f"{id_}\n" for id_ in images.ids).encode())
-    write_table(folder / TABLE_FILE, ledger)
-    write_heatmap(folder / HEATMAP_FILE, ledger)
-    save_crf_config(folder / BEST_FILE, best_config(best, config), head)
+        write_folds(folder / FOLDS_FILE, leaderboard, images.ids)
+    write_atomically(folder / IMAGES_FILE, "".join(f"{image_id}\n" for image_id in images.ids).encode())
+    write_table(folder / TABLE_FILE, leaderboard)
+    write_heatmap(folder / HEATMAP_FILE, leaderboard)
+    save_crf_config(folder / BEST_FILE, best_config(best, config), header)
 
 
-def write_table(path: Path, ledger: Leaderboard) -> None:
-    """Writes one line a point: its score (0..1) over the images it has seen, and how many those are.
+def write_table(path: Path, leaderboard: Leaderboard) -> None:
+    """Write one line per point: its metrics (0..1), and the number of images they are computed on.
 
-    They are the first ones in images.txt. A point that has not seen all was dropped in a race: its scores do
-    not compare with those of the others. `seconds` is wall time.
+    These are the first ones in images.txt. A point without all images was eliminated in a race: its metrics
+    cannot be compared with those of the others. `seconds` is wall time.
     """
-    criterion = ledger.criterion
-    own = [] if criterion.uses_confusion else [criterion.label.replace(" ", "_")]
-    names = ["round", *AXES, *own, "miou", "pixel_accuracy", "images", "seconds"]
-    _write_csv(path, [names, *(_line(ledger, row) for row in ledger.rows.values())])
+    criterion = leaderboard.criterion
+    extra = [] if criterion.uses_confusion else [criterion.label.replace(" ", "_")]
+    names = ["round", *AXES, *extra, "miou", "pixel_accuracy", "images", "seconds"]
+    write_csv(path, names, (_table_row(leaderboard, each) for each in leaderboard.candidates.values()))
 
 
-def _line(ledger: Leaderboard, row: Candidate) -> list[str]:
-    scores = [f"{row.miou:.6f}", f"{row.pixel_accuracy:.6f}"]
-    if not ledger.criterion.uses_confusion:
-        scores.insert(0, f"{ledger.score(row.point, range(row.images)):.6f}")
-    return [str(row.round), *_values(row.point), *scores, str(row.images), f"{row.seconds:.3f}"]
+def _table_row(leaderboard: Leaderboard, candidate: Candidate) -> list[str]:
+    metrics = [f"{candidate.miou:.6f}", f"{candidate.pixel_accuracy:.6f}"]
+    if not leaderboard.criterion.uses_confusion:
+        metric = leaderboard.metric(candidate.point, range(candidate.num_images))
+        metrics.insert(0, f"{metric:.6f}")
+    images, seconds = str(candidate.num_images), f"{candidate.seconds:.3f}"
+    return [str(candidate.round), *_parameters(candidate.point), *metrics, images, seconds]
 
 
-def write_folds(path: Path, ledger: Leaderboard, ids: Sequence[str]) -> None:
-    """Writes one line a fold: its winner, chosen on the other images, and the score there and on the fold.
+def write_folds(path: Path, leaderboard: Leaderboard, ids: Sequence[str]) -> None:
+    """Write one line per fold: its best point, and the metric where it was chosen and on the held-out images.
 
-    The last line is that of all images: the winner of `best.yaml` with its score, which has looked at its own
-    images, and the cross-validated score, in which every image has the winner chosen without it.
+    The last line is that of all images: the point of `best.yaml` with the metric on the images that it was
+    chosen on, and the cross-validated metric, in which every image has the point chosen without it.
     """
-    lines = [["fold", "images", *AXES, "score_where_chosen", "score_held_out", "ids"]]
-    for k, view in enumerate(ledger.views[1:], 1):
-        best = ledger.best(view)
-        pair = (ledger.score(best, view.images), ledger.score(best, view.held_out))
-        held_out = " ".join(ids[i] for i in view.held_out)
-        lines.append([str(k), str(len(view.held_out)), *_values(best), *(f"{s:.6f}" for s in pair), held_out])
-    everything = ledger.views[0]
-    best = ledger.best(everything)
-    pair = (ledger.score(best, everything.images), ledger.cross_validated())
-    lines.append(["all", str(len(ids)), *_values(best), *(f"{s:.6f}" for s in pair), ""])
-    _write_csv(path, lines)
+    header = ["fold", "images", *AXES, "selection_metric", "held_out_metric", "ids"]
+    rows = []
+    for k, fold in enumerate(leaderboard.folds, 1):
+        best, held_out = leaderboard.best(fold), fold.held_out_images
+        metrics = (leaderboard.metric(best, fold.selection_images), leaderboard.metric(best, held_out))
+        rows.append(
+            [str(k), str(len(held_out)), *_fold_row(best, metrics), " ".join(ids[i] for i in held_out)]
+        )
+    overall = leaderboard.overall
+    best = leaderboard.best(overall)
+    metrics = (leaderboard.metric(best, overall.selection_images), leaderboard.cross_validated())
+    rows.append(["all", str(len(ids)), *_fold_row(best, metrics), ""])
+    write_csv(path, header, rows)
 
 
-def _values(point: Point) -> list[str]:
+def _fold_row(best: Point, metrics: tuple[float, float]) -> list[str]:
+    return [*_parameters(best), *(f"{metric:.6f}" for metric in metrics)]
+
+
+def _parameters(point: Point) -> list[str]:
     return [f"{value:.9g}" for value in point]
-
-
-def _write_csv(path: Path, lines: Iterable[Sequence[str]]) -> None:
-    content = io.StringIO()
-    csv.writer(content, lineterminator="\n").writerows(lines)
-    write_atomically(path, content.getvalue().encode())

@@ -1,4 +1,4 @@
-"""Goes through a search's rounds, together with every other process that does."""
+"""Runs a search's rounds task by task, together with every other process at the same database."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from crfnet.crf.allocator import retain_freed_memory
 from crfnet.search.config import SearchConfig
-from crfnet.search.counting import Counted, count
+from crfnet.search.counting import PointCounts, count_predictions
 from crfnet.search.grid import Point
-from crfnet.search.images import Images
+from crfnet.search.images import SearchImages
 from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.open_pixels import OpenPixels
 from crfnet.search.sweep import sweep
@@ -21,134 +21,136 @@ from crfnet.shapes import Image, LabelMap, Logits
 
 __all__ = ["run_tasks"]
 
-#: Seconds between two looks at the work of others, at first and at most.
-_PAUSES = (0.02, 0.5)
+#: Seconds between two looks at the results of others, at first and at most.
+_POLL_SECONDS = (0.02, 0.5)
 
 
 def run_tasks(
-    study: TaskQueue,
-    images: Images,
+    queue: TaskQueue,
+    images: SearchImages,
     config: SearchConfig,
     device: torch.device,
     *,
-    bar: "tqdm[Any]",
+    progress: "tqdm[Any]",
     rank: int = 0,
-    alive: Callable[[], None] = lambda: None,
+    check_alive: Callable[[], None] = lambda: None,
 ) -> Leaderboard:
-    """Does the work that nobody has done yet until the search is over.
+    """Run the tasks that no other process has done until the search is over.
 
-    A round ends when all its units are done, whoever did them; what follows is the same in every process.
+    A round ends when all its tasks are done, whoever did them; what follows is the same in every process.
 
     Args:
-        study: open.
-        images: in the order of visit.
+        queue: of an open study.
+        images: in the evaluation order.
         config: of the search.
         device: that computes.
-        bar: shows the work of all processes, in points on an image.
-        rank: of this process among those of a machine, from 0, so that not all claim the same first.
-        alive: called before every image; raises to stop.
+        progress: shows the progress of all processes, in points times images.
+        rank: of this process among those of a machine, from 0, so that not all claim the same task first.
+        check_alive: called before every image; raises to stop.
 
     Returns:
-        The ledger of the whole search.
+        The leaderboard of the whole search.
     """
-    ledger = Leaderboard(config, len(images))
-    work = _Work(study, images, config, device, bar, rank, alive)
-    number = 1
-    while ledger.ask(number):
-        for start, stop in ledger.blocks:
-            units = ledger.units(start, stop)
-            work.finish(units)
-            for unit in units:
-                ledger.add(unit, study.finished[unit.key])
+    leaderboard = Leaderboard(config, len(images))
+    runner = _TaskRunner(queue, images, config, device, progress, rank, check_alive)
+    round_number = 1
+    while leaderboard.propose(round_number):
+        for start, stop in leaderboard.image_blocks:
+            tasks = leaderboard.tasks(start, stop)
+            runner.run(tasks)
+            for task in tasks:
+                leaderboard.add_result(task, queue.finished[task.key])
             if stop < len(images):
-                ledger.race(stop)
-            everything = ledger.views[0]
-            best = max(ledger.score(point, everything.seen(stop)) for point in everything.points)
-            bar.set_postfix(best=f"{100 * best:.2f}%")
-        number += 1
-    return ledger
+                leaderboard.eliminate(stop)
+            overall = leaderboard.overall
+            best = max(leaderboard.metric(point, overall.seen(stop)) for point in overall.points)
+            progress.set_postfix(best=f"{100 * best:.2f}%")
+        round_number += 1
+    return leaderboard
 
 
-class _Work:
-    """This process's share."""
+class _TaskRunner:
+    """Claims and runs tasks in this process."""
 
     def __init__(
         self,
-        study: TaskQueue,
-        images: Images,
+        queue: TaskQueue,
+        images: SearchImages,
         config: SearchConfig,
         device: torch.device,
-        bar: "tqdm[Any]",
+        progress: "tqdm[Any]",
         rank: int,
-        alive: Callable[[], None],
+        check_alive: Callable[[], None],
     ) -> None:
-        self.study, self.images, self.config, self.device = study, images, config, device
-        self.bar, self.rank, self.alive = bar, rank, alive
+        self.queue, self.images, self.config, self.device = queue, images, config, device
+        self.progress, self.rank, self.check_alive = progress, rank, check_alive
 
-    def finish(self, units: Sequence[Task]) -> None:
-        """Returns when all `units` are done."""
-        before, pause = self.bar.n, _PAUSES[0]
-        self.bar.total = (self.bar.total or 0) + sum(map(_cases, units))
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Return when all `tasks` are done, by this process or another."""
+        before, pause = self.progress.n, _POLL_SECONDS[0]
+        self.progress.total = (self.progress.total or 0) + sum(map(_num_evaluations, tasks))
         while True:
-            self.study.refresh()
-            left = [unit for unit in units if unit.key not in self.study.finished]
-            done = [unit for unit in units if unit.key in self.study.finished]
-            self.bar.n = before + sum(map(_cases, done))
-            self.bar.refresh()
-            if not left:
+            self.queue.refresh()
+            pending = [task for task in tasks if task.key not in self.queue.finished]
+            done = [task for task in tasks if task.key in self.queue.finished]
+            self.progress.n = before + sum(map(_num_evaluations, done))
+            self.progress.refresh()
+            if not pending:
                 return
-            first = self.rank % len(left)
-            if any(self._try(unit) for unit in (*left[first:], *left[:first])):
-                pause = _PAUSES[0]
+            first = self.rank % len(pending)
+            if any(self._try_task(task) for task in (*pending[first:], *pending[:first])):
+                pause = _POLL_SECONDS[0]
                 continue
-            self.alive()
+            self.check_alive()
             time.sleep(pause)
-            pause = min(2 * pause, _PAUSES[1])
+            pause = min(2 * pause, _POLL_SECONDS[1])
 
-    def _try(self, unit: Task) -> bool:
-        """Does a unit if nobody else does; whether it did."""
-        claim = self.study.claim(unit)
+    def _try_task(self, task: Task) -> bool:
+        """Run a task unless another process has claimed it; whether it was run."""
+        claim = self.queue.claim(task)
         if claim is None:
             return False
-        with self.study.at_work(claim):
+        with self.queue.heartbeat(claim):
             start = time.perf_counter()
-            counted = self._score(unit)
+            counts = self._evaluate(task)
             seconds = time.perf_counter() - start
-            self.study.finish(claim, unit, TaskResult(counted, seconds))
+            self.queue.finish(claim, task, TaskResult(counts, seconds))
         return True
 
-    def _score(self, unit: Task) -> tuple[Counted, ...]:
-        """What the points of a unit do on its images; the memory is that of one image."""
-        found: list[Counted] = []
+    def _evaluate(self, task: Task) -> tuple[PointCounts, ...]:
+        """The counts of each point of a task on its images; the memory is that of one image."""
+        per_image: list[PointCounts] = []
         with retain_freed_memory(self.device):
-            for case in self.images.visit(unit.start, unit.stop):
-                self.alive()
-                logits, image = case.logits.to(self.device), case.image.to(self.device)
+            for sample in self.images.load(task.start, task.stop):
+                self.check_alive()
+                logits, image = sample.logits.to(self.device), sample.image.to(self.device)
                 labels = {}
-                for point, predicted in _predicted(logits, image, unit.points, self.config):
+                for point, predicted in _predict(logits, image, task.points, self.config):
                     labels[point] = predicted
-                    self.bar.update()
-                predictions = [labels[point] for point in unit.points]
-                found.append(count(predictions, case.labels, self.images.num_classes, self.config))
-        together = Counted.of_images(found)
-        return tuple(together.of_point(i) for i in range(len(unit.points)))
+                    self.progress.update()
+                predictions = [labels[point] for point in task.points]
+                per_image.append(
+                    count_predictions(predictions, sample.labels, self.images.num_classes, self.config)
+                )
+        counts = PointCounts.concatenate_images(per_image)
+        return tuple(counts.select_point(i) for i in range(len(task.points)))
 
 
-def _cases(unit: Task) -> int:
-    """Points on an image."""
-    return len(unit.points) * (unit.stop - unit.start)
+def _num_evaluations(task: Task) -> int:
+    """Points times images."""
+    return len(task.points) * (task.stop - task.start)
 
 
-def _predicted(
+def _predict(
     logits: Logits, image: Image, points: Sequence[Point], config: SearchConfig
 ) -> Iterator[tuple[Point, LabelMap]]:
     """The labels of every point, lattice by lattice."""
     pixels = OpenPixels(logits, image, config) if config.tolerance > 0 else None
     for _, group in groupby(points, lambda point: (point.theta_alpha, point.theta_beta)):
-        same = list(group)
+        same_lattice = list(group)
         if pixels is not None:
-            yield from ((point, labels.cpu()) for point, labels in pixels.labels(same))
+            yield from ((point, labels.cpu()) for point, labels in pixels.labels(same_lattice))
             continue
-        for point, log_q in sweep(logits, image, same, config):
+        for point, log_q in sweep(logits, image, same_lattice, config):
             # An argmax over an axis that is not the last takes six times as long.
             yield point, log_q[0].max(0).indices.cpu()

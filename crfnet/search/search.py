@@ -1,8 +1,7 @@
-"""The search: every point of every round is scored on the same images, group by group.
+"""search(): evaluates every point of every round on the same images, and chooses the best.
 
-Points that share theta_alpha and theta_beta form a group and share one lattice per image. Some groups go over
-some images and are then kept in the study, so a kill loses the units that were being worked on and nothing
-else.
+Points that share theta_alpha and theta_beta form a group and share one lattice per image. A task is some
+groups on some images; its result is stored in the study, so a kill loses the running tasks and nothing else.
 """
 
 import logging
@@ -18,18 +17,20 @@ from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError
 from crfnet.score_cache import ScoreFolder
 from crfnet.search.config import SearchConfig
+from crfnet.search.criteria import CRITERIA
 from crfnet.search.database import open_study
-from crfnet.search.images import Images, draw_images, order_of_visit
+from crfnet.search.grid import Point
+from crfnet.search.images import SearchImages, draw_images, evaluation_order
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.results import OUTPUTS, best_config, write_results
+from crfnet.search.results import OUTPUT_FILES, best_config, write_results
 from crfnet.search.run_tasks import run_tasks
 from crfnet.search.task_queue import STUDY_FILE, StudyLocation, TaskQueue
-from crfnet.search.workers import helpers
+from crfnet.search.workers import worker_processes
 
 __all__ = ["search"]
 
-#: Of units and of what is kept of them; a database of another one is refused.
-_LAYOUT = 3
+#: Format of tasks and results in the database; one of another version is refused.
+_FORMAT_VERSION = 4
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +46,23 @@ def search(
     overwrite: bool = False,
     device: torch.device | None = None,
 ) -> CRFConfig:
-    """Finds the CRF's parameters by a criterion over seeded images; DeepLab's protocol unless told otherwise.
+    """Find the CRF parameters that maximize a criterion on drawn images; by default with DeepLab's protocol.
 
     Chen et al. 2018, section 4.1.1. The first best point wins ties: earlier round first, then w1,
     theta_alpha, theta_beta, w2, theta_gamma and iterations, each from small to large. Killed and resumed, it
-    ends in the same table; so does any number of processes that share the work.
+    ends in the same table; so does any number of processes that share the tasks.
 
     Args:
         dataset: images and labels.
         ids: the images of the data set that may be drawn; leave out those that are to be reported on.
-        scores: of the network, for at least the images drawn.
+        scores: cached outputs of the network, for at least the images drawn.
         config: ranges, rounds, number of images, ...
         folder: receives `best.yaml`, `table.csv`, `heatmap.png`, `images.txt` (the ids drawn), with folds
             `folds.csv`, and `study.db` unless the config names another storage.
-        resume: go on with what the folder holds, or join the process that is at it; also allowed when it
-            holds nothing yet.
-        overwrite: drop the search that the folder, or the config's storage, holds.
-        device: that computes; None is a GPU where there is one.
+        resume: continue the search in the folder, or join the process that runs it; also allowed when the
+            folder is empty.
+        overwrite: delete the search that the folder, or the config's storage, holds.
+        device: that computes; None is a GPU where existing is one.
 
     Returns:
         The best CRF, as in `best.yaml`.
@@ -71,44 +72,43 @@ def search(
             fit the classes; too few images; the folder or storage holds another search; no such storage.
     """
     own_storage = not config.storage
-    old = _outputs_there(folder, own_storage, resume=resume, overwrite=overwrite)
+    old = _existing_outputs(folder, own_storage, resume=resume, overwrite=overwrite)
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     drawn = draw_images(ids, config)
-    images = Images(dataset, order_of_visit(drawn, config), scores)
-    before, digest = images.check(config)
-    ledger = Leaderboard(config, len(images))
-    plain = float(ledger.criterion.score(before.counts[0].sum(0)))
-    logger.info("search on %d images, %s %.4f without CRF", len(drawn), ledger.criterion.label, plain)
+    images = SearchImages(dataset, evaluation_order(drawn, config), scores)
+    without_crf, digest = images.validate(config)
+    criterion = CRITERIA[config.criterion]
+    network_metric = float(criterion.metric(without_crf.criterion[0].sum(0)))
+    logger.info("search on %d images, %s %.4f without CRF", len(drawn), criterion.label, network_metric)
     if overwrite:
         for path in old:
             path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    where = StudyLocation.of(folder, config.storage, config.study)
-    facts = _facts(images, config, digest)
+    location = StudyLocation.in_folder(folder, config.storage, config.study)
+    settings = _settings(images, config, digest)
     with (
-        open_study(where, facts, overwrite=overwrite and not own_storage) as study,
-        helpers(where, images, config, device),
-        tqdm(desc="search", total=0, unit="point", mininterval=0.5) as bar,
+        open_study(location, settings, overwrite=overwrite and not own_storage) as queue,
+        worker_processes(location, images, config, device),
+        tqdm(desc="search", total=0, unit="point", mininterval=0.5) as progress,
     ):
-        ledger = run_tasks(study, images, config, device, bar=bar)
-        _publish(study, ledger)
-    best = ledger.best(ledger.views[0])
-    write_results(folder, ledger, images, before)
-    score = ledger.score(best, ledger.views[0].images)
+        leaderboard = run_tasks(queue, images, config, device, progress=progress)
+        _publish_trials(queue, leaderboard)
+    best = leaderboard.best(leaderboard.overall)
+    write_results(folder, leaderboard, images, without_crf)
     logger.info(
         "search: %s %.4f at w1 %g, theta_alpha %g, theta_beta %g, w2 %g, theta_gamma %g, iterations %d",
-        ledger.criterion.label,
-        score,
+        criterion.label,
+        leaderboard.metric(best, leaderboard.overall.selection_images),
         *best,
     )
     return best_config(best, config)
 
 
-def _facts(images: Images, config: SearchConfig, digest: str) -> dict[str, Any]:
+def _settings(images: SearchImages, config: SearchConfig, digest: str) -> dict[str, Any]:
     """Everything that the table depends on."""
     return {
-        "layout of the work": _LAYOUT,
+        "format version": _FORMAT_VERSION,
         **config.facts(),
         "dataset": images.dataset.name,
         "source": images.scores.source,
@@ -118,30 +118,34 @@ def _facts(images: Images, config: SearchConfig, digest: str) -> dict[str, Any]:
     }
 
 
-def _publish(study: TaskQueue, ledger: Leaderboard) -> None:
-    """All points as trials, for Optuna's own tools."""
-    everything = ledger.views[0]
-    rows: list[tuple[Any, float | None, dict[str, Any]]] = []
-    for row in ledger.rows.values():
-        facts = {"round": row.round, "images": row.images, "seconds": row.seconds}
-        whole = row.images == ledger.images
-        rows.append((row.point, ledger.score(row.point, everything.images) if whole else None, facts))
-    study.publish(rows)
+def _publish_trials(queue: TaskQueue, leaderboard: Leaderboard) -> None:
+    """Write all points as trials, for Optuna's own tools."""
+    images = leaderboard.overall.selection_images
+    trials: list[tuple[Point, float | None, dict[str, Any]]] = []
+    for point, candidate in leaderboard.candidates.items():
+        seen_all = candidate.num_images == leaderboard.num_images
+        attributes = {
+            "round": candidate.round,
+            "images": candidate.num_images,
+            "seconds": candidate.seconds,
+        }
+        trials.append((point, leaderboard.metric(point, images) if seen_all else None, attributes))
+    queue.publish_trials(trials)
 
 
-def _outputs_there(folder: Path, own_storage: bool, *, resume: bool, overwrite: bool) -> list[Path]:
-    """The files of another search in `folder`; refuses them unless told what to do with them."""
+def _existing_outputs(folder: Path, own_storage: bool, *, resume: bool, overwrite: bool) -> list[Path]:
+    """The files of an earlier search in `folder`; an error unless `resume` or `overwrite` is given."""
     if resume and overwrite:
         raise InputError("search: resume and overwrite exclude each other")
-    there = [folder / name for name in OUTPUTS if (folder / name).exists()]
-    if there and not (resume or overwrite):
+    existing = [folder / name for name in OUTPUT_FILES if (folder / name).exists()]
+    if existing and not (resume or overwrite):
         raise InputError(
-            f"{folder}: holds {there[0].name} of an earlier search; "
+            f"{folder}: holds {existing[0].name} of an earlier search; "
             "give --resume, --overwrite or another --output"
         )
-    if there and resume and own_storage and not (folder / STUDY_FILE).exists():
+    if existing and resume and own_storage and not (folder / STUDY_FILE).exists():
         raise InputError(
-            f"{folder}: holds {there[0].name} but no {STUDY_FILE} to resume; "
+            f"{folder}: holds {existing[0].name} but no {STUDY_FILE} to resume; "
             "give --overwrite or another --output"
         )
-    return there
+    return existing

@@ -1,4 +1,4 @@
-"""Processes of one machine that share a search: each does what any process at the same database would."""
+"""Worker processes of one machine, which share the tasks of a search."""
 
 import logging
 import multiprocessing
@@ -13,64 +13,64 @@ from tqdm import tqdm
 from crfnet.errors import InputError
 from crfnet.search.config import SearchConfig
 from crfnet.search.database import open_study
-from crfnet.search.images import Images
+from crfnet.search.images import SearchImages
 from crfnet.search.run_tasks import run_tasks
 from crfnet.search.task_queue import StudyLocation
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
-__all__ = ["helpers", "new_processes"]
+__all__ = ["process_context", "worker_processes"]
 
-_GRACE = 5.0  #: seconds
+_SHUTDOWN_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
 
 class _OrphanedError(Exception):
-    """The process that started this one is gone."""
+    """The process that started this one has ended."""
 
 
 @contextmanager
-def helpers(
-    where: StudyLocation, images: Images, config: SearchConfig, device: torch.device
+def worker_processes(
+    location: StudyLocation, images: SearchImages, config: SearchConfig, device: torch.device
 ) -> Iterator[None]:
-    """Within, ``config.workers - 1`` other processes do the same search; all, this one too, on one thread.
+    """Run ``config.workers - 1`` other processes on the search; all, this one too, on one thread.
 
-    A script that searches with several needs the usual ``if __name__ == "__main__"``.
+    A script that searches with several workers needs the usual ``if __name__ == "__main__"``.
     """
-    number = config.workers or _cores()
-    if number == 1:
+    num_workers = config.workers or _num_cores()
+    if num_workers == 1:
         yield
         return
     threads = torch.get_num_threads()
-    context = new_processes()
+    context = process_context()
     processes = [
-        context.Process(target=_help, args=(where, images, config, device, rank), daemon=True)
-        for rank in range(1, number)
+        context.Process(target=_run_worker, args=(location, images, config, device, rank), daemon=True)
+        for rank in range(1, num_workers)
     ]
     for process in processes:
         process.start()
     torch.set_num_threads(1)
-    grace = 0.0
+    timeout = 0.0
     try:
         yield
-        grace = _GRACE
+        timeout = _SHUTDOWN_SECONDS
     finally:
         torch.set_num_threads(threads)
         failed = [process.exitcode for process in processes if process.exitcode]
         for process in processes:
-            process.join(grace)  # they notice by themselves that nothing is left
+            process.join(timeout)  # they end by themselves when no task is left
             process.terminate()
             process.join()
         if failed:
             logger.warning(
-                "search: %d of %d workers ended early; the others did their work", len(failed), number
+                "search: %d of %d workers ended early; the others did their tasks", len(failed), num_workers
             )
 
 
-def new_processes() -> "SpawnContext | ForkServerContext":
-    """How processes are started: clean ones, on POSIX as forks of one that has imported all this."""
+def process_context() -> "SpawnContext | ForkServerContext":
+    """How processes are started: without this one's state, on POSIX forked from one with all imports done."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -78,23 +78,23 @@ def new_processes() -> "SpawnContext | ForkServerContext":
     return context
 
 
-def _cores() -> int:
+def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _help(
-    where: StudyLocation, images: Images, config: SearchConfig, device: torch.device, rank: int
+def _run_worker(
+    location: StudyLocation, images: SearchImages, config: SearchConfig, device: torch.device, rank: int
 ) -> None:
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
 
-    def alive() -> None:
+    def check_alive() -> None:
         if parent is not None and not parent.is_alive():
             raise _OrphanedError
 
     try:
-        with open_study(where, None) as study, tqdm(disable=True) as bar:
-            run_tasks(study, images, config, device, bar=bar, rank=rank, alive=alive)
+        with open_study(location, None) as queue, tqdm(disable=True) as progress:
+            run_tasks(queue, images, config, device, progress=progress, rank=rank, check_alive=check_alive)
     except (_OrphanedError, KeyboardInterrupt):
         return
     except (InputError, OSError) as error:

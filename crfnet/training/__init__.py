@@ -1,9 +1,9 @@
 """Training of a segmenter, with or without its CRF: one linear loop that can be killed and resumed."""
 
 from crfnet.training.config import TrainConfig
+from crfnet.training.failures import TrainingDivergedError, TrainingFailedError
 from crfnet.training.loop import TrainResult, train
-from crfnet.training.status import TrainingDivergedError, TrainingFailedError
-from crfnet.training.stopping import TrainingInterrupted
+from crfnet.training.stop_signals import TrainingInterrupted
 from crfnet.training.train_step import check_batch_size
 
 __all__ = [

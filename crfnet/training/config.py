@@ -1,4 +1,4 @@
-"""How training is done: the sections ``train:`` and ``joint:`` of a configuration."""
+"""Configuration of training: the sections ``train:`` and ``joint:`` of a configuration."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crfnet.data import AugmentConfig
-from crfnet.errors import InputError
+from crfnet.errors import require
 from crfnet.variants import free
 
 __all__ = ["TrainConfig"]
@@ -14,7 +14,7 @@ __all__ = ["TrainConfig"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a segmenter is trained. The defaults are DeepLab v2's for ResNet-101.
+    """Configuration of a training run. The defaults are DeepLab v2's for ResNet-101.
 
     Attributes:
         iterations: updates, of ``batch_size`` images each.
@@ -101,12 +101,11 @@ class TrainConfig:
         self._require(
             "precision", self.precision in ("float32", "bfloat16", "float16"), "float32, bfloat16 or float16"
         )
-        whole = self.batch_size % self.accumulate == 0
-        self._require("accumulate", whole, f"a divisor of batch_size ({self.batch_size})")
+        divides = self.batch_size % self.accumulate == 0
+        self._require("accumulate", divides, f"a divisor of batch_size ({self.batch_size})")
         self._require("loss", self.loss in ("stride", "image"), "stride or image")
         self._require("unary_loss", self.loss == "image" or self.unary_loss == 0, "0 with loss stride")
         self._require("crf_warmup", self.crf_warmup <= self.iterations, f"<= iterations ({self.iterations})")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            raise InputError(f"{name}: {getattr(self, name)!r}; allowed is {allowed}")
+        require(name, getattr(self, name), holds, allowed)

@@ -1,7 +1,6 @@
 """The training loop: one function, top to bottom."""
 
 import logging
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +12,18 @@ from torch.amp.grad_scaler import GradScaler
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import broadcast, on_rank_zero
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
+from crfnet.memory import peak_memory_mb
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, LabelMap
+from crfnet.training.checkpoint_saver import CheckpointSaver, resume_settings, seed_everything
 from crfnet.training.config import TrainConfig
 from crfnet.training.optim import build_optimizer
 from crfnet.training.run_logger import RunLogger
-from crfnet.training.saving import Saves, seed_all, settings_of
 from crfnet.training.status import track_status
-from crfnet.training.stopping import TrainingInterrupted, stop_requests
+from crfnet.training.stop_signals import TrainingInterrupted, stop_requests
 from crfnet.training.train_loader import TrainLoader
-from crfnet.training.train_step import TrainStep, check_batch_size, prepare, trains_crf
+from crfnet.training.train_step import TrainStep, check_batch_size, has_trainable_crf, prepare_model
 from crfnet.training.validation import validate
 
 __all__ = ["TrainResult", "train"]
@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came of a training run.
+    """The result of a training run.
 
     Attributes:
         path: the last checkpoint.
         seconds: wall-clock time of all iterations, over all resumed parts.
         data_seconds: waiting for images in this part.
-        peak_memory_mb: largest resident size of this process since it began, MiB (Linux).
+        peak_memory_mb: largest resident size of this process, MiB; see `crfnet.memory`.
     """
 
     path: Path
@@ -59,7 +59,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainResult:
-    """Trains ``model`` in place and leaves it in evaluation mode.
+    """Train ``model`` in place and leave it in evaluation mode.
 
     Writes ``checkpoint.pt``, ``log.jsonl`` (a line per iteration), ``tensorboard/`` and ``state.json`` into
     ``folder``, and ``best.pt`` where it validates. On a CPU the weights are a function of the model, the
@@ -82,85 +82,83 @@ def train(
         InputError: ``folder`` holds a run and neither ``resume`` nor ``overwrite`` is given; the checkpoint
             is damaged, of another model or made with other settings; the loss has no use for the model's CRF;
             the batch cannot be shared.
-        TrainingDivergedError: see there; the last checkpoint is kept.
+        TrainingDivergedError: loss, gradient or a weight is not finite; the last checkpoint is kept.
         TrainingFailedError: a file cannot be written or read any more; the last checkpoint is kept.
-        TrainingInterrupted: by a signal, with a checkpoint.
+        TrainingInterrupted: by a signal, after a checkpoint was written.
     """
     _check(model, config, folder, validation, resume=resume, overwrite=overwrite)
-    prepare(model, config)
+    prepare_model(model, config)
     optimizer = build_optimizer(model, config)
     device = next(model.parameters()).device
     scaler = GradScaler(device.type, enabled=config.precision == "float16")
-    saves = Saves(folder, settings_of(model, dataset, config, seed), model, optimizer, scaler)
+    saver = CheckpointSaver(folder, resume_settings(model, dataset, config, seed), model, optimizer, scaler)
 
     # Everything random is drawn from the seed, or goes on where the checkpoint was.
-    seed_all(seed)
-    begin, seconds = (0 if trains_crf(optimizer) else config.crf_warmup), 0.0
-    if on_rank_zero(lambda: _begin(folder, resume=resume, overwrite=overwrite)):
-        begin, seconds = saves.resume()
-    update = TrainStep(model, optimizer, scaler, config, saves.path)
-    batches = TrainLoader(dataset, config, seed, begin)
+    seed_everything(seed)
+    start, seconds = (0 if has_trainable_crf(optimizer) else config.crf_warmup), 0.0
+    pending: dict[str, float] = {}
+    if on_rank_zero(lambda: _prepare_folder(folder, resume=resume, overwrite=overwrite)):
+        start, seconds, pending = saver.resume()
+    train_step = TrainStep(model, optimizer, scaler, config, saver.path)
+    loader = TrainLoader(dataset, config, seed, start)
 
     with (
-        track_status(folder, begin) as state,
+        track_status(folder, start) as status,
         stop_requests() as stop,
-        RunLogger(folder, begin, config.iterations, config.log_every, again=bool(saves.owed)) as journal,
+        RunLogger(folder, start, config.iterations, config.log_every, pending=bool(pending)) as logger,
     ):
         started = time.perf_counter() - seconds
-        tell = _teller(model, validation, config, saves, journal, started)
-        if saves.owed:
-            tell(begin - 1, saves.owed)
-            saves.owed = {}
-        for step, batch in enumerate(batches, start=begin):
-            numbers, signal = update(step, batch, stop)
-            # Steps are counted from 1 in all that is written: as many updates are in the weights.
-            state.step = step + 1
-            stops = signal and step + 1 < config.iterations
-            if stops and _due(step, config.validate_every):
-                saves.owed = numbers  # there may be no time for it now: the run that goes on begins with it
-            else:
-                tell(step, numbers)
-            if _due(step, config.picture_every) and not journal.silent:
+        log_step = _step_logger(model, validation, config, saver, logger, started)
+        if pending:
+            log_step(start, pending)
+        # Steps are counted from 1 in all that is written: as many updates are in the weights.
+        for step, batch in enumerate(loader, start=start + 1):
+            metrics, signal = train_step(step - 1, batch, stop)
+            status.step = step
+            stopping = bool(signal) and step < config.iterations
+            # A validation may take longer than what is left before a kill: the resumed run begins with it.
+            pending = metrics if stopping and _is_due(step, config.validate_every) else {}
+            if not pending:
+                log_step(step, metrics)
+            if _is_due(step, config.picture_every) and not logger.silent:
                 prediction = _predict(model, batch.image[:1].to(device))
-                journal.picture(step + 1, batch.image[0], batch.labels[0], prediction, dataset)
-            if stops or (_due(step, config.checkpoint_every) and step + 1 < config.iterations):
-                journal.keep()
-                saves.save(step + 1, time.perf_counter() - started)
-                state.write("running")
-            if stops:
-                raise TrainingInterrupted(signal, step + 1, config.iterations)
+                logger.log_images(step, batch.image[0], batch.labels[0], prediction, dataset)
+            if stopping or (_is_due(step, config.checkpoint_every) and step < config.iterations):
+                logger.flush()
+                saver.save(step, time.perf_counter() - started, pending)
+                status.write("running")
+            if stopping:
+                raise TrainingInterrupted(signal, step, config.iterations)
         seconds = time.perf_counter() - started
-        saves.save(config.iterations, seconds)
+        saver.save(config.iterations, seconds)
     broadcast(model.buffers())
     model.eval()
-    log.info("trained for %.0f s, %.0f s of them waiting for images", seconds, batches.seconds)
-    return TrainResult(
-        saves.path, seconds, batches.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    )
+    log.info("trained for %.0f s, %.0f s of them waiting for images", seconds, loader.wait_seconds)
+    return TrainResult(saver.path, seconds, loader.wait_seconds, peak_memory_mb())
 
 
-def _teller(
+def _step_logger(
     model: Segmenter,
     validation: SegmentationDataset | None,
     config: TrainConfig,
-    saves: Saves,
-    journal: RunLogger,
+    saver: CheckpointSaver,
+    logger: RunLogger,
     started: float,
 ) -> Callable[[int, dict[str, float]], None]:
-    """Of a step: its validation, where one is due, and its line in the log."""
+    """Make the function that validates after a step, if that is due, and then logs the step."""
 
-    def tell(step: int, numbers: dict[str, float]) -> None:
+    def log_step(step: int, metrics: dict[str, float]) -> None:
         miou = None
-        if validation is not None and _due(step, config.validate_every):
+        if validation is not None and _is_due(step, config.validate_every):
             miou = validate(model, validation, config.validate_images)
-            saves.judge(step + 1, time.perf_counter() - started, miou)
-        journal.write(step + 1, numbers, _crf_parameters(model), miou)
+            saver.save_if_best(step, time.perf_counter() - started, miou)
+        logger.log_step(step, metrics, _crf_parameters(model), miou)
 
-    return tell
+    return log_step
 
 
-def _due(step: int, every: int) -> bool:
-    return every > 0 and (step + 1) % every == 0
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _check(
@@ -173,12 +171,11 @@ def _check(
     overwrite: bool,
 ) -> None:
     if config.loss == "stride" and model.crf is not None:
-        raise InputError("loss: 'stride' would leave the CRF untrained; a model with a CRF needs 'image'")
-    if config.validate_every and validation is None:
-        raise InputError(f"validate_every: {config.validate_every} without validation images; allowed is 0")
+        raise InputError("loss is 'stride', must be image for a model with a CRF: stride leaves it untrained")
+    without_images = validation is None and config.validate_every > 0
+    require("validate_every", config.validate_every, not without_images, "0 without validation images")
     check_batch_size(config)
-    if resume and overwrite:
-        raise InputError("resume, overwrite: both given; allowed is one of them")
+    require("overwrite", overwrite, not (resume and overwrite), "False with resume")
     used = [name for name in ("checkpoint.pt", "log.jsonl") if (folder / name).exists()]
     if used and not resume and not overwrite:
         raise InputError(
@@ -186,10 +183,10 @@ def _check(
         )
 
 
-def _begin(folder: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Removes what a kill left half-written, and a run that is not wanted; whether one is to go on."""
-    written = ("checkpoint.pt", "best.pt", "log.jsonl", "state.json", "tensorboard/events.out.tfevents.*")
-    for pattern in (".*.tmp", *(written if overwrite else ())):
+def _prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Remove half-written files, and the old run to overwrite; return whether there is a run to resume."""
+    outputs = ("checkpoint.pt", "best.pt", "log.jsonl", "state.json", "tensorboard/events.out.tfevents.*")
+    for pattern in (".*.tmp", *(outputs if overwrite else ())):
         for file in folder.glob(pattern):
             file.unlink()
     return resume and (folder / "checkpoint.pt").exists()

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from crfnet.data import VOID
 from crfnet.distributed import all_reduce_sum
+from crfnet.labels import VOID
 from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels, Logits, ScoreMap, Scores
@@ -17,41 +17,43 @@ from crfnet.training.config import TrainConfig
 
 __all__ = ["image_loss", "sampled_positions", "stride_loss", "training_loss"]
 
-Batch: TypeAlias = Int[Tensor, "batch h w"]  #: labels of more images than a part has
+BatchLabels: TypeAlias = Int[Tensor, "batch h w"]  #: labels of the images of all parts
 
 
-def image_loss(logits: Logits, labels: Labels, valid: Int[Tensor, ""] | None = None) -> Float[Tensor, ""]:
-    """Cross-entropy, the mean over the pixels that are not void (255), in nats; in float32 at least.
+def image_loss(logits: Logits, labels: Labels, num_valid: Int[Tensor, ""] | None = None) -> Float[Tensor, ""]:
+    """Compute the cross-entropy in nats, in float32 at least: the mean over pixels that are not void (255).
 
     A batch that is all void has loss 0 and gradient 0. All pixels of the batch count the same.
 
     Args:
         logits: (b, l, h, w).
         labels: of the same size.
-        valid: number of pixels that the mean is over, where ``labels`` are a part of the batch; None for the
-            valid ones of ``labels``.
+        num_valid: number of pixels that the mean is over, where ``labels`` are a part of the batch; None for
+            the valid ones of ``labels``.
     """
-    if valid is None:
-        valid = _valid(labels)
+    if num_valid is None:
+        num_valid = _count_valid(labels)
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     total = F.cross_entropy(precise, labels, ignore_index=VOID, reduction="sum")
-    return total / valid.clamp_min(1)
+    return total / num_valid.clamp_min(1)
 
 
-def stride_loss(scores: Scores, labels: Labels, valid: Int[Tensor, ""] | None = None) -> Float[Tensor, ""]:
-    """`image_loss` at every position of the network's own map, on labels subsampled to it.
+def stride_loss(
+    scores: Scores, labels: Labels, num_valid: Int[Tensor, ""] | None = None
+) -> Float[Tensor, ""]:
+    """Compute `image_loss` at every position of the network's own map, on labels subsampled to it.
 
     Chen et al., DeepLab v2, section 4: all positions and all classes count the same. Labels are taken, never
     interpolated, at `sampled_positions`.
     """
-    return image_loss(scores, _subsampled(labels, scores), valid)
+    return image_loss(scores, _subsample(labels, scores), num_valid)
 
 
-def _valid(labels: Tensor) -> Int[Tensor, ""]:
+def _count_valid(labels: Tensor) -> Int[Tensor, ""]:
     return (labels != VOID).sum()
 
 
-def _subsampled(labels: Tensor, scores: ScoreMap) -> Tensor:
+def _subsample(labels: Tensor, scores: ScoreMap) -> Tensor:
     rows, columns = (
         torch.tensor(sampled_positions(size, count), device=labels.device)
         for size, count in zip(labels.shape[1:], scores.shape[2:], strict=True)
@@ -60,7 +62,7 @@ def _subsampled(labels: Tensor, scores: ScoreMap) -> Tensor:
 
 
 def sampled_positions(size: int, count: int) -> list[int]:
-    """The ``count`` pixels, of ``size`` along one axis, that a network's map is compared with.
+    """Return the ``count`` pixels, of ``size`` along one axis, that a network's map is compared with.
 
     Position i of a map of stride s sees its surroundings of pixel ``s i``: 321 pixels and 41 positions are
     every 8th pixel from 0 on; a last position beyond the image gets the last pixel. A map of no such
@@ -78,13 +80,13 @@ def training_loss(
     labels: Labels,
     config: TrainConfig,
     *,
-    batch: Batch | None = None,
+    batch: BatchLabels | None = None,
     all_scores: Callable[[Image], list[ScoreMap]] | None = None,
 ) -> Float[Tensor, ""]:
-    """What a training step minimizes, or this part's share of it.
+    """Compute what a training step minimizes, or this part's share of it.
 
     The parts of a batch, in one process or in several, add up to the loss of the whole, since each is the sum
-    over its own pixels divided by the number of valid pixels of all. Every process has to call it as often.
+    over its own pixels divided by the number of valid pixels of all. Every rank must call it equally often.
 
     Args:
         model: in the wanted mode.
@@ -102,13 +104,15 @@ def training_loss(
         The loss; not finite when the network's logits are not.
     """
     maps = (all_scores or model.all_scores)(image)
-    whole: Tensor = labels if batch is None else batch
-    # Counted before anything that may end otherwise in another process: all have to take part.
+    all_labels: Tensor = labels if batch is None else batch
+    # Counted before anything that may end differently on another rank: all have to take part.
     counts = all_reduce_sum(
-        torch.stack([_valid(whole), *(_valid(_subsampled(whole, scores)) for scores in maps)])
+        torch.stack(
+            [_count_valid(all_labels), *(_count_valid(_subsample(all_labels, scores)) for scores in maps)]
+        )
     )
     if config.loss == "stride":
-        return _summed(maps, labels, counts[1:])
+        return _sum_stride_losses(maps, labels, counts[1:])
     scores = maps[0]
     if not scores.isfinite().all():
         return scores.sum()  # not finite either; the CRF would refuse such logits as an input error
@@ -116,9 +120,13 @@ def training_loss(
     if model.crf is not None:
         logits = model.crf(logits, image)
     total = image_loss(logits, labels, counts[0])
-    return total + config.unary_loss * _summed(maps, labels, counts[1:]) if config.unary_loss else total
+    return (
+        total + config.unary_loss * _sum_stride_losses(maps, labels, counts[1:])
+        if config.unary_loss
+        else total
+    )
 
 
-def _summed(maps: Sequence[ScoreMap], labels: Labels, counts: Tensor) -> Float[Tensor, ""]:
+def _sum_stride_losses(maps: Sequence[ScoreMap], labels: Labels, counts: Tensor) -> Float[Tensor, ""]:
     parts = zip(maps, counts.unbind(), strict=True)
-    return torch.stack([stride_loss(scores, labels, valid) for scores, valid in parts]).sum()
+    return torch.stack([stride_loss(scores, labels, num_valid) for scores, num_valid in parts]).sum()

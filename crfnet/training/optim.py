@@ -8,31 +8,34 @@ from torch.optim import SGD
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 
-__all__ = ["build_optimizer", "learning_rate_factor", "poly", "set_learning_rates", "staircase"]
+__all__ = ["build_optimizer", "learning_rate_factor", "poly_factor", "set_learning_rates", "step_factor"]
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
-    """What every learning rate is multiplied by at update ``step`` = 0, 1, ..., by the config's schedule."""
+    """Return the factor of every learning rate at update ``step`` = 0, 1, ..., by the config's schedule."""
     if config.schedule == "step":
-        return staircase(step, config.step_size, config.gamma)
-    return poly(step, config.iterations, config.power)
+        return step_factor(step, config.step_size, config.gamma)
+    return poly_factor(step, config.iterations, config.power)
 
 
-def poly(step: int, iterations: int, power: float) -> float:
-    """``(1 - step / iterations)^power``: the factor of every learning rate at update ``step`` = 0, 1, ...
+def poly_factor(step: int, iterations: int, power: float) -> float:
+    """Return ``(1 - step / iterations)^power``, the poly schedule's factor at update ``step`` = 0, 1, ...
 
     Chen et al., DeepLab v2, section 4.1.2 (power 0.9).
     """
     return float((1 - step / iterations) ** power)
 
 
-def staircase(step: int, step_size: int, gamma: float) -> float:
-    """``gamma^floor(step / step_size)`` (Chen et al., DeepLab v1, section 5: 0.1 every 2000 iterations)."""
+def step_factor(step: int, step_size: int, gamma: float) -> float:
+    """Return ``gamma^floor(step / step_size)``, the step schedule's factor.
+
+    Chen et al., DeepLab v1, section 5 (0.1 every 2000 iterations).
+    """
     return float(gamma ** (step // step_size))
 
 
 def build_optimizer(model: Segmenter, config: TrainConfig) -> SGD:
-    """SGD over all trainable parameters of the network and of its CRF.
+    """Build SGD over all trainable parameters of the network and of its CRF.
 
     | group | learning rate | weight decay |
     | --- | --- | --- |
@@ -51,7 +54,7 @@ def build_optimizer(model: Segmenter, config: TrainConfig) -> SGD:
             parameter or has an unknown group.
     """
     head_lr = config.lr * config.head_lr
-    table = {
+    lr_and_decay = {
         "backbone_weight": (config.lr, config.weight_decay),
         "backbone_bias": (config.lr * config.bias_lr, 0.0),
         "head_weight": (head_lr, config.weight_decay),
@@ -59,15 +62,14 @@ def build_optimizer(model: Segmenter, config: TrainConfig) -> SGD:
         "crf": (config.crf_lr, 0.0),
     }
     members = _network_groups(model.network)
-    if unknown := members.keys() - table.keys():
-        raise ValueError(
-            f"parameter_groups: unknown {', '.join(sorted(unknown))}; allowed are {', '.join(table)}"
-        )
+    if unknown := members.keys() - lr_and_decay.keys():
+        names, allowed = ", ".join(sorted(unknown)), ", ".join(lr_and_decay)
+        raise ValueError(f"parameter_groups: unknown {names}, must be one of {allowed}")
     if model.crf is not None:
         members["crf"] = [parameter for parameter in model.crf.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
         {"name": name, "params": members[name], "lr": base, "base_lr": base, "weight_decay": decay}
-        for name, (base, decay) in table.items()
+        for name, (base, decay) in lr_and_decay.items()
         if members.get(name)
     ]
     if not groups:
@@ -76,7 +78,7 @@ def build_optimizer(model: Segmenter, config: TrainConfig) -> SGD:
 
 
 def set_learning_rates(optimizer: SGD, factor: float) -> None:
-    """Every group's learning rate, the CRF's too, becomes ``factor`` times the one it began with."""
+    """Set every group's learning rate, the CRF's too, to ``factor`` times its initial one."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
 
@@ -95,5 +97,5 @@ def _network_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
     for name, parameter in trainable.items():
         if grouped.count(id(parameter)) != 1:
             count = grouped.count(id(parameter))
-            raise ValueError(f"parameter_groups: {name} is in {count} groups; it must be in exactly 1")
+            raise ValueError(f"parameter_groups: {name} is in {count} groups, must be in exactly 1")
     return groups

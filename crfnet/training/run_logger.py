@@ -1,4 +1,4 @@
-"""What a run tells while it trains: a JSON line per step, TensorBoard's curves and pictures, a bar."""
+"""Log of a training run: a JSON line per step, TensorBoard's curves and images, a progress bar."""
 
 import json
 import math
@@ -13,31 +13,31 @@ from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import is_rank_zero
-from crfnet.evaluation.prediction import paint
 from crfnet.files import write_atomically
+from crfnet.labels import paint
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = ["RunLogger"]
 
 
 class RunLogger:
-    """``log.jsonl`` and ``tensorboard/`` in a run's folder; used with ``with``; of the first process alone.
+    """Writer of ``log.jsonl`` and ``tensorboard/`` in a run's folder, on rank 0; a context manager.
 
-    Both may hold steps up to ``step`` from before; what a killed run wrote after its last checkpoint is cut
-    off, since those steps are done again.
+    Both may hold steps up to ``step`` of the run that is resumed; what it wrote after its last checkpoint is
+    removed, since those steps are done again.
 
     Args:
         folder: of the run; made when missing.
         step: updates done so far.
         steps: updates when it is finished.
-        every: how often TensorBoard gets the numbers and the log whole matrices, in steps.
-        again: whether the line of ``step`` itself is still to be written.
+        every: how often TensorBoard gets scalars and the log whole matrices, in steps.
+        pending: whether the line of ``step`` itself is still to be written, after its validation.
 
     Attributes:
         silent: whether this process writes nothing.
     """
 
-    def __init__(self, folder: Path, step: int, steps: int, every: int, *, again: bool = False) -> None:
+    def __init__(self, folder: Path, step: int, steps: int, every: int, *, pending: bool = False) -> None:
         self._every, self.silent = every, not is_rank_zero()
         if self.silent:
             return
@@ -46,7 +46,7 @@ class RunLogger:
 
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "log.jsonl"
-        _cut(log, step - again)
+        _truncate(log, step - pending)
         self._log = log.open("a", buffering=1)  # a line at a time: a kill loses none
         self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self._bar = tqdm(desc="training", initial=step, total=steps, unit="step", mininterval=0.5)
@@ -67,36 +67,36 @@ class RunLogger:
             if error is None:
                 raise
 
-    def write(
-        self, step: int, numbers: dict[str, float], crf: dict[str, float | Tensor], miou: float | None = None
+    def log_step(
+        self, step: int, metrics: dict[str, float], crf: dict[str, float | Tensor], miou: float | None = None
     ) -> None:
-        """One line for ``step`` = 1, 2, ...; CRF matrices only every few steps, since they are large."""
+        """Log ``step`` = 1, 2, ...; the CRF's matrices only every few steps, since they are large."""
         if self.silent:
             return
-        now = step % self._every == 0
+        full = step % self._every == 0
         shown: dict[str, Any] = {
             name: value.tolist() if isinstance(value, Tensor) else value
             for name, value in crf.items()
-            if now or not isinstance(value, Tensor) or value.ndim < 2
+            if full or not isinstance(value, Tensor) or value.ndim < 2
         }
-        told, validated = (
+        finite, validated = (
             {name: number if math.isfinite(number) else None for name, number in given.items()}
-            for given in (numbers, {} if miou is None else {"miou": miou})
+            for given in (metrics, {} if miou is None else {"miou": miou})
         )
-        line = {"step": step, **told, **validated, **({"crf": shown} if shown else {})}
+        line = {"step": step, **finite, **validated, **({"crf": shown} if shown else {})}
         self._log.write(json.dumps(line) + "\n")
-        for name, number in {**(told if now else {}), **validated}.items():
+        for name, number in {**(finite if full else {}), **validated}.items():
             if number is not None:
                 self._board.add_scalar(name, number, step)
-        for name, value in crf.items() if now else ():
+        for name, value in crf.items() if full else ():
             if isinstance(value, Tensor):
                 self._board.add_histogram(f"crf/{name}", value, step)
             else:
                 self._board.add_scalar(f"crf/{name}", value, step)
-        self._bar.set_postfix(loss=f"{numbers['loss']:.4f}", refresh=False)
+        self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
         self._bar.update(step - self._bar.n)
 
-    def picture(
+    def log_images(
         self,
         step: int,
         image: ImageBytes,
@@ -104,19 +104,19 @@ class RunLogger:
         prediction: LabelMap,
         dataset: SegmentationDataset,
     ) -> None:
-        """Image, truth and prediction side by side, in the colors of ``dataset``."""
+        """Log image, truth and prediction side by side, in the colors of ``dataset``, to TensorBoard."""
         palette = dataset.palette
         strip = torch.cat([image.cpu(), paint(labels, palette), paint(prediction, palette)], dim=2)
         self._board.add_image("image, truth, prediction", strip, step)
 
-    def keep(self) -> None:
-        """Forces the log to the disk, so that it never ends before a checkpoint does."""
+    def flush(self) -> None:
+        """Flush the log to the disk, so that a checkpoint never has steps that the log lacks."""
         if not self.silent:
             os.fsync(self._log.fileno())
 
 
-def _cut(log: Path, step: int) -> None:
-    """Keeps the lines of ``log`` up to ``step``; a half-written last one is dropped."""
+def _truncate(log: Path, step: int) -> None:
+    """Keep the lines of ``log`` up to ``step``; drop a half-written last one."""
     if not log.is_file():
         return
     kept = []

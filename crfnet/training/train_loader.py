@@ -1,4 +1,4 @@
-"""The batches of a run, each process's own part of them, and how long training waited for them."""
+"""Batches of a run, sharded over processes, and how long training waited for them."""
 
 import time
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from crfnet.data import Sample, SegmentationDataset, TrainingStream
 from crfnet.distributed import shard
 from crfnet.errors import InputError
 from crfnet.training.config import TrainConfig
-from crfnet.training.status import TrainingFailedError
-from crfnet.training.stopping import ignore_stop_signals
+from crfnet.training.failures import TrainingFailedError
+from crfnet.training.stop_signals import ignore_stop_signals
 
 __all__ = ["TrainLoader"]
 
 
 class TrainLoader:
-    """The batches of iterations ``first`` to the last, as Samples with a leading axis.
+    """Loader of the batches from iteration ``start_step`` to the last, as Samples with a leading axis.
 
     Iteration i has items ``i * batch_size`` and on of the `TrainingStream`; several processes share them, so
     that the images of an iteration do not depend on how many there are.
@@ -26,16 +26,16 @@ class TrainLoader:
         dataset: the training images.
         config: of the stream, the batches and the workers.
         seed: of the stream.
-        first: iterations done.
+        start_step: iterations done.
 
     Attributes:
-        seconds: spent waiting for a batch so far.
+        wait_seconds: spent waiting for a batch so far.
     """
 
-    def __init__(self, dataset: SegmentationDataset, config: TrainConfig, seed: int, first: int) -> None:
-        self.seconds = 0.0
+    def __init__(self, dataset: SegmentationDataset, config: TrainConfig, seed: int, start_step: int) -> None:
+        self.wait_seconds = 0.0
         size = config.batch_size
-        items = [range(step * size, (step + 1) * size) for step in range(first, config.iterations)]
+        items = [range(step * size, (step + 1) * size) for step in range(start_step, config.iterations)]
         # A loader draws a seed for its workers, here from a generator of its own: from the global one, a
         # resumed run, which makes a second loader, would draw once more than one that was not killed.
         self._loader = DataLoader(
@@ -48,17 +48,17 @@ class TrainLoader:
         )
 
     def __iter__(self) -> Iterator[Sample]:
-        """One after the other.
+        """Yield one batch after the other.
 
         Raises:
-            TrainingFailedError: an image cannot be read any more; one line, from workers too.
+            TrainingFailedError: an image cannot be read any more; one line, also from a worker process.
         """
         batches = iter(self._loader)
         try:
             while True:
                 started = time.perf_counter()
                 batch = next(batches, None)
-                self.seconds += time.perf_counter() - started
+                self.wait_seconds += time.perf_counter() - started
                 if batch is None:
                     return
                 yield batch

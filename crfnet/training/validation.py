@@ -1,22 +1,22 @@
-"""Mean IoU on held-out images while a network trains."""
+"""Validation during training: mean IoU on held-out images."""
 
 import torch
 
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_reduce_sum, broadcast, shard
 from crfnet.evaluation.confusion import confusion_matrix, metrics
-from crfnet.evaluation.prediction import predict_labels
+from crfnet.evaluation.inference import predict_labels
 from crfnet.segmenter import Segmenter
 
 __all__ = ["validate"]
 
 
 def validate(model: Segmenter, dataset: SegmentationDataset, images: int) -> float:
-    """Mean IoU of one pass over whole images, through the CRF if there is one; alike in every process.
+    """Compute the mean IoU over whole images, through the CRF if there is one; alike on every rank.
 
     Args:
         model: left in evaluation mode.
-        dataset: what it is compared with.
+        dataset: images and truth.
         images: how many, from the first one; 0 for all.
     """
     device = next(model.parameters()).device

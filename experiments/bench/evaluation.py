@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crfnet.evaluation.boundary import boundary_tallies, contour_matches
-from crfnet.evaluation.confusion import VOID, confusion_matrix
+from crfnet.evaluation.confusion import confusion_matrix, pair_map
 from crfnet.evaluation.dilation import ELEMENTS, changes, dilation_radius
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, trimap_confusions
+from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, band_distance, count_shells
+from crfnet.labels import VOID
 
 SIZE = (375, 500)
 
@@ -68,8 +69,8 @@ def parts(evaluation: Evaluation) -> dict[str, Callable[[Tensor, Tensor], object
         "confusion matrix": lambda p, y: confusion_matrix(p, y, classes)
     }
     for band in BANDS:
-        found[f"trimap, {band} band"] = lambda p, y, band=band: trimap_confusions(
-            p, y, classes, band, MAX_WIDTH, evaluation.element
+        found[f"trimap, {band} band"] = lambda p, y, band=band: count_shells(
+            pair_map(p, y, classes), band_distance(y, band, evaluation.element, MAX_WIDTH), classes, MAX_WIDTH
         )
     found[f"Boundary IoU, d = {d}"] = lambda p, y: boundary_tallies(p, y, classes, d)
     found[f"boundary F, theta = {theta:.2f}"] = lambda p, y: contour_matches(p, y, classes, theta)

@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -37,8 +38,9 @@ import posthoc
 import torch
 from torch import Tensor
 
-from crfnet.data import DataConfig, Sample, SegmentationDataset, load_dataset, palette
+from crfnet.data import DataConfig, Sample, SegmentationDataset, load_dataset
 from crfnet.evaluation.confusion import confusion_matrix, metrics
+from crfnet.labels import VOC_PALETTE
 from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, draw_images, search
 from crfnet.search.grid import AXES, Point
@@ -122,7 +124,7 @@ class MadeUp(SegmentationDataset):
     """Pictures in shifted copies; the labels are those that a perfect network would find, noise apart."""
 
     def __init__(self, paths: list[Path], number: int) -> None:
-        self.name, self.classes, self.palette = "made up", tuple(map(str, range(21))), palette(21)
+        self.name, self.classes, self.palette = "made up", tuple(map(str, range(21))), VOC_PALETTE[:21]
         self.ids = tuple(f"{i:03}" for i in range(number))
         self.pairs = []
         for path in paths or [None]:
@@ -136,13 +138,13 @@ class MadeUp(SegmentationDataset):
 
     def scores(self) -> Iterator[tuple[str, Tensor]]:
         """At stride 8, with the mistakes of a network: blurred, and noise over several pixels."""
-        for i, id_ in enumerate(self.ids):
+        for i, image_id in enumerate(self.ids):
             labels = self[i].labels
             truth = torch.nn.functional.one_hot(labels, 21).permute(2, 0, 1).unsqueeze(0).float()
             coarse = torch.nn.functional.avg_pool2d(truth, 25, stride=8, padding=12, count_include_pad=False)
             noise = torch.randn(coarse.shape, generator=torch.Generator().manual_seed(i))
             noise = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
-            yield id_, (14 * coarse + 2 * noise)[0]
+            yield image_id, (14 * coarse + 2 * noise)[0]
 
 
 def made_up(options: argparse.Namespace, folder: Path) -> tuple[SegmentationDataset, ScoreFolder]:
@@ -161,11 +163,11 @@ def by_crfnet(dataset: SegmentationDataset, scores: ScoreFolder, config: SearchC
     def timed(*args: Any, **options: Any) -> Any:
         nonlocal seconds
         start = time.perf_counter()
-        ledger = run_tasks(*args, **options)
+        leaderboard = run_tasks(*args, **options)
         seconds = time.perf_counter() - start
-        return ledger
+        return leaderboard
 
-    with patch("crfnet.search.search.drive", timed):
+    with patch.object(import_module("crfnet.search.search"), "run_tasks", timed):
         search(dataset, dataset.ids, scores, config, folder)
     lines = [line.split(",") for line in (folder / "table.csv").read_text().splitlines()]
     named = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
@@ -180,7 +182,7 @@ def by_pydensecrf(
     """The loop that everybody writes: point by point, image by image, a process for each core."""
     points = config.grid().points()
     ids = draw_images(dataset.ids, config)
-    jobs = [(dataset, scores, id_, point) for point in points for id_ in ids]
+    jobs = [(dataset, scores, image_id, point) for point in points for image_id in ids]
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(warm, range(8 * cores), chunksize=1)  # processes are started before the clock is
         start = time.perf_counter()
@@ -199,9 +201,9 @@ def warm(number: int) -> None:
 
 
 def one(job: tuple[SegmentationDataset, ScoreFolder, str, Point]) -> Tensor:
-    dataset, scores, id_, point = job
-    case = dataset[dataset.ids.index(id_)]
-    logits = scores.logits(id_, tuple(case.labels.shape))
+    dataset, scores, image_id, point = job
+    case = dataset[dataset.ids.index(image_id)]
+    logits = scores.logits(image_id, tuple(case.labels.shape))
     labels = posthoc.by_pydensecrf(case.image[None], logits, point)
     return confusion_matrix(torch.from_numpy(labels), case.labels, dataset.num_classes)
 

@@ -4,10 +4,10 @@
         [--workers 0 2 8] [--steps 20] [--section.key VALUE ...]
 
 The model, its CRF, the data set and the training are those of CONFIG (default: the demo's), so that
-`--config configs/voc12/resnet101_aspp_l_msc.yaml --data.root PATH` measures DeepLab v2. The network keeps its
-random weights, which cost as much as trained ones. Each stage runs once to warm up, then as often as asked;
-the median counts. Last, whole training runs tell what share of their time they waited for images with as many
-workers, the start of the workers included. Nothing of it is kept.
+`--config configs/voc/deeplab_v2_resnet101_aspp_l_msc.yaml --data.root PATH` measures DeepLab v2. The
+network keeps its random weights, which cost as much as trained ones. Each stage runs once to warm up, then
+as often as asked; the median counts. Last, whole training runs tell what share of their time they waited
+for images with as many workers, the start of the workers included. Nothing of it is kept.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from torch.utils.data import default_collate
 
 from crfnet.data import Sample, TrainingStream, load_dataset
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.cost import Cost
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import provenance
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, train
 from crfnet.training.optim import build_optimizer
-from crfnet.training.stopping import StopRequest
+from crfnet.training.stop_signals import StopRequest
 from crfnet.training.train_step import TrainStep
 
 

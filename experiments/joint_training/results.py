@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.measures import difference, measure
+from crfnet.evaluation.named_metrics import difference, named_metric
 from crfnet.pipeline.run_config import Run
 
 TRIMAP = "trimap_void/miou@3"
@@ -159,7 +159,9 @@ def table_line(found: Mapping[str, Any]) -> str:
 def curve(folder: Path) -> list[list[str]]:
     """Every step's numbers, and the scores where the weights were kept; step 0 has nothing else."""
     kept = {int(path.stem): Evaluation.load(path) for path in sorted(folder.glob("[0-9]*.npz"))}
-    scored = {step: (float(each.metrics().miou), measure(TRIMAP).score(each)) for step, each in kept.items()}
+    scored = {
+        step: (float(each.metrics().miou), named_metric(TRIMAP).score(each)) for step, each in kept.items()
+    }
     logged = {int(line["step"]): line for line in read_log(folder)}
     return [
         [

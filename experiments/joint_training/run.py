@@ -29,10 +29,12 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.pipeline.compare import warm_start
+from crfnet.pipeline.build import warm_start
+from crfnet.pipeline.cache_scores import cache_scores
+from crfnet.pipeline.predictors import predictor_from_model
 from crfnet.pipeline.run_config import Run, load_run
-from crfnet.pipeline.run_folder import provenance, stage
-from crfnet.pipeline.scoring import cache_scores, from_model, pick
+from crfnet.pipeline.run_folder import provenance, run_stage
+from crfnet.pipeline.samples import select_samples
 from crfnet.search import draw_images, search
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import train
@@ -93,7 +95,7 @@ class Toy:
         self.run = run
         self.train_set, self.val = load_dataset(run.data, "train"), load_dataset(run.data, "val")
         searched = draw_images(self.val.ids, run.search)
-        self.images = list(pick(self.val, [id for id in self.val.ids if id not in set(searched)]))
+        self.images = list(select_samples(self.val, [id for id in self.val.ids if id not in set(searched)]))
         self.checkpoint, found = folder / "unary/checkpoint.pt", folder / "search"
 
         def train_alone() -> dict[str, float]:
@@ -107,8 +109,8 @@ class Toy:
             search(self.val, searched, scores, run.search, found, resume=True)
             return {}
 
-        stage(folder / "unary", train_alone)
-        stage(found, search_behind)
+        run_stage(folder / "unary", train_alone)
+        run_stage(found, search_behind)
         self.searched = load_crf_config(found / "best.yaml")
 
     def model(self, crf: CRFConfig | None) -> Segmenter:
@@ -119,7 +121,7 @@ class Toy:
         return model
 
     def evaluate(self, model: Segmenter) -> Evaluation:
-        predict = from_model(model, self.run.predict)
+        predict = predictor_from_model(model, self.run.predict)
         evaluation = Evaluation(len(self.val.classes), self.run.evaluation.max_width)
         for sample in self.images:
             evaluation.add(sample.id, predict(sample), sample.labels)
@@ -149,7 +151,7 @@ def run_row(output: Path, row: Row, seed: int, overrides: Sequence[str]) -> None
         score(toy, model, kept, folder, begin / f"{numbers}.npz")
         return {}
 
-    stage(folder, work)
+    run_stage(folder, work)
 
 
 def score(toy: Toy, model: Segmenter, kept: dict[int, dict[str, Any]], folder: Path, start: Path) -> None:

@@ -1,7 +1,8 @@
 """A CRF put behind a trained network, or trained with it? All five arms, once for every training seed.
 
     python experiments/posthoc_vs_joint/run.py --seeds 0 1 2
-    python experiments/posthoc_vs_joint/run.py --config configs/camvid/resnet18.yaml --data.root CAMVID
+    python experiments/posthoc_vs_joint/run.py --config configs/camvid/deeplab_v2_resnet18_aspp_s.yaml \
+        --data.root CAMVID
 
 One `crfnet compare` a seed, into OUTPUT/seedN with a report of its own; with several seeds one report over
 all of them, OUTPUT/report/report.html. Started again, it goes on where it was stopped.

@@ -18,16 +18,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from crfnet.commands.common import read_ids
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.evaluation.trimap import BANDS
-from crfnet.pipeline.compare import resolve_device
+from crfnet.pipeline.build import resolve_device
+from crfnet.pipeline.evaluate_arm import evaluate_arm
+from crfnet.pipeline.evaluate_split import read_ids
+from crfnet.pipeline.predictors import predictor_from_scores
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import open_run
-from crfnet.pipeline.scoring import from_scores, score_arm
 from crfnet.report import console_table, write_report
 from crfnet.score_cache import ScoreFolder
 
@@ -68,8 +69,12 @@ def trimap(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     for name in options.arms:
         parts = None if ARMS[name] is None else replace(crf, **ARMS[name])
         layer = None if parts is None else DenseCRF(scores.num_classes, parts).to(device)
-        how = {"predict": from_scores(scores, layer, device), "config": run.evaluation, "crf": layer}
-        arm = score_arm(name, dataset=dataset, ids=ids, folder=run.output / name, **how)
+        how = {
+            "predict": predictor_from_scores(scores, layer, device),
+            "config": run.evaluation,
+            "crf": layer,
+        }
+        arm = evaluate_arm(name, dataset=dataset, ids=ids, folder=run.output / name, **how)
         arms.append(replace(arm, search_ids=sorted(excluded) if layer else ()))
     what = {"title": "The parts of a CRF", "facts": facts, "config": run.evaluation, "strip_samples": ()}
     report = write_report(run.output, arms, class_names=dataset.classes, palette=dataset.palette, **what)

@@ -5,6 +5,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from torchvision.models import get_weight
 
 from crfnet.backbones import build_backbone
 from crfnet.backbones.weights import IMAGENET_WEIGHTS, imagenet_state
@@ -28,7 +29,7 @@ def test_missing_weights_name_file_cache_and_remedy(name: str, cache: Path) -> N
     with pytest.raises(InputError) as caught:
         imagenet_state(name)
     message = str(caught.value)
-    file = IMAGENET_WEIGHTS[name].url.rpartition("/")[2]
+    file = get_weight(IMAGENET_WEIGHTS[name]).url.rpartition("/")[2]
     assert str(cache / file) in message
     assert f"https://download.pytorch.org/models/{file}" in message
     assert "weights: none" in message

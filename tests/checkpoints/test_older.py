@@ -21,12 +21,12 @@ from crfnet.segmenter import build_segmenter
 MODEL = ModelConfig(backbone="resnet18", width=0.125)
 #: What an older checkpoint has of the CRF, whatever was chosen.
 FLAT = {
-    "w1": 3.5, "theta_alpha": 40.0, "theta_beta": 6.0, "w2": 2.0, "theta_gamma": 3.0, "normalization":
-    "after", "unary_weight": 1.0, "compatibility": "potts", "weights": "scalar", "inference":
-    "mean_field", "iterations": 7, "train_iterations": 4, "damping": 0.25, "regularizer": "entropy",
-    "step": "fixed", "alpha": 0.5, "lam": 1.0, "tolerance": 0.01, "prune": 0.0, "recompute": True,
-    "filter": "local", "rows": 64, "eps": 1e-4, "window": 5, "pool": 2, "learn_theta": True,
-    "learn_weights": True, "learn_compatibility": True,
+    "w1": 3.5, "theta_alpha": 40.0, "theta_beta": 6.0, "w2": 2.0, "theta_gamma": 3.0,
+    "normalization": "after", "unary_weight": 1.0, "compatibility": "potts", "weights": "scalar",
+    "inference": "mean_field", "iterations": 7, "train_iterations": 4, "damping": 0.25,
+    "regularizer": "entropy", "step": "fixed", "alpha": 0.5, "lam": 1.0, "tolerance": 0.01, "prune": 0.0,
+    "recompute": True, "filter": "local", "rows": 64, "eps": 1e-4, "window": 5, "pool": 2,
+    "learn_theta": True, "learn_weights": True, "learn_compatibility": True,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crfnet.data import palette
+from crfnet.labels import VOC_PALETTE
 
 
 class VocWriter:
@@ -18,25 +18,25 @@ class VocWriter:
         for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
             (root / folder).mkdir(parents=True)
 
-    def mask_path(self, id_: str) -> Path:
-        return self.root / "SegmentationClass" / f"{id_}.png"
+    def mask_path(self, image_id: str) -> Path:
+        return self.root / "SegmentationClass" / f"{image_id}.png"
 
-    def image_path(self, id_: str, ending: str = "png") -> Path:
-        return self.root / "JPEGImages" / f"{id_}.{ending}"
+    def image_path(self, image_id: str, ending: str = "png") -> Path:
+        return self.root / "JPEGImages" / f"{image_id}.{ending}"
 
     def list(self, name: str, text: str) -> Path:
         path = self.root / "ImageSets/Segmentation" / f"{name}.txt"
         path.write_text(text)
         return path
 
-    def image(self, id_: str, pixels: np.ndarray, ending: str = "png") -> None:
-        Image.fromarray(pixels.astype(np.uint8)).save(self.image_path(id_, ending))
+    def image(self, image_id: str, pixels: np.ndarray, ending: str = "png") -> None:
+        Image.fromarray(pixels.astype(np.uint8)).save(self.image_path(image_id, ending))
 
-    def mask(self, id_: str, labels: np.ndarray, mode: str = "P") -> None:
+    def mask(self, image_id: str, labels: np.ndarray, mode: str = "P") -> None:
         mask = Image.fromarray(labels.astype(np.uint8))
         if mode == "P":
-            mask.putpalette([part for color in palette(256) for part in color])
-        mask.save(self.mask_path(id_))
+            mask.putpalette([part for color in VOC_PALETTE for part in color])
+        mask.save(self.mask_path(image_id))
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def voc_writer(tmp_path: Path) -> Callable[..., VocWriter]:
 
     def write(*ids: str) -> VocWriter:
         writer = VocWriter(tmp_path / "voc")
-        for place, id_ in enumerate(ids):
-            writer.image(id_, np.full((5, 7, 3), 10 * place))
-            writer.mask(id_, np.full((5, 7), place))
+        for place, image_id in enumerate(ids):
+            writer.image(image_id, np.full((5, 7, 3), 10 * place))
+            writer.mask(image_id, np.full((5, 7), place))
         for name in ("train", "val"):
-            writer.list(name, "".join(f"{id_}\n" for id_ in ids))
+            writer.list(name, "".join(f"{image_id}\n" for image_id in ids))
         return writer
 
     return write

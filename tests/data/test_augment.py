@@ -6,7 +6,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from crfnet.data import (
-    VOID,
     AugmentConfig,
     DataConfig,
     Sample,
@@ -17,6 +16,7 @@ from crfnet.data import (
     load_dataset,
 )
 from crfnet.errors import InputError
+from crfnet.labels import VOID
 
 FILL = (1, 2, 3)
 
@@ -160,7 +160,7 @@ def test_mirror_is_every_second_and_can_be_off():
     [("crop", (0, 5)), ("scale", (0.0, 1.0)), ("scale", (1.5, 0.5)), ("scale", (1.0, float("inf")))],
 )
 def test_config_out_of_range(field, value):
-    with pytest.raises(InputError, match=f"augment.{field}: .*; allowed are"):
+    with pytest.raises(InputError, match=f"augment.{field} is .*, must be"):
         AugmentConfig(**{field: value})
 
 
@@ -195,7 +195,7 @@ def test_item_is_a_function_of_seed_and_k():
         assert same(one[k], forwards[k])
     with pytest.raises(IndexError):
         one[-1]
-    with pytest.raises(ValueError, match="seed: -1; allowed are numbers >= 0"):
+    with pytest.raises(ValueError, match="seed is -1, must be at least 0"):
         stream(-1)
 
 

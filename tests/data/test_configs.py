@@ -10,20 +10,20 @@ from PIL import Image
 
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
+from crfnet.files import read_yaml
 from crfnet.models import DeepLabV2Config
 from crfnet.pipeline.run_config import load_run
 from crfnet.segmenter import build_segmenter
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-#: Folder of the configs: data set, its number of classes, an image and its mask, and the place of lists.
+#: Data set, which names its folder of configs: number of classes, an image and its mask, the place of lists.
 SETS = {
-    "camvid": ("camvid", 11, "JPEGImages/a.jpg", "SegmentationClass/a.png", "ImageSets/Segmentation"),
-    "voc12": ("voc", 21, "JPEGImages/a.jpg", "SegmentationClass/a.png", "ImageSets/Segmentation"),
-    "pascal_context": ("context", 60, "JPEGImages/a.jpg", "SegmentationClassContext/a.png", "ImageSets/Main"),
-    "person_part": ("person_part", 7, "JPEGImages/a.jpg", "pascal_person_part_gt/a.png", "."),
+    "camvid": (11, "JPEGImages/a.jpg", "SegmentationClass/a.png", "ImageSets/Segmentation"),
+    "voc": (21, "JPEGImages/a.jpg", "SegmentationClass/a.png", "ImageSets/Segmentation"),
+    "context": (60, "JPEGImages/a.jpg", "SegmentationClassContext/a.png", "ImageSets/Main"),
+    "person_part": (7, "JPEGImages/a.jpg", "pascal_person_part_gt/a.png", "."),
     "cityscapes": (
-        "cityscapes",
         19,
         "leftImg8bit/{split}/a/a_0_1_leftImg8bit.png",
         "gtFine/{split}/a/a_0_1_gtFine_labelIds.png",
@@ -36,7 +36,8 @@ SETS = {
     "path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_every_config_reads_its_own_data_set(path, tmp_path):
-    name, num_classes, image, mask, lists = SETS[path.parent.name]
+    name = path.parent.name
+    num_classes, image, mask, lists = SETS[name]
     run = load_run(path, ["--data.root", str(tmp_path)])
     assert run.data.name == name
     for split in ("train", "val"):
@@ -53,6 +54,12 @@ def test_every_config_reads_its_own_data_set(path, tmp_path):
         assert dataset[0].labels.unique().tolist() == [255 if name == "cityscapes" else 1]
 
 
+def test_a_file_is_named_after_its_network():
+    for path in CONFIGS.glob("*/*.yaml"):
+        model = read_yaml(path).get("model")
+        assert path.stem.startswith(f"{model['variant']}_" if model else "scores"), path
+
+
 def one_scale(model):
     variant = model.variant
     if isinstance(variant, DeepLabV2Config):
@@ -62,7 +69,7 @@ def one_scale(model):
 
 @pytest.mark.parametrize("folder", SETS)
 def test_the_network_has_an_output_for_each_class(folder):
-    num_classes = SETS[folder][1]
+    num_classes = SETS[folder][0]
     model = load_run(sorted((CONFIGS / folder).glob("*.yaml"))[0]).model
     with torch.device("meta"):
         segmenter = build_segmenter(one_scale(model), num_classes).eval()

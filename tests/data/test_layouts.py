@@ -57,10 +57,10 @@ def refused(*parts: str, **keys) -> None:
 # Cityscapes
 
 
-def street(root: Path, folder: str, id_: str, labels, kind="gtFine_labelIds") -> None:
-    city = id_.partition("_")[0]
-    image(root / f"leftImg8bit/{folder}/{city}/{id_}_leftImg8bit.png")
-    mask(root / f"{kind.split('_')[0]}/{folder}/{city}/{id_}_{kind}.png", labels)
+def street(root: Path, folder: str, image_id: str, labels, kind="gtFine_labelIds") -> None:
+    city = image_id.partition("_")[0]
+    image(root / f"leftImg8bit/{folder}/{city}/{image_id}_leftImg8bit.png")
+    mask(root / f"{kind.split('_')[0]}/{folder}/{city}/{image_id}_{kind}.png", labels)
 
 
 #: id of each train id (helpers/labels.py of cityscapesScripts), not from the table under test.
@@ -113,8 +113,8 @@ def test_cityscapes_without_folder_images_or_masks(tmp_path):
 
 @pytest.fixture
 def voc2010(tmp_path: Path) -> Path:
-    for id_ in ("a", "b"):
-        image(tmp_path / f"JPEGImages/{id_}.jpg")
+    for image_id in ("a", "b"):
+        image(tmp_path / f"JPEGImages/{image_id}.jpg")
     for split in ("train", "val"):
         write(tmp_path / f"ImageSets/Main/{split}.txt", "a\nb\n")
     return tmp_path
@@ -123,8 +123,8 @@ def voc2010(tmp_path: Path) -> Path:
 def test_context_from_the_full_annotation(voc2010):
     numbers = np.zeros(SIZE, np.uint16)
     numbers[0] = [2, 9, 284, 458, 459, 1, 0]
-    for id_ in "ab":
-        mat(voc2010 / f"trainval/{id_}.mat", LabelMap=numbers)
+    for image_id in "ab":
+        mat(voc2010 / f"trainval/{image_id}.mat", LabelMap=numbers)
     sixty, fifty_nine = load("context", voc2010), load("context59", voc2010)
     assert (sixty.num_classes, fifty_nine.num_classes) == (60, 59)
     person = fifty_nine.classes.index("person")
@@ -159,8 +159,8 @@ def test_context_numbers_are_those_of_the_benchmark():
 def test_context_from_png_masks(voc2010):
     labels = np.arange(35).reshape(SIZE) + 25
     labels[0, :2] = 0, 255
-    for id_ in "ab":
-        mask(voc2010 / f"SegmentationClassContext/{id_}.png", labels)
+    for image_id in "ab":
+        mask(voc2010 / f"SegmentationClassContext/{image_id}.png", labels)
     assert np.array_equal(load("context", voc2010)[1].labels, labels)
     assert np.array_equal(
         load("context59", voc2010)[1].labels, np.where((labels > 0) & (labels < 255), labels - 1, 255)
@@ -175,8 +175,8 @@ def test_context_from_png_masks(voc2010):
 def test_context_of_the_official_site_is_numbered_by_its_own_file(voc2010):
     order = ["wood", *sorted(set(CONTEXT) - {"wood"})]
     names = {"table": "diningtable", "bedclothes": "bedcloth", "cloth": "clothes"}
-    for id_ in "ab":
-        mask(voc2010 / f"59_context_labels/{id_}.png", np.arange(35).reshape(SIZE))
+    for image_id in "ab":
+        mask(voc2010 / f"59_context_labels/{image_id}.png", np.arange(35).reshape(SIZE))
     refused("59_labels.txt", "cannot be read", name="context", root=voc2010)
     lines = [f"{place}: {names.get(name, name)}" for place, name in enumerate(order, start=1)]
     write(voc2010 / "59_labels.txt", "\n".join(lines[:-1]))
@@ -208,10 +208,10 @@ def test_context_lists(voc2010):
     ("variables", "part"),
     [
         ({"Other": np.zeros(SIZE, np.uint16)}, "no variable LabelMap"),
-        ({"LabelMap": np.zeros(SIZE)}, "float64; allowed are whole numbers"),
+        ({"LabelMap": np.zeros(SIZE)}, "float64, must be whole numbers"),
         ({"LabelMap": np.zeros((2, *SIZE), np.uint8)}, "(2, 5, 7)"),
         ({"LabelMap": np.full(SIZE, -1, np.int16)}, "whole numbers >= 0"),
-        ({"LabelMap": np.zeros((7, 5), np.uint16)}, "allowed are equal sizes"),
+        ({"LabelMap": np.zeros((7, 5), np.uint16)}, "must be of equal sizes"),
     ],
 )
 def test_context_with_another_annotation(voc2010, variables, part):
@@ -299,9 +299,9 @@ def test_person_part_masks_of_the_benchmark(parts):
 
 def test_camvid_in_the_folders_of_segnet(tmp_path):
     for name in ("train", "test"):
-        for id_ in ("x_1", "x_2"):
-            image(tmp_path / f"{name}/{id_}.png")
-            mask(tmp_path / f"{name}annot/{id_}.png", [[0, 1, 10, 11, 11, 0, 4]])
+        for image_id in ("x_1", "x_2"):
+            image(tmp_path / f"{name}/{image_id}.png")
+            mask(tmp_path / f"{name}annot/{image_id}.png", [[0, 1, 10, 11, 11, 0, 4]])
         write(tmp_path / f"{name}.txt", f"/SegNet/CamVid/{name}/x_2.png /SegNet/CamVid/{name}annot/x_2.png\n")
     for split, keys in (("train", {}), ("val", {"val": "test"})):
         dataset = load("camvid", tmp_path, split, **keys)
@@ -331,9 +331,13 @@ def test_own_images_divided_by_folders(tmp_path):
 
 
 def test_own_images_divided_by_lists(tmp_path):
-    for id_ in "ab":
-        image(tmp_path / f"{{photos}}/{id_}.JPG" if id_ == "a" else tmp_path / f"{{photos}}/{id_}.png")
-        mask(tmp_path / f"truth/{id_}.png", [[0, 1, 7, 255, 1, 1, 0]])
+    for image_id in "ab":
+        image(
+            tmp_path / f"{{photos}}/{image_id}.JPG"
+            if image_id == "a"
+            else tmp_path / f"{{photos}}/{image_id}.png"
+        )
+        mask(tmp_path / f"truth/{image_id}.png", [[0, 1, 7, 255, 1, 1, 0]])
     write(tmp_path / "mine.txt", "b\na\n")
     keys = {**OWN, "images": "{photos}", "masks": "truth", "val": "mine", "void": (7,)}
     dataset = load(root=tmp_path, **keys)
@@ -341,7 +345,7 @@ def test_own_images_divided_by_lists(tmp_path):
     assert dataset.ids == ("b", "a")
     assert dataset[0].labels[4].tolist() == [0, 1, 255, 255, 1, 1, 0]
     mask(tmp_path / "truth/a.png", 2)
-    refused("a.png: label 2", "0..1 (the classes of folders) and 7, 255 (void)", root=tmp_path, **keys)
+    refused("a.png: label 2", "0..1 (the classes of folders) or 7, 255 (void)", root=tmp_path, **keys)
 
 
 def test_own_folders_that_cannot_be_used(tmp_path):
@@ -349,7 +353,7 @@ def test_own_folders_that_cannot_be_used(tmp_path):
     for folder in ("images", "masks", "images/train"):
         (tmp_path / folder).mkdir()
     refused("images/train: no image", ".jpg", root=tmp_path, split="train", **OWN)
-    refused("data.val: 'val'", "images/val", "val.txt", root=tmp_path, **OWN)
+    refused("data.val is 'val'", "images/val", "val.txt", root=tmp_path, **OWN)
     image(tmp_path / "images/train/a.png")
     refused("masks/train/a.png: no such mask", root=tmp_path, split="train", **OWN)
 

@@ -17,24 +17,24 @@ SBD_TRAIN, SBD_VAL = ("v1", "s1", "w1"), ("s2", "v2", "s3")  # of both VOC split
 SIZE = (5, 7)
 
 
-def sbd_mask(root: Path, id_: str, labels: np.ndarray) -> None:
+def sbd_mask(root: Path, image_id: str, labels: np.ndarray) -> None:
     """``GTcls`` of the real files: a structure with boundaries, segmentation and categories."""
     boundaries = np.zeros((20, 1), object)
     boundaries[:, 0] = [np.zeros(SIZE, np.uint8)] * 20
     content = {"Boundaries": boundaries, "Segmentation": labels, "CategoriesPresent": np.unique(labels)}
-    savemat(root / f"cls/{id_}.mat", {"GTcls": content})
+    savemat(root / f"cls/{image_id}.mat", {"GTcls": content})
 
 
 @pytest.fixture
 def voc(voc_writer):
     ids = sorted({*TRAIN, *VAL, *SBD_TRAIN, *SBD_VAL})
     writer = voc_writer()
-    for id_ in ids:
-        writer.image(id_, np.full((*SIZE, 3), 50), ending="jpg")
-        if id_ in TRAIN + VAL:
+    for image_id in ids:
+        writer.image(image_id, np.full((*SIZE, 3), 50), ending="jpg")
+        if image_id in TRAIN + VAL:
             labels = np.full(SIZE, 3)
             labels[0] = 255
-            writer.mask(id_, labels)
+            writer.mask(image_id, labels)
     writer.list("train", "\n".join(TRAIN))
     writer.list("val", "\n".join(VAL))
     return writer
@@ -46,13 +46,13 @@ def sbd(tmp_path: Path) -> Path:
     (root / "cls").mkdir(parents=True)
     (root / "train.txt").write_text("\n".join(SBD_TRAIN))
     (root / "val.txt").write_text("\n".join(SBD_VAL))
-    for place, id_ in enumerate((*SBD_TRAIN, *SBD_VAL)):
-        sbd_mask(root, id_, np.full(SIZE, 10 + place, np.uint8))
+    for place, image_id in enumerate((*SBD_TRAIN, *SBD_VAL)):
+        sbd_mask(root, image_id, np.full(SIZE, 10 + place, np.uint8))
     return root
 
 
-def stored(voc, id_: str) -> np.ndarray:
-    with Image.open(voc.root / f"SegmentationClassAug/{id_}.png") as image:
+def stored(voc, image_id: str) -> np.ndarray:
+    with Image.open(voc.root / f"SegmentationClassAug/{image_id}.png") as image:
         assert image.mode == "P"
         return np.array(image)
 
@@ -78,9 +78,11 @@ def test_trainaug_is_both_without_val_and_vocs_masks_win(voc, sbd):
     listed = made.path.read_text().split()
     assert listed == ["s1", "s2", "s3", "v1", "v2"]
     assert made[:4] == (5, 4, 3, 7)
-    for id_ in TRAIN + VAL:  # w1 and v1 are SBD's too
-        assert (voc.root / f"SegmentationClassAug/{id_}.png").read_bytes() == voc.mask_path(id_).read_bytes()
-    assert [stored(voc, id_).max() for id_ in ("s1", "s2", "s3")] == [11, 13, 15]
+    for image_id in TRAIN + VAL:  # w1 and v1 are SBD's too
+        assert (voc.root / f"SegmentationClassAug/{image_id}.png").read_bytes() == voc.mask_path(
+            image_id
+        ).read_bytes()
+    assert [stored(voc, image_id).max() for image_id in ("s1", "s2", "s3")] == [11, 13, 15]
     dataset = load_dataset(DataConfig(name="voc", root=voc.root, train="trainaug"), "train")
     dataset.check()
     assert [int(sample.labels[1, 1]) for sample in dataset] == [11, 13, 15, 3, 3]
@@ -116,11 +118,12 @@ def test_other_masks_are_replaced_only_when_asked(voc, sbd, wrong):
 
 def test_another_list_is_kept(voc, sbd):
     path = voc.list("trainaug", "v1\n")
-    refused(voc, sbd, "trainaug.txt: there is another list", "--overwrite")
+    refused(voc, sbd, "trainaug.txt: another list is there", "--overwrite")
     assert not (voc.root / "SegmentationClassAug").exists()
     assert build(voc, sbd, overwrite=True).path == path
     same = "".join(
-        f"/JPEGImages/{id_}.jpg /SegmentationClassAug/{id_}.png\n" for id_ in path.read_text().split()[::-1]
+        f"/JPEGImages/{image_id}.jpg /SegmentationClassAug/{image_id}.png\n"
+        for image_id in path.read_text().split()[::-1]
     )
     path.write_text(same)  # the same ids in another order and form
     build(voc, sbd)
@@ -142,15 +145,15 @@ def test_a_folder_that_cannot_be_written_is_refused_unless_all_is_there(voc, sbd
 
 def test_the_number_of_ids_is_checked_before_anything_is_written(voc, sbd):
     with pytest.raises(
-        InputError, match="5 ids from 6 of SBD, 2 of VOC train and 2 of VOC val; allowed are 10582"
+        InputError, match="5 ids from 6 of SBD, 2 of VOC train and 2 of VOC val, must be 10582"
     ):
         build_trainaug(voc.root, sbd)
     assert not (voc.root / "SegmentationClassAug").exists()
 
 
 def test_void_is_what_tells_vocs_masks_from_sbds(voc, sbd):
-    for id_ in VAL:
-        voc.mask(id_, np.full(SIZE, 3))
+    for image_id in VAL:
+        voc.mask(image_id, np.full(SIZE, 3))
     refused(voc, sbd, "no mask of the 2 of val holds 255")
 
 
@@ -171,10 +174,10 @@ def test_files_that_are_missing_or_broken(voc, sbd):
 @pytest.mark.parametrize(
     ("labels", "part"),
     [
-        (np.full(SIZE, 21, np.uint8), "up to 21; allowed are 8 bits, (h, w), 0..20"),
+        (np.full(SIZE, 21, np.uint8), "up to 21, must be 8 bits, (h, w), 0..20"),
         (np.full(SIZE, 255, np.uint8), "up to 255"),
         (np.full(SIZE, 3.0), "float64"),
-        (np.full((7, 5), 3, np.uint8), "allowed are equal sizes"),
+        (np.full((7, 5), 3, np.uint8), "must be of equal sizes"),
     ],
 )
 def test_masks_of_sbd_that_are_none(voc, sbd, labels, part):
@@ -192,8 +195,8 @@ def test_the_command(voc, sbd, capsys):
     assert "trainaug: 5 ids" in out
     assert "4 of VOC (val's among them), 3 of SBD; 7 written now" in out
     for more, part in (
-        ([], "allowed are 10582"),
-        (["--count", "5", "--workers", "0"], "--workers: 0"),
+        ([], "must be 10582"),
+        (["--count", "5", "--workers", "0"], "--workers is 0"),
         (["--data.root", "x"], "there is none"),
     ):
         with pytest.raises(SystemExit) as stop:

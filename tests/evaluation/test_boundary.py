@@ -13,7 +13,8 @@ from crfnet.evaluation.boundary import (
     contour_matches,
     f_scores,
 )
-from crfnet.evaluation.confusion import VOID, tally_metrics
+from crfnet.evaluation.confusion import tally_metrics
+from crfnet.labels import VOID
 
 CLASSES = 3
 

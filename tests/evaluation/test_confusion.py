@@ -72,12 +72,12 @@ def test_leading_axes_are_independent():
         (
             torch.zeros(1, 2, dtype=torch.int64),
             torch.tensor([[0, 3]]),
-            "labels holds 3: allowed are 0..2 or 255",
+            "labels holds 3, must be 0..2 or 255",
         ),
         (
             torch.tensor([[0, -1]]),
             torch.zeros(1, 2, dtype=torch.int64),
-            "prediction holds -1: allowed are 0..2",
+            "prediction holds -1, must be 0..2",
         ),
     ],
 )

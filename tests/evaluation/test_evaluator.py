@@ -10,7 +10,8 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import BoundaryConfig, boundary_tallies, contour_matches, f_scores
 from crfnet.evaluation.confusion import confusion_matrix, metrics, tallies
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.trimap import BANDS, trimap_confusions
+from crfnet.evaluation.trimap import BANDS
+from tests.evaluation.by_hand import trimap_confusions
 
 
 def maps(seed, size=(6, 8)):
@@ -150,7 +151,7 @@ def test_bad_images_are_named_and_leave_no_trace(evaluation):
     prediction, labels = maps(5)
     with pytest.raises(InputError, match="image x: prediction is 8 x 6 and labels are 6 x 8"):
         evaluation.add("x", prediction.T, labels)
-    with pytest.raises(InputError, match=r"image x: labels holds 7: allowed are 0\.\.2 or 255"):
+    with pytest.raises(InputError, match=r"image x: labels holds 7, must be 0\.\.2 or 255"):
         evaluation.add("x", prediction, labels.masked_fill(labels == 255, 7))
     with pytest.raises(InputError, match="image1: it was scored already"):
         evaluation.add("image1", prediction, labels)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import InputError
-from crfnet.evaluation.inference import PredictConfig, TiledInference, tiled
+from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels, tiled
 from crfnet.segmenter import Segmenter
 from tests.allocations import Held
 from tests.tolerances import assert_close
@@ -174,19 +174,28 @@ def test_tiles_at_every_scale():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"scales": ()}, r"scales: \[\]; allowed is a list of numbers > 0"),
-        ({"scales": (1.0, 0.0)}, "scales: "),
-        ({"fusion": "sum"}, "fusion: 'sum'; allowed are mean, max"),
-        ({"tile": -1}, "tile, overlap: -1, 0"),
-        ({"tile": 100, "overlap": 30}, "must be a multiple of 32 > 0"),
-        ({"tile": 64, "overlap": 64}, "must be a multiple of 32 > 0"),
-        ({"overlap": 32}, "must be a multiple of 32 > 0"),
-        ({"blend": True}, "blend: true with overlap 0"),
+        ({"scales": ()}, r"scales is \[\], must be a list of numbers above 0"),
+        ({"scales": (1.0, 0.0)}, "scales is "),
+        ({"fusion": "sum"}, "fusion is 'sum', must be mean or max"),
+        ({"tile": -1}, "tile is -1, must be at least 0"),
+        ({"tile": 100, "overlap": 30}, "must be a multiple of 32 above 0"),
+        ({"tile": 64, "overlap": 64}, "must be a multiple of 32 above 0"),
+        ({"overlap": 32}, "must be a multiple of 32 above 0"),
+        ({"blend": True}, "overlap is 0, must be at least 4 with blend"),
     ],
 )
-def test_bad_protocols_are_refused(changes, words):
+def test_bad_values_are_refused(changes, words):
     config = PredictConfig()
     for name, value in changes.items():  # past the type checker of the tests, which would refuse it first
         object.__setattr__(config, name, value)
     with pytest.raises(InputError, match=words):
         config.__post_init__()
+
+
+def test_predict_labels():
+    image = torch.randint(256, (3, 4, 5), dtype=torch.uint8)
+    labels = predict_labels(lambda x: x.float().requires_grad_(), image)
+    assert torch.equal(labels, image.float().argmax(0))
+    assert not labels.is_inference()
+    with pytest.raises(ValueError, match="model gave logits"):
+        predict_labels(lambda x: x[..., ::2].float(), image)

@@ -7,7 +7,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.boundary import BoundaryConfig
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.label_folders import evaluate_folders, png_pairs
-from crfnet.evaluation.prediction import write_label_png
+from crfnet.labels import write_label_png
 
 CONFIG = EvaluationConfig(max_width=3, element="disc", boundary=BoundaryConfig(2.0, 1.0))
 
@@ -75,11 +75,11 @@ def test_maps_that_do_not_fit(folders):
     ):
         evaluate_folders(predictions, labels, 2, CONFIG)
     write_label_png(labels / "b.png", torch.full((9, 11), 7))
-    with pytest.raises(InputError, match=r"labels/b\.png: .*labels holds 7: allowed are 0\.\.1 or 255"):
+    with pytest.raises(InputError, match=r"labels/b\.png: .*labels holds 7, must be 0\.\.1 or 255"):
         evaluate_folders(predictions, labels, 2, CONFIG)
     write_label_png(labels / "b.png", torch.zeros(9, 11, dtype=torch.int64))
     write_label_png(predictions / "b.png", torch.full((9, 11), 2))
-    with pytest.raises(InputError, match=r"prediction holds 2: allowed are 0\.\.1"):
+    with pytest.raises(InputError, match=r"prediction holds 2, must be 0\.\.1"):
         evaluate_folders(predictions, labels, 2, CONFIG)
     (predictions / "b.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"b\.png: cannot be read as an image"):

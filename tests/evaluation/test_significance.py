@@ -8,13 +8,13 @@ import torch
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.significance import (
     bootstrap,
-    paired_bootstrap,
     percentile_interval,
     resample_counts,
     resample_seeds,
     resampled,
     seeds_bootstrap,
 )
+from tests.evaluation.by_hand import paired_interval
 
 
 def miou(confusions):
@@ -53,7 +53,7 @@ def test_resampled_is_the_statistic_of_the_drawn_images():
 
 def test_identical_arms_differ_by_nothing():
     confusions = torch.randint(0, 50, (9, 3, 3))
-    interval = paired_bootstrap(confusions, confusions.clone(), miou, draws=50)
+    interval = seeds_bootstrap(confusions[None], confusions[None].clone(), miou, draws=50)
     assert (interval.low, interval.high, interval.estimate) == (0, 0, 0)
     assert not interval.excludes_zero
 
@@ -62,12 +62,12 @@ def test_known_difference_is_found_and_signed():
     """b is 3 points better on every image: sure when paired, though images differ far more than arms do."""
     shares = torch.linspace(0.3, 0.9, 30)
     a, b = images(shares), images(shares + 0.03)
-    interval = paired_bootstrap(a, b, accuracy, draws=200)
+    interval = seeds_bootstrap(a[None], b[None], accuracy, draws=200)
     assert interval.estimate == pytest.approx(0.03, abs=1e-3)
     assert interval.low > 0.025
     assert interval.high < 0.035
     assert interval.excludes_zero
-    assert paired_bootstrap(b, a, accuracy, draws=200).high < 0
+    assert seeds_bootstrap(b[None], a[None], accuracy, draws=200).high < 0
     alone = bootstrap(a, accuracy, draws=200)
     assert alone.high - alone.low > 0.05
     assert alone.low < alone.estimate < alone.high
@@ -102,7 +102,7 @@ def test_coverage():
     found = [percentile_interval(estimates[t], draws[:, t]) for t in range(trials)]
     covered = sum(each.low <= true <= each.high for each in found)
     assert 0.93 <= covered / trials <= 0.97
-    one = paired_bootstrap(a[:, 7], b[:, 7], miou, draws=600, seed=1)
+    one = seeds_bootstrap(a[None, :, 7], b[None, :, 7], miou, draws=600, seed=1)
     assert (one.low, one.high) == pytest.approx((found[7].low, found[7].high), abs=1e-9)
 
 
@@ -128,7 +128,7 @@ def test_drawn_seeds_vary_as_their_mean_does(seeds):
     assert float(drawn.var()) == pytest.approx(float(scores.var() / seeds), rel=0.03)
 
 
-def test_several_seeds_widen_the_interval():
+def test_multiprocess_seeds_widen_the_interval():
     """Scores are means over seeds; where seeds differ the interval shows it, and pairing takes it out."""
     shares = torch.linspace(0.3, 0.9, 30)
     luck = (-0.05, 0.0, 0.05)
@@ -142,7 +142,7 @@ def test_several_seeds_widen_the_interval():
     fewer = seeds_bootstrap(a[:2], b, accuracy, 500)
     assert fewer.estimate == pytest.approx(0.055, abs=1e-3)
     one = seeds_bootstrap(a[:1], b[:1], accuracy, 500)
-    assert one == paired_bootstrap(a[0], b[0], accuracy, 500)
+    assert one == paired_interval(a[0], b[0], accuracy, 500)
     same = seeds_bootstrap(a, a.clone(), accuracy, 50, paired=True)
     assert (same.low, same.high, same.estimate) == (0, 0, 0)
 
@@ -162,8 +162,6 @@ def test_undefined_draws_are_left_out():
 
 def test_pairs_need_the_same_images():
     a, b = torch.ones(3, 2, 2), torch.ones(4, 2, 2)
-    with pytest.raises(ValueError, match="same images"):
-        paired_bootstrap(a, b, miou)
     with pytest.raises(ValueError, match="same images"):
         seeds_bootstrap(a[None], b[None], miou)
     with pytest.raises(ValueError, match="a has 1 seeds and b has 2"):

@@ -7,15 +7,24 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
-from crfnet.evaluation.confusion import VOID, confusion_matrix, metrics
+from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.evaluation.dilation import ELEMENTS
-from crfnet.evaluation.trimap import BANDS, NEVER, WIDTHS, band_distance, trimap_confusions
+from crfnet.evaluation.evaluator import Evaluation
+from crfnet.evaluation.trimap import BANDS, MAX_WIDTH, NEVER, WIDTHS, band_distance
+from crfnet.labels import VOID
 
 DISTANCE = {
     "square": lambda y, x: max(abs(y), abs(x)),
     "disc": math.hypot,
     "cross": lambda y, x: abs(y) + abs(x),
 }
+
+
+def trimap_confusions(prediction, labels, num_classes, band, max_width=MAX_WIDTH, element="square"):
+    """Confusion matrix for each width, as an evaluation counts it."""
+    evaluation = Evaluation(num_classes, max_width, element)
+    evaluation.add("a", prediction, labels)
+    return evaluation.trimap(band)[0]
 
 
 def around(labels, y, x, radius, element):
@@ -185,7 +194,7 @@ def test_a_largest_width_only_cuts_off():
 
 def test_bad_arguments():
     labels = torch.zeros(2, 3, dtype=torch.int64)
-    with pytest.raises(InputError, match="same size"):
+    with pytest.raises(InputError, match="one size"):
         trimap_confusions(labels.T, labels, 2, "void")
     with pytest.raises(ValueError, match="max_width is 0"):
         trimap_confusions(labels, labels, 2, "void", max_width=0)

@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from crfnet.cli.main import main
-from crfnet.commands import evaluate
 from crfnet.crf.config_file import load_crf_config
 from crfnet.data import load_dataset
 from crfnet.explore import Session, save_crf
+from crfnet.pipeline import evaluate_split
 from crfnet.pipeline.run_config import load_run
 from crfnet.score_cache import write_scores
 from tests.browser import chromium
@@ -109,8 +109,8 @@ def test_a_slider_and_save(browser, tmp_path):
 
 def test_what_is_saved_is_what_evaluate_takes(tmp_path, monkeypatch):
     told = {}
-    monkeypatch.setattr(evaluate, "console_table", lambda arms, config: "")
-    monkeypatch.setattr(evaluate, "write_report", lambda folder, arms, **rest: told.update(arms=arms))
+    monkeypatch.setattr(evaluate_split, "console_table", lambda arms, config: "")
+    monkeypatch.setattr(evaluate_split, "write_report", lambda folder, arms, **rest: told.update(arms=arms))
     save_crf(tmp_path / "mine.yaml", CRF, ["a test"])
     data = {"name": "toy", "toy": {"train": 1, "val": 1, "size": [32, 32]}}
     config = {"data": data, "output": str(tmp_path / "out"), "evaluation": {"draws": 5, "max_width": 1}}

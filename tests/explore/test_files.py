@@ -14,8 +14,8 @@ from crfnet.crf.filters import LocalFilter
 from crfnet.crf.inference import MeanField
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import write_label_png
 from crfnet.explore import open_session, save_crf
+from crfnet.labels import write_label_png
 from crfnet.resize import resize_scores
 from crfnet.score_cache import ScoreFolder, write_scores
 
@@ -55,7 +55,7 @@ def test_labels_and_names(tmp_path, folder):
     (tmp_path / "names.txt").write_text("sky\n\nroad\ncar\n")
     session = open_session(IMAGE, folder, "a", labels=tmp_path / "truth.png", classes=tmp_path / "names.txt")
     assert session.names == ("sky", "road", "car")
-    assert session.scores(torch.ones(SIZE, dtype=torch.long)).pixel_accuracy == 1
+    assert session.metrics(torch.ones(SIZE, dtype=torch.long)).pixel_accuracy == 1
 
 
 def test_bad_files_are_named(tmp_path, folder):
@@ -68,7 +68,7 @@ def test_bad_files_are_named(tmp_path, folder):
         np.save(tmp_path / name, array)
         return tmp_path / name
 
-    refused("nowhere: no scores there", tmp_path / "nowhere")
+    refused("nowhere: holds no scores", tmp_path / "nowhere")
     refused("no scores for image 'c'", id="c")
     refused("none.npy: cannot be read", tmp_path / "none.npy")
     (tmp_path / "cut.npz").write_bytes((folder / "a.npz").read_bytes()[:100])
@@ -76,7 +76,7 @@ def test_bad_files_are_named(tmp_path, folder):
     np.savez(tmp_path / "two.npz", a=np.zeros(2), b=np.zeros(2))
     refused("holds arrays a, b", tmp_path / "two.npz")
     refused(r"not \(h, w, l\)", saved("last.npy", np.zeros((24, 32, 3))))
-    refused("expected .l, h, w", saved("flat.npy", np.zeros((24, 32))))
+    refused("must be .l, h, w", saved("flat.npy", np.zeros((24, 32))))
     refused("finite", saved("nan.npy", np.full((3, 6, 8), np.nan)))
     refused("finite", saved("int.npy", np.zeros((3, 6, 8), dtype=int)))
     refused("pickle|read", saved("object.npy", np.array([{}], dtype=object)))
@@ -156,4 +156,4 @@ def test_the_command_refuses_bad_input_before_a_page_is_served(refused, tmp_path
     assert "no scores for image 'c'" in refused(tmp_path / "c.png", folder)
     assert "best.yaml" in refused(tmp_path / "c.png", folder, "--id", "a", "--crf", tmp_path / "best.yaml")
     assert "--crf.w1 is no option" in refused(tmp_path / "a.png", folder, "--crf.w1", "5")
-    assert "--port: 0" in refused(tmp_path / "a.png", folder, "--port", "0")
+    assert "--port is 0" in refused(tmp_path / "a.png", folder, "--port", "0")

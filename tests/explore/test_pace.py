@@ -27,8 +27,8 @@ def test_windows_shrink_with_the_image():
 
 def test_the_very_first_picture_is_as_large_as_its_filter_allows():
     large = Session(*scene(300, 400))
-    assert large.first(replace(CRF, iterations=1)).factor == 2
-    assert large.first(replace(CRF, iterations=1, filter="exact", w1=0.0)).factor == 6
+    assert large.preview(replace(CRF, iterations=1)).factor == 2
+    assert large.preview(replace(CRF, iterations=1, filter="exact", w1=0.0)).factor == 6
 
 
 def test_the_size_follows_what_is_known_of_the_time(session, monkeypatch):
@@ -52,15 +52,15 @@ def test_the_size_follows_what_is_known_of_the_time(session, monkeypatch):
 
 
 def test_what_would_take_minutes_is_not_started(session):
-    first = session.first(CRF)
+    first = session.preview(CRF)
     assert first.factor == 1
-    assert session.full(first) is first
+    assert session.full_size(first) is first
     slow = replace(first, factor=4, seconds=3.0)
-    assert session.seconds_of_full(slow) == 48
-    whole = session.full(slow)  # whose steps can be stopped
+    assert session.full_size_seconds(slow) == 48
+    whole = session.full_size(slow)  # whose steps can be stopped
     assert whole.factor == 1
     assert torch.equal(whole.labels, first.labels)
     exact = replace(slow, config=replace(CRF, filter="exact"))
-    assert session.seconds_of_full(exact) == 768
-    assert session.full(exact) is None
-    assert session.full(replace(exact, seconds=0.1)).factor == 1
+    assert session.full_size_seconds(exact) == 768
+    assert session.full_size(exact) is None
+    assert session.full_size(replace(exact, seconds=0.1)).factor == 1

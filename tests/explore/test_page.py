@@ -17,8 +17,8 @@ from crfnet.crf.filters import FILTERS
 from crfnet.crf.inference import INFERENCES, MeanField
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import overlay
 from crfnet.explore import Session
+from crfnet.labels import overlay
 from tests.explore.test_session import CRF, scene
 
 pytest.importorskip("bokeh")
@@ -168,7 +168,7 @@ def test_only_this_machine_and_only_its_own_page_is_served():
         stranger.request("GET", "/ws", headers=upgrade | key)
         assert stranger.getresponse().status == 403
         stranger.close()
-    with pytest.raises(InputError, match=r"allowed are 1\.\.65535"):
+    with pytest.raises(InputError, match=r"must be in 1\.\.65535"):
         make_server(Session(*scene()), CRF, "a test", 70000)
 
 

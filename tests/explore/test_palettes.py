@@ -5,12 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.data.classes import KNOWN
-from crfnet.data.dataset import palette
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import write_label_png
 from crfnet.explore import Session, distinct_colors, open_session
 from crfnet.explore.palettes import palette_of_png
+from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, write_label_png
 from tests.explore.test_files import IMAGE, SIZE
 
 
@@ -18,7 +16,7 @@ from tests.explore.test_files import IMAGE, SIZE
 def test_colors_are_apart(count):
     colors = distinct_colors(count)
     assert len(colors) == count
-    assert colors[:21] == palette(21)[:count]
+    assert colors[:21] == VOC_PALETTE[:21][:count]
     assert all(0 <= part <= 255 for color in colors for part in color)
     apart = torch.cdist(*[torch.tensor(colors).float()] * 2).fill_diagonal_(torch.inf).min()
     assert apart >= (45 if count <= 60 else 36)  # VOC's own come as near as 32, beyond its 64th
@@ -46,10 +44,10 @@ def test_colors_of_files(tmp_path):
     Image.new("L", SIZE[::-1]).save(truth)
     assert opened(labels=truth).colors == distinct_colors(3)
     assert palette_of_png(truth, 3) is None
-    refused("camvid has 11 classes; the scores have 3", palette="camvid")
-    refused("'vok' is neither a file nor one of toy, voc, camvid", palette="vok")
+    refused("--palette is 'camvid', must be for 3 classes, as the scores are, not 11", palette="camvid")
+    refused("--palette is 'vok', must be a file or one of toy, voc, camvid", palette="vok")
     lines.write_text("1 2 3\n4 5 6\n")
-    refused("2 colors; the scores have 3", palette=str(lines))
+    refused("2 colors, must be 3", palette=str(lines))
     lines.write_text("1 2 3\n4 5 256\n7 8 9\n")
     refused(r"color 2 is \(4, 5, 256\)", palette=str(lines))
     lines.write_text("red\n")
@@ -61,9 +59,9 @@ def test_colors_of_files(tmp_path):
 def test_names_of_a_known_data_set(tmp_path):
     np.save(tmp_path / "scores.npy", np.zeros((11, 6, 8), dtype=np.float32))
     session = open_session(IMAGE, tmp_path / "scores.npy", "a", palette="camvid")
-    assert (session.names, session.colors) == KNOWN["camvid"]()
+    assert (session.names, session.colors) == DATASET_CLASSES["camvid"]
     (tmp_path / "names.txt").write_text("".join(f"{letter}\n" for letter in "abcdefghijk"))
     named = open_session(
         IMAGE, tmp_path / "scores.npy", "a", palette="camvid", classes=tmp_path / "names.txt"
     )
-    assert (named.names, named.colors) == (tuple("abcdefghijk"), KNOWN["camvid"]()[1])
+    assert (named.names, named.colors) == (tuple("abcdefghijk"), DATASET_CLASSES["camvid"].colors)

@@ -147,10 +147,10 @@ def test_scores_of_one_image():
     labels = logits[0].argmax(0)
     labels[:3] = 255
     session = Session(image, logits, truth=labels)
-    assert session.scores(session.network).pixel_accuracy == 1
+    assert session.metrics(session.network).pixel_accuracy == 1
     wrong = (session.network + 1) % 4
-    assert session.scores(wrong).miou == 0
-    assert Session(image, logits).scores(wrong) is None
+    assert session.metrics(wrong).miou == 0
+    assert Session(image, logits).metrics(wrong) is None
 
 
 def test_what_does_not_fit_is_refused():
@@ -187,7 +187,7 @@ def test_redraw_shows_small_and_then_whole(session, monkeypatch):
     monkeypatch.setattr(session_module, "_MANY_PIXELS", 500)
     seen = Recorder()
     redraw = Redraw(session, seen.show, seen.fail)
-    redraw.ask(CRF)
+    redraw.request(CRF)
     seen.wait()
     seen.wait()
     redraw.close()
@@ -204,12 +204,12 @@ def test_redraw_drops_what_is_not_wanted_any_more_and_survives_errors(session, m
 
     def slow(config, factor=1, stop=lambda: False):
         if factor == 1 and config == CRF:
-            redraw.ask(newest)  # while the whole of the older one is under way
+            redraw.request(newest)  # while the whole of the older one is under way
         return solve(config, factor, stop)
 
     monkeypatch.setattr(session, "solve", slow)
     redraw = Redraw(session, seen.show, seen.fail)
-    redraw.ask(CRF)
+    redraw.request(CRF)
     for _ in range(3):
         seen.wait()
     shown = [(picture.config.w1, follows) for picture, follows in seen.pictures]
@@ -219,10 +219,10 @@ def test_redraw_drops_what_is_not_wanted_any_more_and_survives_errors(session, m
         raise ValueError("not\nso")
 
     monkeypatch.setattr(session, "solve", broken)
-    redraw.ask(CRF)
+    redraw.request(CRF)
     seen.wait()
     assert seen.lines == ["not so"]
     monkeypatch.setattr(session, "solve", solve)
-    redraw.ask(CRF)
+    redraw.request(CRF)
     seen.wait()
     redraw.close()

@@ -1,4 +1,4 @@
-"""A world for all fuzz tests, with what costs time in every example done once."""
+"""The fixture tree of all fuzz tests, with what costs time in every example done once."""
 
 import functools
 import io
@@ -10,10 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from crfnet.commands import common, data, folders, report
-from crfnet.pipeline import run_config as config
+from crfnet.pipeline import rewrite_report, run_config
 from crfnet.pipeline.run_config import Run
-from tests.fuzz.world import World, remove
+from tests.fuzz.fixture_tree import FixtureTree, remove
 
 
 def _blank() -> bytes:
@@ -46,19 +45,19 @@ def _read_once(load: Callable[..., Run]) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="package")
-def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def _fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FixtureTree]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, at their first import
-        patch.setattr(config, "parser", functools.cache(config.parser))
-        for module in (common, data, folders, report):
+        patch.setattr(run_config, "parser", functools.cache(run_config.parser))
+        for module in (run_config, rewrite_report):
             patch.setattr(module, "load_run", _read_once(module.load_run))
         patch.setattr(Figure, "savefig", _savefig)
-        yield World(tmp_path_factory.mktemp("fuzz") / "world")
+        yield FixtureTree(tmp_path_factory.mktemp("fuzz") / "fixtures")
 
 
 @pytest.fixture
-def world(_world: World) -> Iterator[World]:
-    """Whole; and whole again behind the test."""
-    yield _world
-    remove(_world.out)
-    assert _world.now() == _world.digest
+def fixtures(_fixtures: FixtureTree) -> Iterator[FixtureTree]:
+    """The tree, whole; and whole again after the test."""
+    yield _fixtures
+    remove(_fixtures.out)
+    assert _fixtures.now() == _fixtures.digest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.fuzz.world import remove
+from tests.fuzz.fixture_tree import remove
 
 __all__ = ["Damage", "damages"]
 

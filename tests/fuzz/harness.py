@@ -18,7 +18,7 @@ from PIL import Image
 
 from crfnet.cli.main import main
 from crfnet.errors import InputError
-from tests.fuzz.world import World
+from tests.fuzz.fixture_tree import FixtureTree
 
 __all__ = ["Ending", "accepted", "guarded", "refused", "run"]
 
@@ -53,7 +53,7 @@ class Ending:
 
 
 def run(
-    world: World,
+    fixtures: FixtureTree,
     arguments: Sequence[object],
     names: Sequence[str] = (),
     *,
@@ -64,14 +64,14 @@ def run(
 
     Either with status 0; or with one of `statuses`, one line on stderr that names the file or key (one of
     `names`), and nothing written, unless `partial` files are kept to go on with. No traceback, no warning,
-    and what the world holds stays as it is.
+    and what the fixture tree holds stays as it is.
     """
     words = [str(argument) for argument in arguments]
     command = shlex.join(["crfnet", *words])
-    there = _files(world.out)
+    there = _files(fixtures.out)
     out, err = io.StringIO(), io.StringIO()
     status: int | str | None = 0
-    with _watched(world, command), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with _watched(fixtures, command), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main(words)
         except SystemExit as stop:
@@ -81,16 +81,16 @@ def run(
     ending = Ending(command, status, out.getvalue(), _without_bars(err.getvalue()))
     if status != 0:
         _judge_refusal(ending, names, statuses)
-        wrote = [path for path in _files(world.out) if path not in there]
+        wrote = [path for path in _files(fixtures.out) if path not in there]
         assert partial or not wrote, f"{command}: refused, but wrote {wrote}"
     else:
         assert not ending.lines, f"{command}: {ending.lines}"
     return ending
 
 
-def guarded(world: World, work: Callable[[], None]) -> str | None:
+def guarded(fixtures: FixtureTree, work: Callable[[], None]) -> str | None:
     """What an `InputError` of `work` says, which is judged as the line of a command; None without one."""
-    with _watched(world, "work"), contextlib.redirect_stderr(io.StringIO()):
+    with _watched(fixtures, "work"), contextlib.redirect_stderr(io.StringIO()):
         try:
             work()
         except InputError as error:
@@ -101,16 +101,18 @@ def guarded(world: World, work: Callable[[], None]) -> str | None:
     return line
 
 
-def refused(world: World, arguments: Sequence[object], *names: str, statuses: Sequence[int] = (2,)) -> str:
+def refused(
+    fixtures: FixtureTree, arguments: Sequence[object], *names: str, statuses: Sequence[int] = (2,)
+) -> str:
     """The one line of a command that must be refused."""
-    ending = run(world, arguments, names, statuses=statuses)
+    ending = run(fixtures, arguments, names, statuses=statuses)
     assert ending.status != 0, f"{ending.command}: not refused\n{ending.out}"
     return ending.message
 
 
-def accepted(world: World, arguments: Sequence[object]) -> str:
+def accepted(fixtures: FixtureTree, arguments: Sequence[object]) -> str:
     """What a command that must succeed prints."""
-    ending = run(world, arguments)
+    ending = run(fixtures, arguments)
     assert ending.status == 0, f"{ending.command}\n{ending.message}"
     return ending.out
 
@@ -141,14 +143,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _watched(world: World, command: str) -> Iterator[None]:
-    """Fails where what is done within is slow, warns, or changes the world."""
-    before, start = world.now(), time.process_time()
+def _watched(fixtures: FixtureTree, command: str) -> Iterator[None]:
+    """Fails where what is done within is slow, warns, or changes the fixtures."""
+    before, start = fixtures.now(), time.process_time()
     with warnings.catch_warnings(record=True) as warned, _limits():
         warnings.simplefilter("always")
         yield
     assert time.process_time() - start < SECONDS, f"{command}: too slow"
-    assert world.now() == before, f"{command}: changed {_changes(before, world.now())}"
+    assert fixtures.now() == before, f"{command}: changed {_changes(before, fixtures.now())}"
     told = [each for each in warned if each.category is not Image.DecompressionBombWarning]
     assert not told, f"{command}: {[str(each.message) for each in told]}"
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from crfnet.crf.config_file import load_crf_config
 from crfnet.pipeline.run_config import dump_run, load_run
 from tests.fuzz.damage import Damage, damages
+from tests.fuzz.fixture_tree import FixtureTree
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import Ending, refused, run
 from tests.fuzz.values import WORDS, Change, changes
-from tests.fuzz.world import World
 
 COUNT = 60  #: of each of five kinds: 300 examples
 
@@ -58,11 +58,11 @@ def check(ending: Ending) -> None:
 
 
 @parts
-def test_bytes(world, part):
+def test_bytes(fixtures, part):
     def example(damage: Damage) -> None:
-        with world.damaged(world.config) as path:
+        with fixtures.damaged(fixtures.config) as path:
             damage.apply(path, TEXTS)
-            check(run(world, ["config", path], [path.name]))
+            check(run(fixtures, ["config", path], [path.name]))
 
     fuzz(example, damages(TEXTS), COUNT, part)
     for each in TEXTS if part == 1 else ():
@@ -70,19 +70,19 @@ def test_bytes(world, part):
 
 
 @parts
-def test_values(world, part):
-    whole = yaml.safe_load(dump_run(load_run(world.config)))
+def test_values(fixtures, part):
+    whole = yaml.safe_load(dump_run(load_run(fixtures.config)))
 
     def example(change: Change) -> None:
-        with world.damaged(world.config) as path:
+        with fixtures.damaged(fixtures.config) as path:
             path.write_text(yaml.dump(change.of(whole), sort_keys=False))
-            check(run(world, ["config", path], [path.name]))
+            check(run(fixtures, ["config", path], [path.name]))
 
     fuzz(example, changes(whole), COUNT, part)
 
 
-def keys(world: World) -> list[str]:
-    whole = yaml.safe_load(dump_run(load_run(world.config)))
+def keys(fixtures: FixtureTree) -> list[str]:
+    whole = yaml.safe_load(dump_run(load_run(fixtures.config)))
     inner = [f"{name}.{key}" for name, value in whole.items() if isinstance(value, dict) for key in value]
     return [
         *whole,
@@ -95,27 +95,29 @@ def keys(world: World) -> list[str]:
 
 
 @parts
-def test_texts_of_values(world, part):
+def test_texts_of_values(fixtures, part):
     def example(pair: tuple[str, str]) -> None:
         key, word = pair
-        with world.damaged(world.config) as path:
+        with fixtures.damaged(fixtures.config) as path:
             section, _, name = key.partition(".")
             path.write_text(f"{section}:\n  {name}: {word}\n" if name else f"{section}: {word}\n")
-            check(run(world, ["config", path], [path.name]))
+            check(run(fixtures, ["config", path], [path.name]))
 
-    fuzz(example, st.tuples(st.sampled_from(keys(world)), st.sampled_from(WORDS)), COUNT, part)
+    fuzz(example, st.tuples(st.sampled_from(keys(fixtures)), st.sampled_from(WORDS)), COUNT, part)
 
 
 @parts
-def test_command_line(world, part):
+def test_command_line(fixtures, part):
     """Options behind a command: a bad value, an unknown key, or none at all behind the last."""
 
     def example(options: list[tuple[str, str, str]]) -> None:
         words = [each for key, sign, word in options for each in _words(key, sign, word)]
-        ending = run(world, ["config", world.config, *words])
+        ending = run(fixtures, ["config", fixtures.config, *words])
         check(ending)
 
-    option = st.tuples(st.sampled_from(keys(world)), st.sampled_from(("=", " ", "")), st.sampled_from(WORDS))
+    option = st.tuples(
+        st.sampled_from(keys(fixtures)), st.sampled_from(("=", " ", "")), st.sampled_from(WORDS)
+    )
     fuzz(example, st.lists(option, min_size=1, max_size=2), COUNT, part)
 
 
@@ -124,26 +126,26 @@ def _words(key: str, sign: str, word: str) -> list[str]:
 
 
 @parts
-def test_parameters_of_the_crf(world, part):
+def test_parameters_of_the_crf(fixtures, part):
     """A best.yaml, by bytes and by values."""
-    whole = yaml.safe_load((world.root / "best.yaml").read_text())
+    whole = yaml.safe_load((fixtures.root / "best.yaml").read_text())
     others = {name: text for name, text in TEXTS.items() if name not in ("merge", "laughs")}
     command = [
         "evaluate",
-        world.config,
+        fixtures.config,
         "--scores",
-        world.root / "scores",
+        fixtures.root / "scores",
         "--exclude",
-        world.root / "images.txt",
+        fixtures.root / "images.txt",
     ]
 
     def example(given: Any) -> None:
-        with world.damaged(world.root / "best.yaml") as path:
+        with fixtures.damaged(fixtures.root / "best.yaml") as path:
             if isinstance(given, Damage):
                 given.apply(path, others)
             else:
                 path.write_text(yaml.dump(given.of(whole), sort_keys=False))
-            ending = run(world, [*command, "--crf", path], [path.name])
+            ending = run(fixtures, [*command, "--crf", path], [path.name])
             if ending.status == 0:
                 used = load_crf_config(path)
                 assert used.w1 >= 0
@@ -163,6 +165,6 @@ def test_parameters_of_the_crf(world, part):
         (["--seed=x"], "seed"),
     ],
 )
-def test_plain_mistakes(world, words, said):
-    assert said in refused(world, ["config", world.config, *words])
-    assert said in refused(world, ["train", world.config, *words])
+def test_plain_mistakes(fixtures, words, said):
+    assert said in refused(fixtures, ["config", fixtures.config, *words])
+    assert said in refused(fixtures, ["train", fixtures.config, *words])

@@ -10,17 +10,18 @@ from PIL import Image
 from crfnet.checkpoints.checkpoint import checkpoint_crf, read_checkpoint
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.prediction import read_label_png
 from crfnet.files import read_arrays, read_yaml
+from crfnet.labels import read_label_png
 from crfnet.pipeline.run_config import load_run
-from crfnet.pipeline.run_folder import seconds_of, stage
-from crfnet.report.training_curves import read_descents, read_history
+from crfnet.pipeline.run_folder import run_stage, stage_seconds
+from crfnet.report.energy_curves import read_energy_traces
+from crfnet.report.training_curves import read_training_log
 from crfnet.score_cache import ScoreFolder
 from tests.fuzz import test_pictures
 from tests.fuzz.damage import Damage
+from tests.fuzz.factories import bomb, npy, pictures
+from tests.fuzz.fixture_tree import CLASSES, SIZE, remove
 from tests.fuzz.harness import refused
-from tests.fuzz.made import bomb, npy, pictures
-from tests.fuzz.world import CLASSES, SIZE, remove
 
 
 @pytest.mark.parametrize(
@@ -34,31 +35,31 @@ from tests.fuzz.world import CLASSES, SIZE, remove
         ("png", "no pixel"),
     ],
 )
-def test_pictures_of_another_kind(world, name, made):
-    test_pictures.example(world, name, Damage(made))
+def test_pictures_of_another_kind(fixtures, name, made):
+    test_pictures.example(fixtures, name, Damage(made))
 
 
 def test_two_bits_are_not_stretched(tmp_path):
     (tmp_path / "a.png").write_bytes(pictures()["two bits"])
-    with pytest.raises(InputError, match=r"a\.png: mask of mode L;2"):
+    with pytest.raises(InputError, match=r"a\.png is a mask of mode L;2"):
         read_label_png(tmp_path / "a.png")
 
 
-def test_scores_that_are_no_scores(world):
-    folder = world.root / "scores"
-    with world.damaged(folder / "a.npz") as path:
+def test_scores_that_are_no_scores(fixtures):
+    folder = fixtures.root / "scores"
+    with fixtures.damaged(folder / "a.npz") as path:
         remove(path)
         path.mkdir()
         with pytest.raises(InputError, match=r"a\.npz: cannot be read \(Is a directory\)"):
-            ScoreFolder(folder).scores("a")
+            ScoreFolder(folder).stored_logits("a")
         path.rmdir()
         path.write_bytes(bomb("scores"))
         with pytest.raises(InputError, match="would unpack"):
-            ScoreFolder(folder).scores("a")
-    with world.damaged(folder / "c.npy") as path:
+            ScoreFolder(folder).stored_logits("a")
+    with fixtures.damaged(folder / "c.npy") as path:
         path.write_bytes(npy(np.full((CLASSES, *SIZE), 1e300)))  # finite, until it is float32
         with pytest.raises(InputError, match="NaN or infinity"):
-            ScoreFolder(folder).scores("c")
+            ScoreFolder(folder).stored_logits("c")
 
 
 def test_a_header_that_claims_more_than_the_file_holds(tmp_path):
@@ -68,24 +69,24 @@ def test_a_header_that_claims_more_than_the_file_holds(tmp_path):
         read_arrays(tmp_path / "a.npy")
 
 
-def test_conversions_that_left_folders_which_cannot_be_read(world):
-    png, npy_ = world.root / "foreign/png/a_1.png", world.root / "foreign/npy/a.npy"
-    with world.damaged(png):
+def test_conversions_that_left_folders_which_cannot_be_read(fixtures):
+    png, npy_ = fixtures.root / "foreign/png/a_1.png", fixtures.root / "foreign/npy/a.npy"
+    with fixtures.damaged(png):
         png.unlink()
-        assert "1 class; expected 2" in refused(world, ["convert-scores", png.parent, "--to", world.out])
-    with world.damaged(npy_):
+        assert "1 class, must be 2" in refused(fixtures, ["convert-scores", png.parent, "--to", fixtures.out])
+    with fixtures.damaged(npy_):
         np.save(npy_, np.zeros((CLASSES, 0, 20), np.float32))
-        assert "a.npy" in refused(world, ["convert-scores", npy_.parent, "--to", world.out])
+        assert "a.npy" in refused(fixtures, ["convert-scores", npy_.parent, "--to", fixtures.out])
 
 
-def test_a_progress_bar_does_not_stand_before_the_line(world):
+def test_a_progress_bar_does_not_stand_before_the_line(fixtures):
     """What the line of an error would have been part of; `harness.run` finds no line then."""
-    with world.damaged(world.root / "foreign/npy/c.npy") as path:
+    with fixtures.damaged(fixtures.root / "foreign/npy/c.npy") as path:
         path.write_bytes(b"words")
-        command = ["convert-scores", path.parent, "--to", world.out]
+        command = ["convert-scores", path.parent, "--to", fixtures.out]
         from tests.fuzz.harness import run
 
-        assert run(world, command, ["c.npy"], partial=True).status == 2
+        assert run(fixtures, command, ["c.npy"], partial=True).status == 2
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,8 @@ def test_a_progress_bar_does_not_stand_before_the_line(world):
         ("output: \"a\\0b\"\n", "allowed is the name of a folder"),
     ],
 )  # fmt: skip
-def test_configs(world, text, said):
-    with world.damaged(world.config) as path:
+def test_configs(fixtures, text, said):
+    with fixtures.damaged(fixtures.config) as path:
         path.write_text(text)
         with pytest.raises(InputError, match=said.replace(".", r"\.")):
             load_run(path)
@@ -127,9 +128,9 @@ def test_scoring(change):
 def test_records_of_stages(tmp_path, text):
     (tmp_path / "stage.json").write_text(text)
     with pytest.raises(InputError, match=r"stage\.json: damaged"):
-        stage(tmp_path, dict)
+        run_stage(tmp_path, dict)
     with pytest.raises(InputError, match=r"stage\.json: damaged"):
-        seconds_of(tmp_path)
+        stage_seconds(tmp_path)
 
 
 def test_logs_and_energies(tmp_path):
@@ -143,15 +144,15 @@ def test_logs_and_energies(tmp_path):
         "\xff",
     ):
         log.write_text(f"{good}\n{bad}\n{good}\n", encoding="latin-1")
-        assert read_history(log) == {"w1": ([1], [2.0])}
+        assert read_training_log(log) == {"w1": ([1], [2.0])}
     (tmp_path / "energy.csv").write_text("image,iteration,free_energy,change\n")
     with pytest.raises(InputError, match="no energies"):
-        read_descents(tmp_path / "energy.csv")
+        read_energy_traces(tmp_path / "energy.csv")
 
 
 @pytest.mark.parametrize("settings", [None, ["crf.w1"], {"crf.nothing": 1}, {"crf.w1": "x"}, {1: 2}])
-def test_settings_of_checkpoints(world, tmp_path, settings):
-    content = read_checkpoint(world.root / "checkpoint.pt")
+def test_settings_of_checkpoints(fixtures, tmp_path, settings):
+    content = read_checkpoint(fixtures.root / "checkpoint.pt")
     torch.save({**content, "settings": settings}, tmp_path / "c.pt")
     with pytest.raises(InputError, match=r"c\.pt: (damaged|its CRF)"):
         checkpoint_crf(tmp_path / "c.pt")
@@ -160,12 +161,12 @@ def test_settings_of_checkpoints(world, tmp_path, settings):
 @pytest.mark.parametrize(
     "value", [None, 3, torch.zeros(2, dtype=torch.complex64), torch.full((2,), torch.nan)]
 )
-def test_weights_of_checkpoints(world, value):
-    content = read_checkpoint(world.root / "checkpoint.pt")
-    with world.damaged(world.root / "checkpoint.pt") as path:
+def test_weights_of_checkpoints(fixtures, value):
+    content = read_checkpoint(fixtures.root / "checkpoint.pt")
+    with fixtures.damaged(fixtures.root / "checkpoint.pt") as path:
         torch.save({**content, "model": {**content["model"], next(iter(content["model"])): value}}, path)
-        command = ["predict", world.config, "--checkpoint", path, "--split", "val"]
-        assert "no array of real" in (said := refused(world, command, path.name)) or "NaN" in said
+        command = ["predict", fixtures.config, "--checkpoint", path, "--split", "val"]
+        assert "no array of real" in (said := refused(fixtures, command, path.name)) or "NaN" in said
 
 
 def test_a_large_label_map_is_no_bomb(tmp_path):

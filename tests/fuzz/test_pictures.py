@@ -9,10 +9,10 @@ from PIL import Image
 
 from crfnet.score_cache import ScoreFolder
 from tests.fuzz.damage import Damage, damages
+from tests.fuzz.factories import pictures
+from tests.fuzz.fixture_tree import CLASSES, IDS, FixtureTree
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import run
-from tests.fuzz.made import pictures
-from tests.fuzz.world import CLASSES, IDS, World
 
 COUNT = 40  #: of each of the files below: 360 examples
 MADE = pictures()
@@ -25,11 +25,11 @@ def indices(path: Path) -> np.ndarray:
         return np.array(file)
 
 
-def check_table(world: World, out: str) -> None:
+def check_table(fixtures: FixtureTree, out: str) -> None:
     """What data check says of the masks is what they hold."""
-    masks = [indices(world.root / f"voc/SegmentationClass/{id_}.png") for id_ in IDS]
-    for id_, mask in zip(IDS, masks, strict=True):
-        image = next(world.root.glob(f"voc/JPEGImages/{id_}.*"))
+    masks = [indices(fixtures.root / f"voc/SegmentationClass/{image_id}.png") for image_id in IDS]
+    for image_id, mask in zip(IDS, masks, strict=True):
+        image = next(fixtures.root.glob(f"voc/JPEGImages/{image_id}.*"))
         with Image.open(image) as file:
             assert file.size == mask.shape[::-1]
     pixels = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
@@ -41,12 +41,12 @@ def check_table(world: World, out: str) -> None:
         assert int(images) == sum((mask == label).any() for mask in masks)
 
 
-def check_miou(world: World, out: str) -> None:
+def check_miou(fixtures: FixtureTree, out: str) -> None:
     """The mIoU of two folders, from one confusion matrix."""
     counts = np.zeros((256, 256), int)
-    for id_ in IDS:
-        truth = indices(world.root / f"voc/SegmentationClass/{id_}.png")
-        np.add.at(counts, (truth, indices(world.root / f"predictions/{id_}.png")), 1)
+    for image_id in IDS:
+        truth = indices(fixtures.root / f"voc/SegmentationClass/{image_id}.png")
+        np.add.at(counts, (truth, indices(fixtures.root / f"predictions/{image_id}.png")), 1)
     counts = counts[:CLASSES]
     assert not counts[:, CLASSES:].any()
     counts = counts[:, :CLASSES]
@@ -55,31 +55,31 @@ def check_miou(world: World, out: str) -> None:
     assert f"predictions  {100 * miou:.2f}" in " ".join(out.split("\n")).replace("   ", "  "), out
 
 
-def check_prediction(world: World, out: str) -> None:
-    with Image.open(world.root / "voc/JPEGImages/a.jpg") as file:
+def check_prediction(fixtures: FixtureTree, out: str) -> None:
+    with Image.open(fixtures.root / "voc/JPEGImages/a.jpg") as file:
         size = file.size
-    labels = indices(world.out / "predictions/a.png")
+    labels = indices(fixtures.out / "predictions/a.png")
     assert labels.shape == size[::-1]
     assert labels.max() < CLASSES
 
 
-def check_classes(world: World, out: str) -> None:
-    found = ScoreFolder(world.out).scores("a").exp()
+def check_classes(fixtures: FixtureTree, out: str) -> None:
+    found = ScoreFolder(fixtures.out).stored_logits("a").exp()
     for label in range(2):
-        with Image.open(world.root / f"foreign/png/a_{label}.png") as file:
+        with Image.open(fixtures.root / f"foreign/png/a_{label}.png") as file:
             wanted = np.array(file, np.float32) / (255 if file.mode == "L" else 65535)
         np.testing.assert_allclose(found[label], wanted.clip(1e-5, 1), atol=1e-3)
 
 
-def check_crop(world: World, out: str) -> None:
-    with Image.open(world.root / "voc/JPEGImages/a.jpg") as file:
+def check_crop(fixtures: FixtureTree, out: str) -> None:
+    with Image.open(fixtures.root / "voc/JPEGImages/a.jpg") as file:
         size = file.size
-    assert tuple(ScoreFolder(world.out).scores("a").shape[1:]) == size[::-1]
+    assert tuple(ScoreFolder(fixtures.out).stored_logits("a").shape[1:]) == size[::-1]
 
 
-def files(world):
+def files(fixtures):
     """The file that is damaged, the command that reads it, and what checks its result."""
-    root, voc = world.root, world.root / "voc"
+    root, voc = fixtures.root, fixtures.root / "voc"
     folders = [
         "--predictions",
         root / "predictions",
@@ -89,11 +89,11 @@ def files(world):
         21,
     ]
     quick = ["--device", "cpu", "--evaluation.draws", 5, "--evaluation.max_width", 2]
-    checked = (["data", "check", world.config, "--workers", 0], check_table)
+    checked = (["data", "check", fixtures.config, "--workers", 0], check_table)
     scored = (["evaluate", *folders, *quick], check_miou)
-    predict = ["predict", world.config, "--checkpoint", root / "checkpoint.pt", voc / "JPEGImages/a.jpg"]
-    classes = ["convert-scores", root / "foreign/png", "--to", world.out]
-    crop = ["convert-scores", root / "foreign/mat", "--images", voc / "JPEGImages", "--to", world.out]
+    predict = ["predict", fixtures.config, "--checkpoint", root / "checkpoint.pt", voc / "JPEGImages/a.jpg"]
+    classes = ["convert-scores", root / "foreign/png", "--to", fixtures.out]
+    crop = ["convert-scores", root / "foreign/mat", "--images", voc / "JPEGImages", "--to", fixtures.out]
     return {
         "jpg": (voc / "JPEGImages/a.jpg", *checked),
         "png": (voc / "JPEGImages/b.png", *checked),
@@ -110,25 +110,28 @@ def files(world):
 NAMES = ("jpg", "png", "indexed", "gray", "prediction", "truth", "photo", "class", "size")
 
 
-def example(world: World, name: str, damage: Damage) -> None:
-    path, command, check = files(world)[name]
-    with world.damaged(path):
+def example(fixtures: FixtureTree, name: str, damage: Damage) -> None:
+    path, command, check = files(fixtures)[name]
+    with fixtures.damaged(path):
         damage.apply(path, MADE)
         ending = run(
-            world, command, [path.name, path.stem, f"{path.parent.name}:", "1 class"], partial=name == "size"
+            fixtures,
+            command,
+            [path.name, path.stem, f"{path.parent.name}:", "1 class"],
+            partial=name == "size",
         )
         if ending.status == 0:
-            check(world, ending.out)
+            check(fixtures, ending.out)
 
 
 @parts
 @pytest.mark.parametrize("name", NAMES)
-def test_damage(world, name, part):
-    fuzz(lambda damage: example(world, name, damage), damages(MADE), COUNT, part)
+def test_damage(fixtures, name, part):
+    fuzz(lambda damage: example(fixtures, name, damage), damages(MADE), COUNT, part)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("made", MADE)
-def test_other_pictures(world, name, made):
-    example(world, name, Damage(made))
+def test_other_pictures(fixtures, name, made):
+    example(fixtures, name, Damage(made))

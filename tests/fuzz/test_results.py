@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from crfnet.crf.config_file import load_crf_config
 from tests.fuzz.damage import Damage, damages
+from tests.fuzz.factories import bomb, npz, pickled
+from tests.fuzz.fixture_tree import IDS, FixtureTree
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import run
-from tests.fuzz.made import bomb, npz, pickled
 from tests.fuzz.values import Change, changes
-from tests.fuzz.world import IDS, World
 
 COUNT = 20  #: of each of seven kinds, and half as many of five files of a report: 190 examples
 
@@ -27,9 +27,9 @@ def saved(content: Any) -> bytes:
     return stream.getvalue()
 
 
-def checkpoints(world: World) -> dict[str, bytes]:
+def checkpoints(fixtures: FixtureTree) -> dict[str, bytes]:
     """Files of torch.save whose content is not that of a checkpoint."""
-    good = torch.load(world.root / "checkpoint.pt", weights_only=True)
+    good = torch.load(fixtures.root / "checkpoint.pt", weights_only=True)
     model = good["model"]
     name = next(name for name, value in model.items() if value.ndim == 4)
 
@@ -37,7 +37,7 @@ def checkpoints(world: World) -> dict[str, bytes]:
         return saved({**good, "model": {**model, name: value}})
 
     return {
-        "trap": pickled(world.root / "trap"),
+        "trap": pickled(fixtures.root / "trap"),
         "list": saved([1, 2]),
         "number": saved(3),
         "tensor": saved(torch.zeros(3)),
@@ -65,23 +65,23 @@ def checkpoints(world: World) -> dict[str, bytes]:
 
 
 COMMANDS = {
-    "import": lambda world, path: ["import", path],
-    "predict": lambda world, path: ["predict", world.config, "--checkpoint", path, "--split", "val"],
-    "train": lambda world, path: ["train", world.config, "--checkpoint", path],
+    "import": lambda fixtures, path: ["import", path],
+    "predict": lambda fixtures, path: ["predict", fixtures.config, "--checkpoint", path, "--split", "val"],
+    "train": lambda fixtures, path: ["train", fixtures.config, "--checkpoint", path],
 }
 
 
 @parts
 @pytest.mark.parametrize("command", COMMANDS)
-def test_checkpoints(world, command, part):
-    others = checkpoints(world)
+def test_checkpoints(fixtures, command, part):
+    others = checkpoints(fixtures)
 
     def example(damage: Damage) -> None:
-        with world.damaged(world.root / "checkpoint.pt") as path:
+        with fixtures.damaged(fixtures.root / "checkpoint.pt") as path:
             damage.apply(path, others)
-            ending = run(world, COMMANDS[command](world, path), [path.name])
+            ending = run(fixtures, COMMANDS[command](fixtures, path), [path.name])
             if ending.status == 0:
-                assert path.name in ending.out or str(world.out) in ending.out
+                assert path.name in ending.out or str(fixtures.out) in ending.out
 
     fuzz(example, damages(others), COUNT, part)
     for each in others if part == 1 else ():
@@ -89,13 +89,13 @@ def test_checkpoints(world, command, part):
 
 
 @parts
-def test_safetensors(world, part):
+def test_safetensors(fixtures, part):
     others = {"huge header": b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "no json": b"\x02" + bytes(7) + b"{x"}
 
     def example(damage: Damage) -> None:
-        with world.damaged(world.root / "weights.safetensors") as path:
+        with fixtures.damaged(fixtures.root / "weights.safetensors") as path:
             damage.apply(path, others)
-            run(world, ["import", path, "--out", world.out / "w.pt"], [path.name])
+            run(fixtures, ["import", path, "--out", fixtures.out / "w.pt"], [path.name])
 
     fuzz(example, damages(others), COUNT, part)
 
@@ -117,37 +117,43 @@ LISTS = {
 
 @parts
 @pytest.mark.parametrize("name", ["images.txt", "voc/ImageSets/Segmentation/val.txt"])
-def test_lists(world, name, part):
-    command = ["search", world.config, "--scores", world.root / "scores"]
+def test_lists(fixtures, name, part):
+    command = ["search", fixtures.config, "--scores", fixtures.root / "scores"]
     if name == "images.txt":
-        command = ["evaluate", world.config, "--predictions", world.root / "predictions", "--exclude"]
-        command.append(world.root / name)
+        command = ["evaluate", fixtures.config, "--predictions", fixtures.root / "predictions", "--exclude"]
+        command.append(fixtures.root / name)
 
     def example(damage: Damage) -> None:
-        with world.damaged(world.root / name) as path:
+        with fixtures.damaged(fixtures.root / name) as path:
             damage.apply(path, LISTS)
-            names = [path.name, "search.images", *(f"{id_}." for id_ in IDS), "nobody", "JPEGImages"]
-            ending = run(world, command, names)
+            names = [
+                path.name,
+                "search.images",
+                *(f"{image_id}." for image_id in IDS),
+                "nobody",
+                "JPEGImages",
+            ]
+            ending = run(fixtures, command, names)
             if ending.status == 0:
                 listed = {Path(word).stem for word in path.read_text("utf-8-sig").split()}
-                check_lists(world, name, listed)
+                check_lists(fixtures, name, listed)
 
     fuzz(example, damages(LISTS), COUNT, part)
 
 
-def check_lists(world: World, name: str, listed: set[str]) -> None:
+def check_lists(fixtures: FixtureTree, name: str, listed: set[str]) -> None:
     """Only images of the list were searched on, or only the others were scored."""
     if name == "images.txt":
-        with np.load(world.out / "evaluation/predictions/evaluation.npz") as found:
+        with np.load(fixtures.out / "evaluation/predictions/evaluation.npz") as found:
             assert set(found["ids"]) == set(IDS) - listed
     else:
-        assert set((world.out / "search/images.txt").read_text().split()) <= listed
-        assert load_crf_config(world.out / "search/best.yaml").w1 == 3
+        assert set((fixtures.out / "search/images.txt").read_text().split()) <= listed
+        assert load_crf_config(fixtures.out / "search/best.yaml").w1 == 3
 
 
-def counts(world: World) -> dict[str, bytes]:
+def counts(fixtures: FixtureTree) -> dict[str, bytes]:
     """Files evaluation.npz with one array that is another."""
-    with np.load(world.root / "evaluation/unary/evaluation.npz") as file:
+    with np.load(fixtures.root / "evaluation/unary/evaluation.npz") as file:
         good = dict(file)
 
     def with_array(name: str, array: Any) -> bytes:
@@ -195,12 +201,12 @@ REPORTED = {
 
 @parts
 @pytest.mark.parametrize("name", REPORTED)
-def test_reports(world, name, part):
+def test_reports(fixtures, name, part):
     """A report is written again, or nothing in its folder changes."""
     others = (
-        counts(world) if name.endswith("npz") else {"other": b"{}", "text": b"a,b\n1,2\n", "list": b"[1]"}
+        counts(fixtures) if name.endswith("npz") else {"other": b"{}", "text": b"a,b\n1,2\n", "list": b"[1]"}
     )
-    whole = json.loads((world.root / "evaluation/report.json").read_text())
+    whole = json.loads((fixtures.root / "evaluation/report.json").read_text())
     given = (
         st.one_of(damages(others), changes(whole), changes(whole))
         if name == "report.json"
@@ -208,14 +214,14 @@ def test_reports(world, name, part):
     )
 
     def example(damage: Damage | Change) -> None:
-        with world.copied("evaluation") as folder:
+        with fixtures.copied("evaluation") as folder:
             path = folder / name
             if isinstance(damage, Damage):
                 damage.apply(path, others)
             else:
                 path.write_text(json.dumps(damage.of(whole), default=str))
             before = {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
-            ending = run(world, ["report", folder], [*REPORTED[name], str(folder)])
+            ending = run(fixtures, ["report", folder], [*REPORTED[name], str(folder)])
             if ending.status == 2:
                 assert {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()} == before
             else:
@@ -227,15 +233,15 @@ def test_reports(world, name, part):
 
 
 @parts
-def test_searches_to_go_on_with(world, part):
+def test_searches_to_go_on_with(fixtures, part):
     """A damaged study is refused, or the search ends as it did."""
-    best = load_crf_config(world.root / "best.yaml")
-    command = ["search", world.config, "--scores", world.root / "scores", "--resume"]
+    best = load_crf_config(fixtures.root / "best.yaml")
+    command = ["search", fixtures.config, "--scores", fixtures.root / "scores", "--resume"]
 
     def example(damage: Damage) -> None:
-        with world.copied("search") as folder:
+        with fixtures.copied("search") as folder:
             damage.apply(folder / "study.db", {"text": b"words", "sqlite": b"SQLite format 3\0"})
-            ending = run(world, command, ["study.db", "--resume"])
+            ending = run(fixtures, command, ["study.db", "--resume"])
             if ending.status == 0:
                 assert load_crf_config(folder / "best.yaml") == best
 

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from crfnet.data.on_disk import read_image
+from crfnet.data.file_dataset import read_image
 from crfnet.explore import open_session
 from crfnet.score_cache import ScoreFolder
 from tests.fuzz.damage import Damage, damages
+from tests.fuzz.factories import arrays, bomb, npy, npz
+from tests.fuzz.fixture_tree import CLASSES, IDS, SIZE, FixtureTree
 from tests.fuzz.fuzzing import fuzz, parts
 from tests.fuzz.harness import guarded, run
-from tests.fuzz.made import arrays, bomb, npy, npz
-from tests.fuzz.world import CLASSES, IDS, SIZE, World
 
 COUNT = 20  #: of each of the files below, twice of foreign ones: 240 examples
 SHAPE = (CLASSES, *SIZE)
 
 
-def archives(world: World, *names: str) -> dict[str, bytes]:
+def archives(fixtures: FixtureTree, *names: str) -> dict[str, bytes]:
     """The arrays of `made.arrays` as the members of archives, and archives that are none."""
-    made = {name: npz(**dict.fromkeys(names, each)) for name, each in of_arrays(world).items()}
+    made = {name: npz(**dict.fromkeys(names, each)) for name, each in of_arrays(fixtures).items()}
     good = npy(np.zeros(SHAPE, np.float32))
     return made | {
         "bomb": bomb(*names),
@@ -36,11 +36,11 @@ def archives(world: World, *names: str) -> dict[str, bytes]:
     }
 
 
-def of_arrays(world: World) -> dict[str, bytes]:
-    return arrays(SHAPE, world.root / "trap")
+def of_arrays(fixtures: FixtureTree) -> dict[str, bytes]:
+    return arrays(SHAPE, fixtures.root / "trap")
 
 
-def mats(world: World) -> dict[str, bytes]:
+def mats(fixtures: FixtureTree) -> dict[str, bytes]:
     made = {}
     for name, value in {
         "no array": {},
@@ -61,8 +61,8 @@ def mats(world: World) -> dict[str, bytes]:
     }
 
 
-def sheets(world: World) -> dict[str, bytes]:
-    text = (world.root / "scores/scores.yaml").read_text()
+def sheets(fixtures: FixtureTree) -> dict[str, bytes]:
+    text = (fixtures.root / "scores/scores.yaml").read_text()
     changes = {
         "one class": ("21", "1"),
         "other classes": ("21", "20"),
@@ -86,9 +86,9 @@ def sheets(world: World) -> dict[str, bytes]:
     return {name: text.replace(*change).encode() for name, change in changes.items()}
 
 
-def check_session(world: World, scores: Path) -> None:
+def check_session(fixtures: FixtureTree, scores: Path) -> None:
     """Looked at by eye, scores are finite; they are those in the file, resized, or their logarithms."""
-    session = open_session(read_image(world.root / "voc/JPEGImages/a.jpg"), scores, "a")
+    session = open_session(read_image(fixtures.root / "voc/JPEGImages/a.jpg"), scores, "a")
     assert session.logits.isfinite().all()
 
 
@@ -99,48 +99,54 @@ def stored(stream: IO[bytes]) -> np.ndarray:
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def check_converted(world: World, kind: str) -> None:
+def check_converted(fixtures: FixtureTree, kind: str) -> None:
     """A score folder holds the numbers of the foreign files, in float16."""
-    found = ScoreFolder(world.out)
+    found = ScoreFolder(fixtures.out)
     assert set(found.ids) == set(IDS)
-    for id_ in IDS:
+    for image_id in IDS:
         if kind == "mat":
             (array,) = (
-                v for k, v in loadmat(world.root / f"foreign/mat/{id_}_blob_0.mat").items() if k[0] != "_"
+                v
+                for k, v in loadmat(fixtures.root / f"foreign/mat/{image_id}_blob_0.mat").items()
+                if k[0] != "_"
             )
             array = array.reshape(array.shape[:3]).transpose(2, 1, 0)[:, : SIZE[0], : SIZE[1]]
         elif kind == "npy":
-            array = stored((world.root / f"foreign/npy/{id_}.npy").open("rb"))
+            array = stored((fixtures.root / f"foreign/npy/{image_id}.npy").open("rb"))
         else:
-            with zipfile.ZipFile(world.root / f"foreign/npz/{id_}.npz") as archive:
+            with zipfile.ZipFile(fixtures.root / f"foreign/npz/{image_id}.npz") as archive:
                 (name,) = archive.namelist()
                 array = stored(archive.open(name))
         array = array[0] if array.ndim == 4 else array
-        np.testing.assert_array_equal(found.scores(id_).numpy(), array.astype(np.float32).astype(np.float16))
+        np.testing.assert_array_equal(
+            found.stored_logits(image_id).numpy(), array.astype(np.float32).astype(np.float16)
+        )
 
 
 CONVERTED = {
     "npy": ("npy", "a.npy", of_arrays),
-    "npz": ("npz", "b.npz", lambda world: archives(world, "data")),
+    "npz": ("npz", "b.npz", lambda fixtures: archives(fixtures, "data")),
     "mat": ("mat", "c_blob_0.mat", mats),
 }
 
 
 @parts
 @pytest.mark.parametrize("kind", CONVERTED)
-def test_scores_of_others(world, kind, part):
+def test_scores_of_others(fixtures, kind, part):
     folder, name, made = CONVERTED[kind]
-    path, others = world.root / "foreign" / folder / name, made(world)
-    command = ["convert-scores", path.parent, "--to", world.out]
-    command += ["--images", world.root / "voc/JPEGImages"] if kind == "mat" else []
+    path, others = fixtures.root / "foreign" / folder / name, made(fixtures)
+    command = ["convert-scores", path.parent, "--to", fixtures.out]
+    command += ["--images", fixtures.root / "voc/JPEGImages"] if kind == "mat" else []
 
     def example(damage: Damage) -> None:
-        with world.damaged(path):
+        with fixtures.damaged(path):
             damage.apply(path, others)
             there = path.exists()
-            ending = run(world, command, [name, path.stem, f"{path.parent}:", f"'{name[0]}'"], partial=True)
+            ending = run(
+                fixtures, command, [name, path.stem, f"{path.parent}:", f"'{name[0]}'"], partial=True
+            )
             if ending.status == 0 and there:
-                check_converted(world, kind)
+                check_converted(fixtures, kind)
 
     fuzz(example, damages(others), 2 * COUNT, part)
     for each in others if part == 1 else ():
@@ -148,25 +154,25 @@ def test_scores_of_others(world, kind, part):
 
 
 EXPLORED = {
-    "member": ("scores", "scores/a.npz", lambda world: archives(world, "scores")),
+    "member": ("scores", "scores/a.npz", lambda fixtures: archives(fixtures, "scores")),
     "sheet": ("scores", "scores/scores.yaml", sheets),
-    "file of a folder": ("scores/a.npz", "scores/a.npz", lambda world: archives(world, "scores")),
-    "many": ("scores.npz", "scores.npz", lambda world: archives(world, "ids", "logits")),
+    "file of a folder": ("scores/a.npz", "scores/a.npz", lambda fixtures: archives(fixtures, "scores")),
+    "many": ("scores.npz", "scores.npz", lambda fixtures: archives(fixtures, "ids", "logits")),
     "array": ("one.npy", "one.npy", of_arrays),
-    "archive": ("one.npz", "one.npz", lambda world: archives(world, "anything")),
+    "archive": ("one.npz", "one.npz", lambda fixtures: archives(fixtures, "anything")),
 }
 
 
 @parts
 @pytest.mark.parametrize("kind", EXPLORED)
-def test_scores_that_explore_opens(world, kind, part):
+def test_scores_that_explore_opens(fixtures, kind, part):
     scores, name, made = EXPLORED[kind]
-    path, others = world.root / name, made(world)
+    path, others = fixtures.root / name, made(fixtures)
 
     def example(damage: Damage) -> None:
-        with world.damaged(path):
+        with fixtures.damaged(path):
             damage.apply(path, others)
-            said = guarded(world, lambda: check_session(world, world.root / scores))
+            said = guarded(fixtures, lambda: check_session(fixtures, fixtures.root / scores))
             assert (
                 said is None or path.name in said or f"/{path.stem}" in said or f"{path.parent.name}:" in said
             ), said

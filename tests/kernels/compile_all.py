@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
+from triton.backends import compiler
 from triton.compiler import ASTSource
 
 from crfnet.kernels.gpu import exact, gather, local, update
@@ -77,29 +77,38 @@ def filters(dtype, labels, dimensions, size, precision="tf32x3"):
 
 
 def recorded(everything):
-    """(kernel, signature, constants, attributes, options) of every launch, each once."""
+    """(kernel, signature, constants, divisible, options) of every launch, each once."""
     found = {}
 
     def note(kernel, *args, grid, warmup, **kwargs):
         options = {name: kwargs.pop(name) for name in list(kwargs) if name not in kernel.arg_names}
         given = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
-        signature, constants, attributes = {}, {}, {}
+        signature, constants, divisible = {}, {}, {}
         for place, parameter in enumerate(kernel.params):
             value = given[parameter.name]
             if parameter.is_constexpr:
                 signature[parameter.name], constants[parameter.name] = "constexpr", value
             elif isinstance(value, torch.Tensor):
                 signature[parameter.name] = TYPES[value.dtype]
-                attributes[place,] = [["tt.divisibility", 16]]
+                divisible[place] = 16
             else:
                 signature[parameter.name] = "i32"
         key = f"{kernel.__name__} {signature} {constants} {options}"
-        found[key] = kernel, signature, constants, attributes, options
+        found[key] = kernel, signature, constants, divisible, options
 
     triton.runtime.jit.JITFunction.run = note
     for launch in launches(everything):
         launch()
     return found.values()
+
+
+def source(kernel, signature, constants, divisible):
+    """What is to be built. Triton 3.2, which torch 2.6 brings, has a class for what is divisible."""
+    if hasattr(compiler, "AttrsDescriptor"):
+        attributes = compiler.AttrsDescriptor.from_hints(divisible)
+    else:
+        attributes = {(place,): [["tt.divisibility", number]] for place, number in divisible.items()}
+    return ASTSource(kernel, signature, constants, attributes)
 
 
 def usage(cubin):
@@ -113,10 +122,11 @@ def usage(cubin):
 
 
 def main():
-    for kernel, signature, constants, attributes, options in recorded("--all" in sys.argv):
+    for kernel, signature, constants, divisible, options in recorded("--all" in sys.argv):
         for capability in TARGETS:
-            source = ASTSource(kernel, signature, constants, attributes)
-            built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+            target = compiler.GPUTarget("cuda", capability, 32)
+            what = source(kernel, signature, constants, divisible)
+            built = triton.compile(what, target=target, options=options)
             registers, stack = usage(built.asm["cubin"])
             told = {
                 "kernel": kernel.__name__,
@@ -124,6 +134,7 @@ def main():
                 "registers": registers,
                 "stack": stack,
                 "shared": built.metadata.shared,
+                "exponentials": built.asm["ptx"].count("ex2.approx"),
                 "constants": constants,
             }
             sys.stdout.write(json.dumps(told) + "\n")

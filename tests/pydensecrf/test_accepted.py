@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from crfnet.pydensecrf import densecrf as dcrf
-from tests.pydensecrf.small import H, M, N, W, crf, image, numbers, read_only
+from tests.pydensecrf.small_problem import H, M, N, W, crf, image, numbers, read_only
 
 AS_ANYTHING = {
     "float64": lambda a: a.astype(np.float64),

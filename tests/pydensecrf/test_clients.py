@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig, DenseCRF, FeaturePotential
-from tests.pydensecrf import plain
+from tests.pydensecrf import dense_reference
 
 RUN = """
 import runpy, sys
@@ -104,7 +104,7 @@ def blobs(height, width, labels):
     random = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     scores = np.stack([np.sin(x / (3 + k) + k) + np.cos(y / (4 + k) - k) for k in range(labels)])
-    noisy = plain.softmax(2 * scores + random.normal(size=scores.shape))
+    noisy = dense_reference.softmax(2 * scores + random.normal(size=scores.shape))
     colors = random.integers(40, 216, (labels, 3))[scores.argmax(0)]
     image = np.clip(colors + random.normal(scale=6, size=colors.shape), 0, 255).astype(np.uint8)
     return noisy.astype(np.float32), image
@@ -160,14 +160,14 @@ def test_annotation_is_that_of_plain_loops(folder):
     color = image.reshape(-1, 3).T / [[13], [11], [12]]
     near = np.mgrid[:7, :9].reshape(2, -1) / [[8.3], [7.1]]
     terms = [
-        (3, plain.kernel(place.astype(np.float32), "NORMALIZE_SYMMETRIC")),
-        (10, plain.kernel(np.concatenate([near, color]).astype(np.float32), "NORMALIZE_AFTER")),
+        (3, dense_reference.kernel(place.astype(np.float32), "NORMALIZE_SYMMETRIC")),
+        (10, dense_reference.kernel(np.concatenate([near, color]).astype(np.float32), "NORMALIZE_AFTER")),
     ]
-    marginals = plain.mean_field(u, terms, 5)
+    marginals = dense_reference.mean_field(u, terms, 5)
     for q in (answer["Q"], answer["Q2"]):
         np.testing.assert_allclose(q, marginals[-1], atol=1e-4)
     assert (answer["MAP"].reshape(-1) == marginals[-1].argmax(0)).all()
-    expected = [plain.free_energy(u, terms, q, 1.0) for q in marginals[:-1]]
+    expected = [dense_reference.free_energy(u, terms, q, 1.0) for q in marginals[:-1]]
     np.testing.assert_allclose(answer["kl"], expected, rtol=1e-4)
 
 
@@ -179,9 +179,9 @@ def test_two_channels_are_those_of_plain_loops(folder):
     color = given["image"].reshape(-1, 2).T / [[0.3], [0.2]]
     features = np.concatenate([place, color]).astype(np.float32)
     terms = [
-        (np.array([-0.5, -0.7]), plain.kernel(features, "NORMALIZE_SYMMETRIC")),
-        (-0.6 * np.eye(2), plain.kernel(features[:3], "NORMALIZE_SYMMETRIC")),
+        (np.array([-0.5, -0.7]), dense_reference.kernel(features, "NORMALIZE_SYMMETRIC")),
+        (-0.6 * np.eye(2), dense_reference.kernel(features[:3], "NORMALIZE_SYMMETRIC")),
     ]
-    expected = plain.mean_field(u, terms, 10)[-1][1]
+    expected = dense_reference.mean_field(u, terms, 10)[-1][1]
     np.testing.assert_allclose(answer.reshape(-1), expected, atol=1e-4)
     assert 0.2 < (expected > 0.5).mean() < 0.8

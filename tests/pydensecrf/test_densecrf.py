@@ -8,9 +8,9 @@ import torch
 
 from crfnet.crf.energy import energy
 from crfnet.crf.inference import MeanField
-from crfnet.pydensecrf import _pairwise, grid
+from crfnet.pydensecrf import _pairwise, image_crf
 from crfnet.pydensecrf import densecrf as dcrf
-from tests.pydensecrf import plain
+from tests.pydensecrf import dense_reference
 
 M, N = 4, 30
 COMPATS = ("number", "diagonal", "matrix")
@@ -34,27 +34,31 @@ def both(normalization, kind, points=N, labels=M):
     terms = []
     for features, compat in ((few, compats[kind]), (many, 2.0)):
         crf.addPairwiseEnergy(features, compat, normalization=getattr(dcrf, normalization))
-        terms.append((compat, plain.kernel(features, normalization)))
+        terms.append((compat, dense_reference.kernel(features, normalization)))
     return crf, u.astype(np.float64), terms
 
 
-@pytest.mark.parametrize("normalization", plain.NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", dense_reference.NORMALIZATIONS)
 @pytest.mark.parametrize("kind", COMPATS)
 class TestAgainstPlainLoops:
     def test_inference(self, normalization, kind):
         crf, u, terms = both(normalization, kind)
-        for steps, expected in enumerate(plain.mean_field(u, terms, 4)):
+        for steps, expected in enumerate(dense_reference.mean_field(u, terms, 4)):
             np.testing.assert_allclose(crf.inference(steps), expected, atol=2e-5)
-        assert np.abs(expected - plain.softmax(-u)).max() > 0.1
+        assert np.abs(expected - dense_reference.softmax(-u)).max() > 0.1
 
     def test_step_by_step(self, normalization, kind):
         crf, u, terms = both(normalization, kind)
         q, tmp1, tmp2 = crf.startInference()
         seen = np.asarray(q)
-        for expected in plain.mean_field(u, terms, 3):
+        for expected in dense_reference.mean_field(u, terms, 3):
             np.testing.assert_allclose(seen, expected, atol=2e-5)
-            assert crf.klDivergence(q) == pytest.approx(plain.free_energy(u, terms, expected, 1.0), rel=1e-5)
-            assert crf.freeEnergy(q) == pytest.approx(plain.free_energy(u, terms, expected, 0.5), rel=1e-5)
+            assert crf.klDivergence(q) == pytest.approx(
+                dense_reference.free_energy(u, terms, expected, 1.0), rel=1e-5
+            )
+            assert crf.freeEnergy(q) == pytest.approx(
+                dense_reference.free_energy(u, terms, expected, 0.5), rel=1e-5
+            )
             assert crf.stepInference(q, tmp1, tmp2) is None
 
     def test_energies_of_a_labeling(self, normalization, kind):
@@ -65,7 +69,7 @@ class TestAgainstPlainLoops:
         chosen = np.zeros((M, N))
         chosen[labels[known], known] = 1
         np.testing.assert_allclose(crf.unaryEnergy(labels), (chosen * u).sum(0), rtol=1e-6)
-        one = [-(chosen * plain.penalty([term], chosen)).sum(0) / 2 for term in terms]
+        one = [-(chosen * dense_reference.penalty([term], chosen)).sum(0) / 2 for term in terms]
         for index in (0, 1):
             np.testing.assert_allclose(crf.pairwiseEnergy(labels, index), one[index], atol=1e-5)
         np.testing.assert_allclose(crf.pairwiseEnergy(labels.reshape(5, 6)), one[0] + one[1], atol=1e-5)
@@ -78,7 +82,7 @@ def test_few_points_and_labels(points, labels):
     crf, u, terms = both("NORMALIZE_SYMMETRIC", "number", points, labels)
     q = crf.inference(3)
     assert q.shape == (labels, points)
-    np.testing.assert_allclose(q, plain.mean_field(u, terms, 3)[-1], atol=2e-5)
+    np.testing.assert_allclose(q, dense_reference.mean_field(u, terms, 3)[-1], atol=2e-5)
 
 
 def image_problem():
@@ -99,10 +103,10 @@ def test_pixels_row_by_row_width_first():
         [[x / 4.1, y / 2.7, *(image[y, x] / np.array([5, 7, 9]))] for y in range(3) for x in range(5)]
     ).T
     terms = [
-        (1.5, plain.kernel(place, "NORMALIZE_SYMMETRIC")),
-        (2.5, plain.kernel(color, "NORMALIZE_AFTER")),
+        (1.5, dense_reference.kernel(place, "NORMALIZE_SYMMETRIC")),
+        (2.5, dense_reference.kernel(color, "NORMALIZE_AFTER")),
     ]
-    np.testing.assert_allclose(crf.inference(5), plain.mean_field(u, terms, 5)[-1], atol=5e-5)
+    np.testing.assert_allclose(crf.inference(5), dense_reference.mean_field(u, terms, 5)[-1], atol=5e-5)
 
 
 def test_one_width_for_all():
@@ -144,7 +148,7 @@ def test_energy_of_a_labeling_is_that_of_the_layer():
     expected = energy(
         torch.from_numpy(labels)[None],
         -torch.from_numpy(u)[None],
-        lambda q: torch.from_numpy(plain.penalty(terms, q[0].numpy()))[None],
+        lambda q: torch.from_numpy(dense_reference.penalty(terms, q[0].numpy()))[None],
     )
     ours = crf.unaryEnergy(labels).sum() - crf.pairwiseEnergy(labels).sum()
     assert ours == pytest.approx(float(expected), rel=1e-5)
@@ -176,7 +180,7 @@ def test_without_terms():
     u, _, _ = problem()
     crf = dcrf.DenseCRF(N, M, device="cpu")
     crf.setUnaryEnergy(u)
-    np.testing.assert_allclose(crf.inference(3), plain.softmax(-u), atol=1e-6)
+    np.testing.assert_allclose(crf.inference(3), dense_reference.softmax(-u), atol=1e-6)
     assert (crf.pairwiseEnergy([0] * N) == 0).all()
 
 
@@ -194,7 +198,7 @@ def test_logistic_unary():
 
 def test_a_unary_serves_twice_and_keeps_its_own_numbers():
     u, _, _ = problem()
-    expected = plain.softmax(-u)
+    expected = dense_reference.softmax(-u)
     unary = dcrf.ConstUnary(u)
     first, second, third = (dcrf.DenseCRF(N, M, device="cpu") for _ in range(3))
     third.setUnaryEnergy(u)
@@ -209,7 +213,7 @@ def test_a_new_unary_replaces_the_old():
     crf, u, terms = both("NORMALIZE_SYMMETRIC", "number")
     crf.inference(1)
     crf.setUnaryEnergy(u[::-1])
-    np.testing.assert_allclose(crf.inference(2), plain.mean_field(u[::-1], terms, 2)[-1], atol=2e-5)
+    np.testing.assert_allclose(crf.inference(2), dense_reference.mean_field(u[::-1], terms, 2)[-1], atol=2e-5)
 
 
 def test_lattices_are_built_once(monkeypatch):
@@ -225,8 +229,8 @@ def test_lattices_are_built_once(monkeypatch):
     assert before <= 2
     third = problem()[1][0][:1]
     crf.addPairwiseEnergy(third, 3)  # after an inference: it counts
-    terms.append((3, plain.kernel(third, "NORMALIZE_SYMMETRIC")))
-    np.testing.assert_allclose(crf.inference(2), plain.mean_field(u, terms, 2)[-1], atol=2e-5)
+    terms.append((3, dense_reference.kernel(third, "NORMALIZE_SYMMETRIC")))
+    np.testing.assert_allclose(crf.inference(2), dense_reference.mean_field(u, terms, 2)[-1], atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +240,7 @@ def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
     built = []
     build = _pairwise.build_lattice
     monkeypatch.setattr(_pairwise, "build_lattice", lambda *args: built.append(1) or build(*args))
-    grid._grid_lattice.cache_clear()
+    image_crf._smoothness_lattice.cache_clear()
 
     def answer(h=5, sxy=(2, 3), compat=3, normalization=dcrf.NORMALIZE_SYMMETRIC):
         crf = dcrf.DenseCRF2D(7, h, M, device="cpu")
@@ -249,7 +253,7 @@ def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
     assert len(built) == 1
     changed = answer(**other)
     assert len(built) == 1 + ("compat" not in other)  # the weight is not in what is shared
-    grid._grid_lattice.cache_clear()
+    image_crf._smoothness_lattice.cache_clear()
     assert np.array_equal(answer(**other), changed)
     assert np.array_equal(answer(), first)
 
@@ -267,7 +271,7 @@ def test_kernel_types_change_nothing(kernel):
 
 
 def test_names_and_numbers_of_the_constants():
-    for number, name in enumerate(plain.NORMALIZATIONS):
+    for number, name in enumerate(dense_reference.NORMALIZATIONS):
         assert getattr(dcrf, name) == getattr(dcrf.NormalizationType, name) == number
     for number, name in enumerate(("CONST_KERNEL", "DIAG_KERNEL", "FULL_KERNEL")):
         assert getattr(dcrf, name) == getattr(dcrf.KernelType, name) == number

@@ -6,7 +6,7 @@ import torch
 
 from crfnet.pydensecrf import _options
 from crfnet.pydensecrf import densecrf as dcrf
-from tests.pydensecrf.small import H, M, N, W, crf, image, numbers
+from tests.pydensecrf.small_problem import H, M, N, W, crf, image, numbers
 
 
 def test_by_argument_by_variable_or_by_itself(monkeypatch):
@@ -15,30 +15,30 @@ def test_by_argument_by_variable_or_by_itself(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert _options.chosen_device(None) == cuda
-    assert _options.chosen_device("auto") == cuda
-    assert _options.chosen_device("cuda:1") == torch.device("cuda:1")
+    assert _options.select_device(None) == cuda
+    assert _options.select_device("auto") == cuda
+    assert _options.select_device("cuda:1") == torch.device("cuda:1")
     monkeypatch.setenv("CRFNET_DEVICE", "cpu")
-    assert _options.chosen_device(None) == cpu
-    assert _options.chosen_device(cuda) == cuda
+    assert _options.select_device(None) == cpu
+    assert _options.select_device(cuda) == cuda
     assert crf()._solver.device == dcrf.DenseCRF(4, 2)._solver.device == cpu
     monkeypatch.setenv("CRFNET_DEVICE", "")
-    assert _options.chosen_device(None) == cuda
+    assert _options.select_device(None) == cuda
     with pytest.raises(ValueError, match="device is 'cuda:2', but torch sees 2 GPUs"):
-        _options.chosen_device("cuda:2")
+        _options.select_device("cuda:2")
 
 
 def test_a_fork_computes_on_the_cpu(monkeypatch):
     """CUDA cannot start in a process forked from one that uses it, as pools of workers are."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
-    assert _options.chosen_device("auto") == torch.device("cpu")
+    assert _options.select_device("auto") == torch.device("cpu")
 
 
 def test_what_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert _options.chosen_device("auto") == torch.device("cpu")
+    assert _options.select_device("auto") == torch.device("cpu")
     with pytest.raises(ValueError, match="device is 'cuda', but torch sees 0 GPUs"):
         dcrf.DenseCRF(4, 2, device="cuda")
     with pytest.raises(ValueError, match="device is 'gpu', must be auto, cpu or cuda"):

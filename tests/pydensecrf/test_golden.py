@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crfnet.pydensecrf import densecrf as dcrf
-from tests.pydensecrf.plain import NORMALIZATIONS
+from tests.pydensecrf.dense_reference import NORMALIZATIONS
 
 
 @pytest.fixture

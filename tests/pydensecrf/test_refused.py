@@ -7,7 +7,7 @@ import pytest
 
 from crfnet.pydensecrf import _pairwise
 from crfnet.pydensecrf import densecrf as dcrf
-from tests.pydensecrf.small import H, M, N, W, crf, image, numbers, read_only
+from tests.pydensecrf.small_problem import H, M, N, W, crf, image, numbers, read_only
 
 NAN = np.full((M, N), np.nan)
 INF = np.full((M, N), np.inf)
@@ -66,11 +66,11 @@ REFUSED = {
     "compat inf": (lambda c: c.addPairwiseGaussian(3, [np.inf, 0, 0]), "compat: holds NaN or infinity"),
     "normalization": (
         lambda c: c.addPairwiseGaussian(3, 3, normalization=9),
-        r"normalization is 9; allowed are NO_NORMALIZATION \(0\), .*SYMMETRIC \(3\)",
+        r"normalization is 9, must be one of NO_NORMALIZATION \(0\), .*SYMMETRIC \(3\)",
     ),
     "kernel": (
         lambda c: c.addPairwiseGaussian(3, 3, kernel="full"),
-        r"kernel is 'full'; allowed are CONST_KERNEL \(0\)",
+        r"kernel is 'full', must be one of CONST_KERNEL \(0\)",
     ),
     "sxy 0": (lambda c: c.addPairwiseGaussian(0, 3), "sxy is 0, must be a number or 2 numbers, all > 0"),
     "sxy NaN": (lambda c: c.addPairwiseGaussian(float("nan"), 3), "sxy is nan, must be"),
@@ -174,9 +174,9 @@ class TestSign:
 
     @pytest.fixture(autouse=True)
     def _forget(self):
-        _pairwise._warn_of_sign.cache_clear()
+        _pairwise._warn_about_sign.cache_clear()
         yield
-        _pairwise._warn_of_sign.cache_clear()
+        _pairwise._warn_about_sign.cache_clear()
 
     @pytest.mark.parametrize(
         "compat",

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from tests.report.made import make_arms, with_folders, write
+from tests.report.factories import make_arms, with_folders, write
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@ import yaml
 from crfnet.cli.main import main
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
-from crfnet.evaluation.prediction import write_label_png
+from crfnet.labels import write_label_png
+from crfnet.pipeline.predictors import unary_from_scores
 from crfnet.pipeline.run_config import load_run
-from crfnet.pipeline.scoring import TRACED, trace_energy, unary_of_scores
+from crfnet.pipeline.trace_energy import TRACED_IMAGES, trace_energy
 from crfnet.report import ENERGY_FILE
-from crfnet.report.training_curves import read_descents
+from crfnet.report.energy_curves import read_energy_traces
 from crfnet.score_cache import ScoreFolder, write_scores
 
 CONFIG = {
@@ -56,11 +57,11 @@ def test_energies_are_those_of_the_layer(toy, tmp_path):
     torch.manual_seed(1)
     scores = {id: torch.randn(7, 8, 10) for id in dataset.ids}
     write_scores(tmp_path / "scores", iter(scores.items()), 7, align_corners=False, source="test")
-    unary = unary_of_scores(ScoreFolder(tmp_path / "scores"), torch.device("cpu"))
+    unary = unary_from_scores(ScoreFolder(tmp_path / "scores"), torch.device("cpu"))
     trace_energy(tmp_path / "arm", crf, unary, dataset, dataset.ids)
-    descents = read_descents(tmp_path / "arm" / ENERGY_FILE)
-    assert [each.id for each in descents] == list(dataset.ids[:TRACED])
-    last = dataset[TRACED - 1]
+    descents = read_energy_traces(tmp_path / "arm" / ENERGY_FILE)
+    assert [each.id for each in descents] == list(dataset.ids[:TRACED_IMAGES])
+    last = dataset[TRACED_IMAGES - 1]
     trace = crf.eval().trace(unary(last), last.image[None])
     np.testing.assert_allclose(descents[-1].free_energy, trace.free_energy[:, 0] / (32 * 40), rtol=1e-6)
     np.testing.assert_allclose(descents[-1].change, trace.change[:, 0], rtol=1e-5)

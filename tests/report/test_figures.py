@@ -6,21 +6,16 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
-from crfnet.evaluation.prediction import VOC_PALETTE
 from crfnet.evaluation.significance import Interval
-from crfnet.report import curves, pictures, training_curves
-from crfnet.report.curves import arm_styles, class_figure, trimap_figure
+from crfnet.labels import VOC_PALETTE
+from crfnet.report import energy_curves, image_strip, metric_figures, training_curves
 from crfnet.report.document import png_of
+from crfnet.report.energy_curves import EnergyTrace, energy_figure, read_energy_traces
 from crfnet.report.html import svg_of
-from crfnet.report.metrics import class_metric, difference_name, trimap_metric
-from crfnet.report.pictures import error_picture, strip_figure
-from crfnet.report.training_curves import (
-    Descent,
-    energy_figure,
-    parameter_figure,
-    read_descents,
-    read_history,
-)
+from crfnet.report.image_strip import error_picture, strip_figure
+from crfnet.report.metric_figures import arm_styles, class_figure, trimap_figure
+from crfnet.report.metric_intervals import class_metric, difference_name, trimap_metric
+from crfnet.report.training_curves import parameter_figure, read_training_log
 
 
 def scores_of(names, band, max_width):
@@ -73,7 +68,7 @@ def test_class_figure_draws_every_bar_with_its_interval():
 
 def test_parameters_over_training(report):
     _, folder, _, _ = report
-    history = read_history(folder / "joint/train/log.jsonl")
+    history = read_training_log(folder / "joint/train/log.jsonl")
     assert history == {"w1": ([1, 2, 3], [2.0, 1.0, 0.0]), "theta_beta": ([1, 2, 3], [5.5, 6.0, 6.5])}
     figure = parameter_figure({"seed 0": history, "seed 4": {"x": ([1], [1.0]), "w1": ([1, 2], [7.0, 8.0])}})
     assert [panel.get_title() for panel in figure.axes] == ["w1", "theta_beta, 0..255", "x"]
@@ -87,15 +82,15 @@ def test_parameters_over_training(report):
 
 def test_energy_over_iterations(report, tmp_path):
     _, folder, _, _ = report
-    (found,) = read_descents(folder / "joint/predictions/energy/energy.csv")
-    assert found == Descent("im0", [2.0, 1.5, 1.25], [0.5, 0.125])
+    (found,) = read_energy_traces(folder / "joint/predictions/energy/energy.csv")
+    assert found == EnergyTrace("im0", [2.0, 1.5, 1.25], [0.5, 0.125])
     left, right = energy_figure({"posthoc": [found, found], "joint": [found]}).axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[0, -0.5, -0.75]] * 3
     assert right.lines[2].get_xydata().tolist() == [[1, 0.5], [2, 0.125]]
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["posthoc", "joint"]
     (tmp_path / "bad.csv").write_text("image,iteration\na,1\n")
     with pytest.raises(InputError, match="cannot be read as energies"):
-        read_descents(tmp_path / "bad.csv")
+        read_energy_traces(tmp_path / "bad.csv")
 
 
 def test_every_arm_has_its_own_look():
@@ -144,7 +139,7 @@ def test_no_global_plotting_state(monkeypatch):
     assert "matplotlib.pyplot" not in sys.modules
     used = [
         getattr(value, "__name__", "")
-        for module in (curves, training_curves, pictures)
+        for module in (metric_figures, training_curves, energy_curves, image_strip)
         for value in vars(module).values()
     ]
     assert "matplotlib.pyplot" not in used

@@ -10,14 +10,15 @@ from PIL import Image
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation
-from crfnet.evaluation.measures import interval
-from crfnet.evaluation.prediction import VOC_PALETTE
-from crfnet.evaluation.significance import bootstrap, paired_bootstrap
-from crfnet.report import console_table, largest_changes, load_inputs, shown_images
+from crfnet.evaluation.named_metrics import interval
+from crfnet.evaluation.significance import bootstrap
+from crfnet.labels import VOC_PALETTE
+from crfnet.report import console_table, largest_changes, read_report_json, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.explanations import about_band
 from crfnet.report.gallery import gallery_pair
-from tests.report.made import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
+from tests.evaluation.by_hand import paired_interval
+from tests.report.factories import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
 
 def test_links_lead_to_pictures(report):
@@ -63,7 +64,7 @@ def test_a_report_that_lies_below_is_named(tmp_path):
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation/report.json").write_text("{}")
     with pytest.raises(InputError, match=r"did you mean .*evaluation\?$"):
-        load_inputs(tmp_path)
+        read_report_json(tmp_path)
 
 
 def test_sections_are_of_what_is_there(report, tmp_path):
@@ -109,15 +110,15 @@ def test_a_report_can_be_made_again_from_its_folder(tmp_path):
     (tmp_path / "old").rename(tmp_path / "new")
     names = ("report.md", "report.html", "scores.csv")
     before = [(tmp_path / "new" / name).read_bytes() for name in names]
-    inputs = load_inputs(tmp_path / "new")
+    inputs = read_report_json(tmp_path / "new")
     assert inputs.config == CONFIG
     write(tmp_path / "new", inputs.arms, samples=(), facts=inputs.facts, config=inputs.config)
     assert [(tmp_path / "new" / name).read_bytes() for name in names] == before
     with pytest.raises(InputError, match="no such file"):
-        load_inputs(tmp_path)
+        read_report_json(tmp_path)
     (tmp_path / "new/report.json").write_text("{}")
     with pytest.raises(InputError, match="not written by this version"):
-        load_inputs(tmp_path / "new")
+        read_report_json(tmp_path / "new")
 
 
 def test_text_explains(report):
@@ -163,7 +164,7 @@ def test_numbers_are_those_of_the_bootstrap(report):
         [alone.estimate, alone.low, alone.high], abs=1e-6
     )
     inside = [by_name[name].trimap("change")[:, 1] for name in ("unary", "joint")]
-    gain = paired_bootstrap(*inside, miou, CONFIG.draws, CONFIG.seed)
+    gain = paired_interval(*inside, miou, CONFIG.draws, CONFIG.seed)
     found = rows["joint - unary", "trimap_change/miou@2"]
     assert [float(found[k]) for k in ("value", "low", "high")] == pytest.approx(
         [gain.estimate, gain.low, gain.high], abs=1e-6

@@ -13,15 +13,15 @@ import yaml
 from crfnet.cli.main import main
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.measures import difference
-from crfnet.evaluation.prediction import VOC_PALETTE
+from crfnet.evaluation.named_metrics import difference
 from crfnet.evaluation.significance import resample_counts, resample_seeds, seeds_generator
+from crfnet.labels import VOC_PALETTE
 from crfnet.pipeline.run_config import Run
-from crfnet.report import ArmResult, combine, console_table, load_inputs
-from crfnet.report.metrics import score_arms
-from crfnet.report.report_json import save_inputs
+from crfnet.report import ArmResult, combine, console_table, read_report_json
+from crfnet.report.metric_intervals import metric_intervals
+from crfnet.report.report_json import write_report_json
 from crfnet.variants import free_keys
-from tests.report.made import CLASSES, CONFIG, make_arms, scene, with_folders, write
+from tests.report.factories import CLASSES, CONFIG, make_arms, scene, with_folders, write
 
 RUN = {"title": "toy", "seed": 0, "train": {"iterations": 3, "workers": 0}, "pictures": 2}
 #: Of each seed and arm, how many of the 8 pixels of the images a and b are right.
@@ -63,7 +63,7 @@ def accuracy_by_hand(rights, counts, weights):
 def test_numbers_by_hand():
     """Accuracy of each seed over both images, then the mean: (10 + 12 + 13) / 48 and (12 + 15 + 12) / 48."""
     config = EvaluationConfig(max_width=1, draws=60, seed=4)
-    scores = score_arms([arm_of(name, rights) for name, rights in RIGHT.items()], ["x", "y"], config)
+    scores = metric_intervals([arm_of(name, rights) for name, rights in RIGHT.items()], ["x", "y"], config)
     assert scores["unary", "pixel_accuracy"].estimate == pytest.approx(35 / 48)
     assert scores["joint", "pixel_accuracy"].estimate == pytest.approx(39 / 48)
     assert scores["joint - unary", "pixel_accuracy"].estimate == pytest.approx(4 / 48)
@@ -87,7 +87,7 @@ def test_numbers_by_hand():
 def test_every_difference_is_that_of_paired_seeds():
     arms = [arm_of(name, rights) for name, rights in RIGHT.items()]
     config = EvaluationConfig(max_width=1, draws=50, seed=2)
-    scores = score_arms(arms, ["x", "y"], config)
+    scores = metric_intervals(arms, ["x", "y"], config)
     for metric in ("miou", "boundary_iou", "boundary_f", "trimap_change/miou@1"):
         apart = [[each.evaluation for each in arm.seeds] for arm in arms]
         wanted = difference(*apart, metric, config, paired=True)
@@ -108,7 +108,9 @@ def make_run(folder, seed, **changes):
             found.add(f"im{index}", predictions[arm.name].roll(seed, 0), truth)
         shifted.append(dataclasses.replace(arm, evaluation=found, train_seconds=100.0 * (seed + 1)))
     facts = {"commit": "abc", "command": f"run {seed}"}
-    save_inputs(folder, with_folders(shifted, folder), "A title", CLASSES, VOC_PALETTE[:3], facts, CONFIG)
+    write_report_json(
+        folder, with_folders(shifted, folder), "A title", CLASSES, VOC_PALETTE[:3], facts, CONFIG
+    )
 
     (folder / "config.yaml").write_text(yaml.safe_dump(RUN | {"seed": seed} | changes))
     return folder
@@ -141,7 +143,7 @@ def test_one_report_over_three_runs(runs, whole):
     assert "of these 3" not in text
     with (whole / "scores.csv").open() as stream:
         rows = {(row["arm"], row["metric"]): row for row in csv.DictReader(stream)}
-    alone = [load_inputs(folder).arms for folder in runs]
+    alone = [read_report_json(folder).arms for folder in runs]
     for place, name in enumerate(("unary", "joint")):
         wanted = sum(float(arms[place].evaluation.metrics().miou) for arms in alone) / 3
         assert float(rows[name, "miou"]["value"]) == pytest.approx(wanted, abs=1e-6)
@@ -157,7 +159,7 @@ def test_it_can_be_written_again(whole):
     before = [(whole / name).read_bytes() for name in names]
     main(["report", str(whole)])
     assert [(whole / name).read_bytes() for name in names] == before
-    assert [len(arm.seeds) for arm in load_inputs(whole).arms] == [3, 3]
+    assert [len(arm.seeds) for arm in read_report_json(whole).arms] == [3, 3]
 
 
 def test_combine_names_seeds_and_leaves_one_run_as_it_is(runs):
@@ -204,7 +206,7 @@ def test_runs_that_differ_are_refused(runs, tmp_path):
     several = changed("several", lambda saved: saved["arms"][0].update(repeats=[dict(saved["arms"][0])]))
     refused(f"^{several}: a report of several runs already", several)
     images = make_run(tmp_path / "images", 1)
-    for arm in load_inputs(images).arms:
+    for arm in read_report_json(images).arms:
         less = Evaluation(3, CONFIG.max_width)
         for index in (0, 1, 2, 3, 5):
             less.add(f"im{index}", *[scene(index, void=False)[1]] * 2)

@@ -15,18 +15,18 @@ SIZES = {"2007_000001": (5, 7), "b_2": (6, 4)}  # rows x columns
 CROP = (9, 9)
 
 
-def logits(id_: str, size: tuple[int, int] | None = None) -> np.ndarray:
+def logits(image_id: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """(l, h, w), exact in float16."""
-    rows, columns = size or SIZES[id_]
-    generator = np.random.default_rng(len(id_))
+    rows, columns = size or SIZES[image_id]
+    generator = np.random.default_rng(len(image_id))
     return generator.integers(-99, 99, (LABELS, rows, columns)).astype(np.float32) / 8
 
 
-def padded(id_: str) -> np.ndarray:
+def padded(image_id: str) -> np.ndarray:
     """The scores of the image in the corner of the crop; something else beside it."""
     whole = np.full((LABELS, *CROP), 7.0, np.float32)
-    rows, columns = SIZES[id_]
-    whole[:, :rows, :columns] = logits(id_)
+    rows, columns = SIZES[image_id]
+    whole[:, :rows, :columns] = logits(image_id)
     return whole
 
 
@@ -34,15 +34,15 @@ def padded(id_: str) -> np.ndarray:
 def images(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
-    for (id_, (rows, columns)), suffix in zip(SIZES.items(), (".jpg", ".png"), strict=True):
-        Image.new("RGB", (columns, rows)).save(folder / f"{id_}{suffix}")
+    for (image_id, (rows, columns)), suffix in zip(SIZES.items(), (".jpg", ".png"), strict=True):
+        Image.new("RGB", (columns, rows)).save(folder / f"{image_id}{suffix}")
     return folder
 
 
 def same(folder: ScoreFolder) -> None:
     assert folder.ids == tuple(sorted(SIZES))
-    for id_ in SIZES:
-        assert torch.equal(folder.scores(id_), torch.from_numpy(logits(id_)))
+    for image_id in SIZES:
+        assert torch.equal(folder.stored_logits(image_id), torch.from_numpy(logits(image_id)))
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def caffe(tmp_path):
     """As the Caffe release's MatWrite layer leaves them: its (1, l, h, w), column-major: (w, h, l, 1)."""
     folder = tmp_path / "fc8"
     folder.mkdir()
-    for id_ in SIZES:
-        savemat(folder / f"{id_}_blob_0.mat", {"data": padded(id_).transpose(2, 1, 0)[..., None]})
+    for image_id in SIZES:
+        savemat(folder / f"{image_id}_blob_0.mat", {"data": padded(image_id).transpose(2, 1, 0)[..., None]})
     return folder
 
 
@@ -80,24 +80,24 @@ def test_help_teaches(capsys):
 def test_npz_with_a_key_and_axes(tmp_path):
     source = tmp_path / "s"
     source.mkdir()
-    for id_ in SIZES:
-        np.savez(source / f"{id_}.npz", prob=logits(id_).transpose(1, 2, 0), other=np.zeros(3))
+    for image_id in SIZES:
+        np.savez(source / f"{image_id}.npz", prob=logits(image_id).transpose(1, 2, 0), other=np.zeros(3))
     options = ConvertOptions(axes="hwl", key="prob", align_corners=True)
     folder = convert_scores(source, tmp_path / "out", options)
     same(folder)
     assert folder.align_corners
-    with pytest.raises(InputError, match="holds prob, other; say which array with --key"):
+    with pytest.raises(InputError, match="holds prob, other; choose an array with --key"):
         convert_scores(source, tmp_path / "no", ConvertOptions(axes="hwl"))
-    with pytest.raises(InputError, match="expected an array 'logits'"):
+    with pytest.raises(InputError, match="must hold an array 'logits'"):
         convert_scores(source, tmp_path / "no", ConvertOptions(key="logits"))
 
 
 def test_probabilities_are_not_taken_for_logits(tmp_path):
     source = tmp_path / "s"
     source.mkdir()
-    for id_ in SIZES:
-        np.save(source / f"{id_}.npy", torch.from_numpy(logits(id_)).softmax(0).numpy())
-    with pytest.raises(InputError, match=r"2007_000001\.npy: .* are no logits; give --kind probabilities"):
+    for image_id in SIZES:
+        np.save(source / f"{image_id}.npy", torch.from_numpy(logits(image_id)).softmax(0).numpy())
+    with pytest.raises(InputError, match=r"2007_000001\.npy: .* are not logits; give --kind probabilities"):
         convert_scores(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert len(convert_scores(source, tmp_path / "out", ConvertOptions(kind="probabilities")).ids) == 2
@@ -106,8 +106,8 @@ def test_probabilities_are_not_taken_for_logits(tmp_path):
 def test_npy_with_a_batch_axis_and_names(tmp_path):
     source = tmp_path / "s"
     source.mkdir()
-    for id_ in SIZES:
-        np.save(source / f"{id_}_fc8.npy", logits(id_)[None])
+    for image_id in SIZES:
+        np.save(source / f"{image_id}_fc8.npy", logits(image_id)[None])
     same(convert_scores(source, tmp_path / "out", ConvertOptions(strip="_fc8")))
 
 
@@ -115,19 +115,19 @@ def test_npy_with_a_batch_axis_and_names(tmp_path):
 def test_png_stack(tmp_path, dtype, largest):
     source = tmp_path / "s"
     source.mkdir()
-    chances = {id_: torch.from_numpy(logits(id_)).softmax(0).numpy() for id_ in SIZES}
-    for id_, values in chances.items():
+    chances = {image_id: torch.from_numpy(logits(image_id)).softmax(0).numpy() for image_id in SIZES}
+    for image_id, values in chances.items():
         for label, one in enumerate(values):
-            Image.fromarray(np.round(one * largest).astype(dtype)).save(source / f"{id_}_{label}.png")
+            Image.fromarray(np.round(one * largest).astype(dtype)).save(source / f"{image_id}_{label}.png")
     folder = convert_scores(source, tmp_path / "out")
-    for id_, values in chances.items():
+    for image_id, values in chances.items():
         expected = torch.from_numpy(values).clamp(1e-5, 1)
-        assert torch.allclose(folder.scores(id_).exp(), expected, atol=0.6 / largest + 5e-4)
+        assert torch.allclose(folder.stored_logits(image_id).exp(), expected, atol=0.6 / largest + 5e-4)
     (source / "b_2_1.png").unlink()
     with pytest.raises(InputError, match="b_2 has 2 files, but none of class 1"):
         convert_scores(source, tmp_path / "no")
     (source / "plain.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"plain\.png: its name says no class"):
+    with pytest.raises(InputError, match=r"plain\.png: its name holds no class"):
         convert_scores(source, tmp_path / "no")
 
 
@@ -148,17 +148,19 @@ def test_what_cannot_be_converted(tmp_path, caffe, images):
     with pytest.raises(InputError, match="no such folder"):
         convert_scores(tmp_path / "nowhere", tmp_path / "out", options)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no files; expected one of mat, npz, npy, png"):
+    with pytest.raises(InputError, match="holds no files, must be one of mat, npz, npy, png"):
         convert_scores(tmp_path / "empty", tmp_path / "out", options)
     with pytest.raises(InputError, match=r"holds no \.npy file"):
         convert_scores(caffe, tmp_path / "out", ConvertOptions("npy"))
     with pytest.raises(InputError, match="axes is 'lhx'"):
         ConvertOptions(axes="lhx")
     Image.new("RGB", (4, 10)).save(images / "b_2.png")
-    with pytest.raises(InputError, match=r"scores are 9 x 9 \(rows x columns\), its image is 10 x 4"):
+    with pytest.raises(
+        InputError, match=r"scores are 9 x 9 \(rows x columns\), must not be smaller than the image, 10 x 4"
+    ):
         convert_scores(caffe, tmp_path / "out", options)
     savemat(caffe / "b_2_blob_0.mat", {"data": np.zeros((4, 4))})
-    with pytest.raises(InputError, match="expected numbers with three axes"):
+    with pytest.raises(InputError, match="must be numbers with three axes"):
         convert_scores(caffe, tmp_path / "out2", options)
     (images / "b_2.png").unlink()
     with pytest.raises(InputError, match="no image 'b_2'"):

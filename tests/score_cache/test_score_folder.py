@@ -8,14 +8,14 @@ import yaml
 
 from crfnet.errors import InputError
 from crfnet.score_cache import ScoreFolder, missing_scores, write_scores
-from tests.search.pictures import CLASSES, Pictures, noisy_logits
+from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 
-SHEET = {"num_classes": 3, "kind": "logits", "align_corners": False, "source": "test"}
+METADATA = {"num_classes": 3, "kind": "logits", "align_corners": False, "source": "test"}
 
 
-def folder_with(folder: Path, array: np.ndarray, **sheet: object) -> ScoreFolder:
+def folder_with(folder: Path, array: np.ndarray, **changes: object) -> ScoreFolder:
     folder.mkdir(exist_ok=True)
-    (folder / "scores.yaml").write_text(yaml.safe_dump(SHEET | sheet))
+    (folder / "scores.yaml").write_text(yaml.safe_dump(METADATA | changes))
     np.savez(folder / "a.npz", scores=array)
     return ScoreFolder(folder)
 
@@ -25,7 +25,7 @@ def test_round_trip(tmp_path):
     folder = write_scores(tmp_path / "s", [("b", stored), ("a", -stored)], 3, True, "net, step 5")
     assert folder.ids == ("a", "b")
     assert (folder.num_classes, folder.align_corners, folder.source) == (3, True, "net, step 5")
-    assert torch.equal(folder.scores("b"), stored)
+    assert torch.equal(folder.stored_logits("b"), stored)
     expected = F.interpolate(stored[None], (7, 9), mode="bilinear", align_corners=True)
     assert torch.equal(folder.logits("b", (7, 9)), expected)
     assert not torch.equal(expected, F.interpolate(stored[None], (7, 9), mode="bilinear"))
@@ -41,7 +41,7 @@ def test_npy_is_read(tmp_path):
     np.save(tmp_path / "b.npy", np.ones((3, 2, 2), np.float64))
     folder = ScoreFolder(tmp_path)
     assert folder.ids == ("a", "b")
-    assert torch.equal(folder.scores("b"), torch.ones(3, 2, 2))
+    assert torch.equal(folder.stored_logits("b"), torch.ones(3, 2, 2))
 
 
 def test_single_file(tmp_path):
@@ -49,9 +49,9 @@ def test_single_file(tmp_path):
     np.savez(tmp_path / "val.npz", ids=np.array(["y", "x"]), logits=logits)
     folder = ScoreFolder(tmp_path / "val.npz")
     assert (folder.ids, folder.num_classes, folder.align_corners) == (("y", "x"), 3, False)
-    assert torch.equal(folder.scores("x"), torch.from_numpy(logits[1]).float())
+    assert torch.equal(folder.stored_logits("x"), torch.from_numpy(logits[1]).float())
     with pytest.raises(InputError, match=r"val\.npz.*'z'"):
-        folder.scores("z")
+        folder.stored_logits("z")
 
 
 def test_probabilities_are_as_good_as_logits(tmp_path):
@@ -63,8 +63,8 @@ def test_probabilities_are_as_good_as_logits(tmp_path):
 
 def test_probabilities_are_clamped(tmp_path):
     folder = folder_with(tmp_path, np.eye(3)[:, :, None], kind="probabilities")
-    assert folder.scores("a").min() == torch.tensor(1e-5).log()
-    assert folder.scores("a").max() == 0
+    assert folder.stored_logits("a").min() == torch.tensor(1e-5).log()
+    assert folder.stored_logits("a").max() == 0
 
 
 def test_missing_scores_and_resume(tmp_path):
@@ -73,8 +73,8 @@ def test_missing_scores_and_resume(tmp_path):
     write_scores(tmp_path / "s", [("a", first)], 3, False, "x")
     assert missing_scores(tmp_path / "s", ["a", "b"]) == ["b"]
     folder = write_scores(tmp_path / "s", [("a", second), ("b", second)], 3, False, "x")
-    assert torch.equal(folder.scores("a"), first)
-    assert torch.equal(folder.scores("b"), second)
+    assert torch.equal(folder.stored_logits("a"), first)
+    assert torch.equal(folder.stored_logits("b"), second)
 
 
 def test_a_kill_while_writing_leaves_whole_files(tmp_path, monkeypatch):
@@ -97,10 +97,10 @@ def test_other_source_is_refused_unless_overwritten(tmp_path, change, key):
     write_scores(tmp_path, [("a", zeros), ("b", zeros)], **given)
     with pytest.raises(InputError, match=f"scores.yaml: {key} is"):
         write_scores(tmp_path, [("a", ones)], **(given | change))
-    assert torch.equal(ScoreFolder(tmp_path).scores("a"), zeros)
+    assert torch.equal(ScoreFolder(tmp_path).stored_logits("a"), zeros)
     folder = write_scores(tmp_path, [("a", ones)], **(given | change), overwrite=True)
     assert folder.ids == ("a",)
-    assert torch.equal(folder.scores("a"), ones)
+    assert torch.equal(folder.stored_logits("a"), ones)
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path):
@@ -111,30 +111,30 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("id_", "scores", "message"),
+    ("image_id", "scores", "message"),
     [
         ("../a", torch.zeros(3, 2, 2), "plain file name"),
         ("", torch.zeros(3, 2, 2), "plain file name"),
-        ("a", torch.zeros(4, 2, 2), r"\(4, 2, 2\); expected \(3"),
+        ("a", torch.zeros(4, 2, 2), r"\(4, 2, 2\), must be \(3"),
         ("a", torch.full((3, 2, 2), 1e5), "float16"),
         ("a", torch.full((3, 2, 2), torch.nan), "NaN"),
     ],
 )
-def test_what_cannot_be_written(tmp_path, id_, scores, message):
+def test_what_cannot_be_written(tmp_path, image_id, scores, message):
     with pytest.raises(InputError, match=message):
-        write_scores(tmp_path / "s", [(id_, scores)], 3, False, "x")
+        write_scores(tmp_path / "s", [(image_id, scores)], 3, False, "x")
 
 
 @pytest.mark.parametrize(
     ("array", "kind", "message"),
     [
-        (np.zeros((4, 2, 2)), "logits", r"a: scores have shape \(4, 2, 2\); expected \(3, hs, ws\)"),
+        (np.zeros((4, 2, 2)), "logits", r"a: scores have shape \(4, 2, 2\), must be \(3, hs, ws\)"),
         (np.zeros((3, 2)), "logits", r"shape \(3, 2\)"),
         (np.zeros((1, 3, 2, 2)), "logits", r"shape \(1, 3, 2, 2\)"),
         (np.zeros((3, 0, 2)), "logits", r"shape \(3, 0, 2\)"),
         (np.full((3, 2, 2), np.nan), "logits", "NaN or infinity"),
         (np.zeros((3, 2, 2), np.int64), "logits", "int64"),
-        (np.full((3, 2, 2), 1.5), "probabilities", "1.5; kind probabilities allows 0..1"),
+        (np.full((3, 2, 2), 1.5), "probabilities", "to 1.5, must be in 0..1"),
         (np.full((3, 2, 2), -0.5), "probabilities", "-0.5 to"),
     ],
 )
@@ -148,7 +148,7 @@ def test_bad_array(tmp_path, array, kind, message):
 def test_missing_id(tmp_path):
     folder = folder_with(tmp_path, np.zeros((3, 2, 2)))
     with pytest.raises(InputError, match="no scores for image 'z'; it holds 1: a"):
-        folder.scores("z")
+        folder.stored_logits("z")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
@@ -161,35 +161,35 @@ def test_truncated_file(tmp_path, name, share):
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(InputError, match=f"{name}: cannot be read"):
-        ScoreFolder(tmp_path).scores("a")
+        ScoreFolder(tmp_path).stored_logits("a")
 
 
 def test_npz_that_lacks_the_array_or_is_no_npz(tmp_path):
     folder = folder_with(tmp_path, np.zeros((3, 2, 2)))
     np.savez(tmp_path / "a.npz", logits=np.zeros((3, 2, 2)))
     with pytest.raises(InputError, match=r"a\.npz: cannot be read.*'scores'"):
-        folder.scores("a")
+        folder.stored_logits("a")
     with (tmp_path / "a.npz").open("wb") as file:
         np.save(file, np.zeros((3, 2, 2)))
     with pytest.raises(InputError, match=r"a\.npz: cannot be read"):
-        folder.scores("a")
+        folder.stored_logits("a")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (yaml.safe_dump(SHEET | {"color": 1}), "color.*exactly the keys num_classes, kind"),
-        (yaml.safe_dump({"kind": "logits"}), "expected exactly the keys"),
+        (yaml.safe_dump(METADATA | {"color": 1}), "color.*exactly the keys num_classes, kind"),
+        (yaml.safe_dump({"kind": "logits"}), "must hold exactly the keys"),
         ("just text", "'just text'"),
         ("a: [1", "cannot be read as YAML"),
-        (yaml.safe_dump(SHEET | {"num_classes": 1}), "num_classes is 1; expected an integer >= 2"),
-        (yaml.safe_dump(SHEET | {"num_classes": True}), "num_classes is True"),
-        (yaml.safe_dump(SHEET | {"kind": "energies"}), "kind is 'energies'; expected logits or prob"),
-        (yaml.safe_dump(SHEET | {"align_corners": "no"}), "align_corners is 'no'; expected true or false"),
-        (yaml.safe_dump(SHEET | {"source": 3}), "source is 3; expected text"),
+        (yaml.safe_dump(METADATA | {"num_classes": 1}), "num_classes is 1, must be an integer >= 2"),
+        (yaml.safe_dump(METADATA | {"num_classes": True}), "num_classes is True"),
+        (yaml.safe_dump(METADATA | {"kind": "energies"}), "kind is 'energies', must be logits or prob"),
+        (yaml.safe_dump(METADATA | {"align_corners": "no"}), "align_corners is 'no', must be true or false"),
+        (yaml.safe_dump(METADATA | {"source": 3}), "source is 3, must be text"),
     ],
 )
-def test_bad_sheet(tmp_path, text, message):
+def test_bad_metadata(tmp_path, text, message):
     (tmp_path / "scores.yaml").write_text(text)
     with pytest.raises(InputError, match=message) as caught:
         ScoreFolder(tmp_path)
@@ -198,11 +198,11 @@ def test_bad_sheet(tmp_path, text, message):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(InputError, match="no scores there"):
+    with pytest.raises(InputError, match="holds no scores"):
         ScoreFolder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"scores\.yaml: not there"):
+    with pytest.raises(InputError, match=r"scores\.yaml: missing"):
         ScoreFolder(tmp_path)
-    (tmp_path / "scores.yaml").write_text(yaml.safe_dump(SHEET))
+    (tmp_path / "scores.yaml").write_text(yaml.safe_dump(METADATA))
     with pytest.raises(InputError, match="of no image"):
         ScoreFolder(tmp_path)
 
@@ -211,9 +211,9 @@ def test_nothing_there(tmp_path):
     ("arrays", "message"),
     [
         ({"logits": np.zeros((1, 3, 2, 2))}, "cannot be read"),
-        ({"ids": np.array(["a", "a"]), "logits": np.zeros((2, 3, 2, 2))}, "different texts"),
-        ({"ids": np.array([1]), "logits": np.zeros((1, 3, 2, 2))}, "different texts"),
-        ({"ids": np.array(["a"]), "logits": np.zeros((2, 3, 2, 2))}, r"expected \(1, l >= 2"),
+        ({"ids": np.array(["a", "a"]), "logits": np.zeros((2, 3, 2, 2))}, "unique strings"),
+        ({"ids": np.array([1]), "logits": np.zeros((1, 3, 2, 2))}, "unique strings"),
+        ({"ids": np.array(["a"]), "logits": np.zeros((2, 3, 2, 2))}, r"must be \(1, l >= 2"),
         ({"ids": np.array(["a"]), "logits": np.zeros((1, 3, 2))}, r"shape \(1, 3, 2\)"),
     ],
 )
@@ -223,6 +223,6 @@ def test_bad_single_file(tmp_path, arrays, message):
         ScoreFolder(tmp_path / "v.npz")
 
 
-def test_scores_of_pictures(tmp_path):
-    folder = write_scores(tmp_path / "s", noisy_logits(Pictures(2)), CLASSES, False, "noise")
+def test_logits_at_image_size(tmp_path):
+    folder = write_scores(tmp_path / "s", noisy_logits(TinyDataset(2)), CLASSES, False, "noise")
     assert folder.logits("p1", (12, 16)).shape == (1, CLASSES, 12, 16)

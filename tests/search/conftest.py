@@ -3,36 +3,36 @@ from pathlib import Path
 import pytest
 
 from crfnet.score_cache import ScoreFolder, write_scores
-from crfnet.search import SearchConfig, ledger, results
-from tests.search.pictures import CLASSES, Pictures, noisy_logits
-from tests.search.searcher import whole
+from crfnet.search import SearchConfig, leaderboard, results
+from tests.search.search_processes import run_search
+from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _quick_pictures():
-    """Heat-maps have tests of their own, and searches in other processes draw them."""
+def _no_heatmaps():
+    """Heat maps have tests of their own, and searches in other processes draw them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "write_heatmap", lambda path, ledger: path.write_bytes(b"picture"))
+        patch.setattr(results, "write_heatmap", lambda path, _: path.write_bytes(b"picture"))
         yield
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _units_of_one_lattice():
-    """On all images; searches in other processes have other units, and the same tables."""
+def _tasks_of_one_lattice():
+    """On all images; searches in other processes have other tasks, and the same tables."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger, "LATTICES", 1)
-        patch.setattr(ledger, "IMAGES", 1000)
+        patch.setattr(leaderboard, "LATTICES_PER_TASK", 1)
+        patch.setattr(leaderboard, "IMAGES_PER_TASK", 1000)
         yield
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Pictures:
-    return Pictures()
+def dataset() -> TinyDataset:
+    return TinyDataset()
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures) -> ScoreFolder:
-    return write_scores(tmp_path_factory.mktemp("scores"), noisy_logits(pictures), CLASSES, False, "noise")
+def scores(tmp_path_factory: pytest.TempPathFactory, dataset: TinyDataset) -> ScoreFolder:
+    return write_scores(tmp_path_factory.mktemp("scores"), noisy_logits(dataset), CLASSES, False, "noise")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def config() -> SearchConfig:
 
 @pytest.fixture(scope="package")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The search of `tests.search.searcher`, done by one process on SQLite."""
+    """The search of `tests.search.search_processes`, done by one process on SQLite."""
     root = tmp_path_factory.mktemp("undisturbed")
-    whole(root, "whole")
-    return root / "whole"
+    run_search(root, "out")
+    return root / "out"

@@ -5,8 +5,8 @@ import torch
 
 from crfnet.search import SearchConfig, search
 from crfnet.search.config import DrawnPoints
-from crfnet.search.counting import Counted
-from crfnet.search.folds import folds_of
+from crfnet.search.counting import PointCounts
+from crfnet.search.folds import make_folds
 from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.task_queue import TaskResult
 
@@ -15,36 +15,36 @@ SMALL = SearchConfig(
 )
 
 
-def test_views_part_the_images():
-    everything, *folds = folds_of(11, SearchConfig(images=11, folds=4))
-    assert everything.images == list(range(11))
-    assert everything.held_out == []
-    assert sorted(i for fold in folds for i in fold.held_out) == list(range(11))
-    assert sorted(len(fold.held_out) for fold in folds) == [2, 3, 3, 3]
+def test_folds_partition_the_images():
+    everything, *folds = make_folds(11, SearchConfig(images=11, folds=4))
+    assert everything.selection_images == list(range(11))
+    assert everything.held_out_images == []
+    assert sorted(i for fold in folds for i in fold.held_out_images) == list(range(11))
+    assert sorted(len(fold.held_out_images) for fold in folds) == [2, 3, 3, 3]
     for fold in folds:
-        assert sorted(fold.images + fold.held_out) == list(range(11))
-    assert folds[0].held_out != [0, 1, 2]  # drawn
-    assert len(folds_of(11, SearchConfig(images=11))) == 1
+        assert sorted(fold.selection_images + fold.held_out_images) == list(range(11))
+    assert folds[0].held_out_images != [0, 1, 2]  # drawn
+    assert len(make_folds(11, SearchConfig(images=11))) == 1
 
 
 def run(config: SearchConfig, table) -> Leaderboard:
     """A search in which `table(point)` gives the right pixels, of 1000, of every image."""
-    ledger = Leaderboard(config, config.images)
-    number = 1
-    while ledger.ask(number):
-        for start, stop in ledger.blocks:
-            for unit in ledger.units(start, stop):
-                counted = []
-                for point in unit.points:
+    leaderboard = Leaderboard(config, config.images)
+    round_number = 1
+    while leaderboard.propose(round_number):
+        for start, stop in leaderboard.image_blocks:
+            for task in leaderboard.tasks(start, stop):
+                counts = []
+                for point in task.points:
                     right = table(point)[start:stop].int()
                     confusion = torch.zeros(1, stop - start, 2, 2, dtype=torch.int32)
                     confusion[0, :, 0, 0], confusion[0, :, 0, 1] = right, 1000 - right
-                    counted.append(Counted(confusion, confusion))
-                ledger.add(unit, TaskResult(tuple(counted), 1.0))
+                    counts.append(PointCounts(confusion, confusion))
+                leaderboard.add_result(task, TaskResult(tuple(counts), 1.0))
             if stop < config.images:
-                ledger.race(stop)
-        number += 1
-    return ledger
+                leaderboard.eliminate(stop)
+        round_number += 1
+    return leaderboard
 
 
 def rugged(point) -> torch.Tensor:
@@ -62,7 +62,7 @@ def rugged(point) -> torch.Tensor:
         {"sampler": "random", "random": DrawnPoints(12)},
     ],
 )
-def test_a_fold_has_no_say_in_its_own_choice(changes):
+def test_held_out_images_do_not_change_the_choice(changes):
     config = dataclasses.replace(SMALL, **changes)
 
     def table(point, spoiled=()):
@@ -71,33 +71,39 @@ def test_a_fold_has_no_say_in_its_own_choice(changes):
         return values
 
     first = run(config, table)
-    for k in range(1, 4):
-        out = first.views[k].held_out
+    for k in range(3):
+        out = first.folds[k].held_out_images
         again = run(config, lambda point, out=out: table(point, out))
-        assert again.best(again.views[k]) == first.best(first.views[k])
-        assert again.views[k].rounds == first.views[k].rounds
-        assert again.views[k].dropped == first.views[k].dropped
-    assert len({first.best(view) for view in first.views}) > 1
+        assert again.best(again.folds[k]) == first.best(first.folds[k])
+        assert again.folds[k].rounds == first.folds[k].rounds
+        assert again.folds[k].eliminated == first.folds[k].eliminated
+    assert len({first.best(fold) for fold in (first.overall, *first.folds)}) > 1
 
 
 def test_cross_validated_score():
-    ledger = run(SMALL, rugged)
+    leaderboard = run(SMALL, rugged)
     total = torch.zeros(2, 2)
-    for view in ledger.views[1:]:
-        best = ledger.best(view)
-        assert ledger.score(best, view.images) == max(ledger.score(p, view.images) for p in view.points)
-        for i in view.held_out:
+    for fold in leaderboard.folds:
+        best = leaderboard.best(fold)
+        assert leaderboard.metric(best, fold.selection_images) == max(
+            leaderboard.metric(p, fold.selection_images) for p in fold.points
+        )
+        for i in fold.held_out_images:
             right = int(rugged(best)[i])
             total += torch.tensor([[right, 1000 - right], [0, 0]])
-    assert ledger.cross_validated() == pytest.approx(float(ledger.criterion.score(total)))
-    assert ledger.cross_validated() < ledger.score(ledger.best(ledger.views[0]), range(12))
+    assert leaderboard.cross_validated() == pytest.approx(float(leaderboard.criterion.metric(total)))
+    assert leaderboard.cross_validated() < leaderboard.metric(
+        leaderboard.best(leaderboard.overall), range(12)
+    )
 
 
-def test_searched_with_folds(tmp_path, pictures, scores, config):
+def test_searched_with_folds(tmp_path, dataset, scores, config):
     small = dataclasses.replace(config, folds=2, rounds=1, theta_alpha=(4.0,))
-    search(pictures, pictures.ids, scores, small, tmp_path)
+    search(dataset, dataset.ids, scores, small, tmp_path)
     lines = (tmp_path / "folds.csv").read_text().splitlines()
-    honest = float(lines[-1].split(",")[9])
-    assert f"cross-validated in 2 folds: {100 * honest:.3f} %" in (tmp_path / "best.yaml").read_text()
+    cross_validated = float(lines[-1].split(",")[9])
+    assert (
+        f"cross-validated in 2 folds: {100 * cross_validated:.3f} %" in (tmp_path / "best.yaml").read_text()
+    )
     held_out = [line.split(",")[-1].split() for line in lines[1:3]]
     assert sorted(held_out[0] + held_out[1]) == (tmp_path / "images.txt").read_text().split()

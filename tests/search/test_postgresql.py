@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.searcher import share
+from tests.search.search_processes import share_storage
 
 
 def programs() -> Path | None:
@@ -48,4 +48,4 @@ def url() -> Iterator[str]:
 
 
 def test_two_processes_end_as_one_on_sqlite(tmp_path, url, undisturbed):
-    share(tmp_path, url, undisturbed)
+    share_storage(tmp_path, url, undisturbed)

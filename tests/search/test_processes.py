@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.searcher import RACE, same, share, start, units_of, whole
+from tests.search.search_processes import RACE, run_search, same_results, share_storage, start, task_keys
 
 
 def killed(root: Path, moment: random.Random, **changes) -> None:
-    """A search of about a second that is killed somewhere in it, and loses no unit that it had finished."""
+    """A search of about a second that is killed somewhere in it, and loses no task that it had finished."""
     process = start(root, "out", pause=0.1, **changes)
     deadline = time.monotonic() + 120
     while not (root / "out" / "study.db").exists() and process.is_alive():
@@ -28,8 +28,8 @@ def kills(root: Path, expected: Path, number: int, **changes) -> None:
     process = start(root, "out", **changes)
     process.join(120)
     assert process.exitcode == 0
-    assert same(root / "out", expected)
-    done, claimed = units_of(f"sqlite:///{root / 'out' / 'study.db'}")
+    assert same_results(root / "out", expected)
+    done, claimed = task_keys(f"sqlite:///{root / 'out' / 'study.db'}")
     assert len(done) == len(set(done))
     assert claimed == []
 
@@ -41,7 +41,7 @@ def test_two_kills(tmp_path, undisturbed):
 @pytest.fixture(scope="module")
 def race(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("race")
-    whole(root, "race", **RACE)
+    run_search(root, "race", **RACE)
     lines = (root / "race" / "table.csv").read_text().splitlines()[1:]
     assert {line.split(",")[-2] for line in lines} == {"10", "12"}
     return root / "race"
@@ -60,9 +60,9 @@ def test_twenty_kills(tmp_path, undisturbed, race):
 
 def test_two_processes_share_a_storage(tmp_path, undisturbed):
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    share(tmp_path, url, undisturbed)
+    share_storage(tmp_path, url, undisturbed)
 
 
 def test_workers_end_in_the_same_table(tmp_path, undisturbed):
-    whole(tmp_path, "out", workers=3)
-    assert same(tmp_path / "out", undisturbed)
+    run_search(tmp_path, "out", workers=3)
+    assert same_results(tmp_path / "out", undisturbed)

@@ -7,16 +7,16 @@ from scipy.stats import ttest_rel
 
 from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, racing, search
-from crfnet.search.racing import blocks, eliminated
-from tests.search.pictures import CLASSES, Pictures, noisy_logits
+from crfnet.search.racing import eliminated, image_blocks
+from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 
 
-def test_blocks():
-    assert blocks(100, 0.0) == [(0, 100)]
-    assert blocks(100, 0.05) == [(10 * k, 10 * k + 10) for k in range(10)]
-    assert blocks(25, 0.05) == [(0, 10), (10, 20), (20, 25)]
-    assert blocks(3, 0.05) == [(0, 3)]
-    assert blocks(1449, 0.05)[-1] == (1305, 1449)
+def test_image_blocks():
+    assert image_blocks(100, 0.0) == [(0, 100)]
+    assert image_blocks(100, 0.05) == [(10 * k, 10 * k + 10) for k in range(10)]
+    assert image_blocks(25, 0.05) == [(0, 10), (10, 20), (20, 25)]
+    assert image_blocks(3, 0.05) == [(0, 3)]
+    assert image_blocks(1449, 0.05)[-1] == (1305, 1449)
 
 
 def accuracy(counts: torch.Tensor) -> torch.Tensor:
@@ -29,11 +29,11 @@ def images(right: torch.Tensor) -> torch.Tensor:
 
 
 def lost(points: list[torch.Tensor], level: float, everything: int = 10**9) -> list[bool]:
-    return eliminated([images(point) for point in points], accuracy, images=everything, level=level)
+    return eliminated([images(point) for point in points], accuracy, num_images=everything, level=level)
 
 
 def test_of_two_means_it_is_the_paired_t_test(monkeypatch):
-    monkeypatch.setattr(racing, "_DRAWS", 100_000)
+    monkeypatch.setattr(racing, "_NUM_SIMULATIONS", 100_000)
     generator = torch.Generator().manual_seed(3)
     better = torch.randint(400, 620, (12,), generator=generator)
     worse = better - torch.randint(-20, 60, (12,), generator=generator)
@@ -47,7 +47,7 @@ def test_of_two_means_it_is_the_paired_t_test(monkeypatch):
 
 def test_many_independent_points_are_many_tests_and_points_alike_are_one(monkeypatch):
     """The best of many leads by more than one does when they differ by chance; not when they are alike."""
-    monkeypatch.setattr(racing, "_DRAWS", 1000)
+    monkeypatch.setattr(racing, "_NUM_SIMULATIONS", 1000)
     generator = torch.Generator().manual_seed(5)
     level, n, independent, alike, single = 0.05, 20, 0, 0, 0
     for _ in range(30):
@@ -72,15 +72,15 @@ def test_equal_points_stay():
     assert lost([right[:1], right[:1] - 1], 0.4, 9) == [False, False]
 
 
-def test_a_score_that_is_not_defined_drops_nothing():
+def test_a_metric_that_is_not_defined_eliminates_nothing():
     nothing = torch.zeros(5, 2, dtype=torch.int32)
     counts = [nothing, images(torch.arange(5)), nothing]
-    assert eliminated(counts, accuracy, images=100, level=0.4) == [False] * 3
+    assert eliminated(counts, accuracy, num_images=100, level=0.4) == [False] * 3
 
 
 def test_error_level(monkeypatch):
-    """Of many races between points that are close, no larger share than the level drops its best one."""
-    monkeypatch.setattr(racing, "_DRAWS", 1000)
+    """Of many races between close points, no larger fraction than the level eliminates its best one."""
+    monkeypatch.setattr(racing, "_NUM_SIMULATIONS", 1000)
     generator = torch.Generator().manual_seed(0)
     level, number, total, failures, dropped = 0.2, 8, 60, 0, 0
     for _ in range(150):
@@ -89,7 +89,7 @@ def test_error_level(monkeypatch):
         right = hard + means + torch.randint(0, 120, (number, total), generator=generator)
         best = int(right.sum(1).argmax())
         alive = list(range(number))
-        stages = blocks(total, level)
+        stages = image_blocks(total, level)
         for _, stop in stages[:-1]:
             out = lost([right[k, :stop] for k in alive], level / (len(stages) - 1), total)
             alive = [k for k, worse in zip(alive, out, strict=True) if not worse]
@@ -100,20 +100,20 @@ def test_error_level(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory) -> tuple[Pictures, ScoreFolder]:
-    pictures = Pictures(20, (8, 12))
+def many(tmp_path_factory) -> tuple[TinyDataset, ScoreFolder]:
+    dataset = TinyDataset(20, (8, 12))
     folder = tmp_path_factory.mktemp("many")
-    return pictures, write_scores(folder, noisy_logits(pictures), CLASSES, False, "noise")
+    return dataset, write_scores(folder, noisy_logits(dataset), CLASSES, False, "noise")
 
 
 def test_a_race(tmp_path, many):
-    pictures, scores = many
+    dataset, scores = many
     plain = SearchConfig(
         images=20, w1=(0.05, 3.0), theta_alpha=(4.0,), theta_beta=(10.0,), rounds=1, iterations=2, w2=0.0
     )
-    expected = search(pictures, pictures.ids, scores, plain, tmp_path / "plain")
+    expected = search(dataset, dataset.ids, scores, plain, tmp_path / "plain")
     race = dataclasses.replace(plain, racing=0.05)
-    best = search(pictures, pictures.ids, scores, race, tmp_path / "race")
+    best = search(dataset, dataset.ids, scores, race, tmp_path / "race")
     assert best == expected
     rows = {}
     for name in ("plain", "race"):

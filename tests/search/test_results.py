@@ -6,7 +6,7 @@ from crfnet.crf.config_file import load_crf_config, save_crf_config
 from crfnet.errors import InputError
 from crfnet.search import SearchConfig
 from crfnet.search.config import DrawnPoints
-from crfnet.search.counting import Counted
+from crfnet.search.counting import PointCounts
 from crfnet.search.grid import Point
 from crfnet.search.heatmap import write_heatmap
 from crfnet.search.leaderboard import Leaderboard
@@ -66,26 +66,26 @@ def test_missing_file(tmp_path):
         load_crf_config(tmp_path / "c.yaml")
 
 
-def booked(config: SearchConfig) -> Leaderboard:
+def finished_search(config: SearchConfig) -> Leaderboard:
     """A finished search whose point number k gets k of the first image's 12 pixels right, 2 k of 24 after."""
-    ledger = Leaderboard(config, config.images)
-    number = 1
-    while ledger.ask(number):
-        for unit in ledger.units(0, config.images):
-            counted = []
-            for point in unit.points:
-                k = list(ledger.rows).index(point) % 12
+    leaderboard = Leaderboard(config, config.images)
+    round_number = 1
+    while leaderboard.propose(round_number):
+        for task in leaderboard.tasks(0, config.images):
+            counts = []
+            for point in task.points:
+                k = list(leaderboard.candidates).index(point) % 12
                 right = torch.tensor([[k, 12 - k], [0, 0]], dtype=torch.int32)
                 confusion = torch.stack([right, *(2 * right for _ in range(config.images - 1))])[None]
-                counted.append(Counted(confusion, confusion))
-            ledger.add(unit, TaskResult(tuple(counted), 3.0))
-        number += 1
-    return ledger
+                counts.append(PointCounts(confusion, confusion))
+            leaderboard.add_result(task, TaskResult(tuple(counts), 3.0))
+        round_number += 1
+    return leaderboard
 
 
 def test_table(tmp_path):
     config = SearchConfig(images=2, w1=(2.5,), theta_alpha=(55.0,), theta_beta=(4.0, 5.0), rounds=1)
-    write_table(tmp_path / "t.csv", booked(config))
+    write_table(tmp_path / "t.csv", finished_search(config))
     assert (tmp_path / "t.csv").read_bytes() == (
         b"round,w1,theta_alpha,theta_beta,w2,theta_gamma,iterations,miou,pixel_accuracy,images,seconds\n"
         b"1,2.5,55,4,3,3,10,0.000000,0.000000,2,3.000\n"
@@ -95,8 +95,8 @@ def test_table(tmp_path):
 
 def test_folds_table(tmp_path):
     config = SearchConfig(images=3, w1=(1.0, 2.0), theta_alpha=(5.0,), theta_beta=(4.0,), rounds=1, folds=3)
-    ledger = booked(config)
-    write_folds(tmp_path / "f.csv", ledger, ["a", "b", "c"])
+    leaderboard = finished_search(config)
+    write_folds(tmp_path / "f.csv", leaderboard, ["a", "b", "c"])
     lines = [line.split(",") for line in (tmp_path / "f.csv").read_text().splitlines()]
     assert [line[0] for line in lines] == ["fold", "1", "2", "3", "all"]
     assert sorted(line[-1] for line in lines[1:4]) == ["a", "b", "c"]
@@ -119,5 +119,5 @@ def test_folds_table(tmp_path):
     ],
 )
 def test_heatmap(tmp_path, changes):
-    write_heatmap(tmp_path / "h.png", booked(SearchConfig(images=1, **changes)))
+    write_heatmap(tmp_path / "h.png", finished_search(SearchConfig(images=1, **changes)))
     assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")

@@ -15,11 +15,11 @@ from crfnet.crf.config_file import load_crf_config
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.score_cache import ScoreFolder, write_scores
-from crfnet.search import SearchConfig, draw_images, drive, search, study
-from crfnet.search.counting import Counted
+from crfnet.search import SearchConfig, draw_images, run_tasks, search, task_queue
+from crfnet.search.counting import PointCounts
 from crfnet.search.grid import AXES, Point
 from crfnet.search.task_queue import TaskResult
-from tests.search.pictures import CLASSES, Pictures, noisy_logits
+from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 
 OUTPUTS = ("best.yaml", "heatmap.png", "images.txt", "study.db", "table.csv")
 
@@ -33,15 +33,15 @@ def table(folder: Path) -> list[dict[str, str]]:
 def _stopped_clock():
     """Every group takes no time, so that whole files can be compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drive.time, "perf_counter", lambda: 0.0)
+        patch.setattr(run_tasks.time, "perf_counter", lambda: 0.0)
         yield
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, pictures, scores, config) -> Path:
+def whole(tmp_path_factory, dataset, scores, config) -> Path:
     """The folder of a search that nothing disturbed; copy it before changing it."""
     folder = tmp_path_factory.mktemp("whole")
-    search(pictures, pictures.ids, scores, config, folder)
+    search(dataset, dataset.ids, scores, config, folder)
     return folder
 
 
@@ -64,17 +64,17 @@ def kill_after(monkeypatch, target, name: str, calls: int) -> None:
     monkeypatch.setattr(target, name, counted)
 
 
-def test_grid_is_the_brute_force_loop(tmp_path, pictures, scores, config):
+def test_grid_is_the_brute_force_loop(tmp_path, dataset, scores, config):
     config = dataclasses.replace(config, rounds=1, theta_beta=(10.0, 20.0))
-    search(pictures, pictures.ids, scores, config, tmp_path)
+    search(dataset, dataset.ids, scores, config, tmp_path)
     expected = {}
     for point in config.grid().points():
         layer = DenseCRF(CLASSES, CRFConfig(**point._asdict())).eval()
         total = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
-        for id_ in draw_images(pictures.ids, config):
-            sample = pictures[pictures.ids.index(id_)]
+        for image_id in draw_images(dataset.ids, config):
+            sample = dataset[dataset.ids.index(image_id)]
             with torch.no_grad():
-                log_q = layer(scores.logits(id_, (12, 16)), sample.image[None])
+                log_q = layer(scores.logits(image_id, (12, 16)), sample.image[None])
             total += confusion_matrix(log_q[0].argmax(0), sample.labels, CLASSES)
         expected[point] = float(metrics(total).miou)
     rows = table(tmp_path)
@@ -84,10 +84,10 @@ def test_grid_is_the_brute_force_loop(tmp_path, pictures, scores, config):
     assert len(set(expected.values())) > 2
 
 
-def test_what_a_search_leaves_behind(whole, pictures, config):
+def test_what_a_search_leaves_behind(whole, dataset, config):
     assert sorted(p.name for p in whole.iterdir()) == sorted(OUTPUTS)
     assert "noise" in (whole / "best.yaml").read_text()
-    assert (whole / "images.txt").read_text().split() == draw_images(pictures.ids, config)
+    assert (whole / "images.txt").read_text().split() == draw_images(dataset.ids, config)
     rows = table(whole)
     keys = [tuple(r[axis] for axis in AXES) for r in rows]
     assert len(set(keys)) == len(keys) == 4 + 9 - 1
@@ -107,62 +107,67 @@ def test_second_round_surrounds_the_first_best(whole):
         assert {float(r[axis]) for r in rows if r["round"] == "2"} == expected
 
 
-def test_optuna_is_quiet_and_left_as_it_was(tmp_path, pictures, scores, config, capfd):
+def test_optuna_is_quiet_and_left_as_it_was(tmp_path, dataset, scores, config, capfd):
     few = dataclasses.replace(config, rounds=1, w1=(1.0,), theta_alpha=(4.0,))
-    search(pictures, pictures.ids, scores, few, tmp_path / "out")
+    search(dataset, dataset.ids, scores, few, tmp_path / "out")
     error = capfd.readouterr().err
     assert "new study" not in error
     assert "best=" in error
     assert logging.getLogger("optuna").level == optuna.logging.INFO
 
 
-def test_ties_go_to_the_first(tmp_path, pictures, scores, config, monkeypatch):
+def test_ties_go_to_the_first(tmp_path, dataset, scores, config, monkeypatch):
     def same_everywhere(logits, image, points, config):
         return [(point, logits) for point in points]
 
-    monkeypatch.setattr(drive, "sweep", same_everywhere)
-    best = search(pictures, pictures.ids, scores, config, tmp_path / "out")
+    monkeypatch.setattr(run_tasks, "sweep", same_everywhere)
+    best = search(dataset, dataset.ids, scores, config, tmp_path / "out")
     assert (best.w1, best.theta_alpha, best.theta_beta) == (1.0, 4.0, 10.0)
 
 
 @pytest.mark.parametrize(
     ("where", "calls"),
     # Round 1 is 2 groups of 2 points, each over 3 images: a kill inside a group, and before it is kept.
-    [("sweep", 8), ("finish", 0), ("publish", 0), ("encode", 2)],
+    [("sweep", 8), ("finish", 0), ("publish_trials", 0), ("encode", 2)],
 )
 def test_a_kill_and_a_resume_end_in_the_same_table(
-    tmp_path, pictures, scores, config, whole, monkeypatch, where, calls
+    tmp_path, dataset, scores, config, whole, monkeypatch, where, calls
 ):
-    targets = {"sweep": drive, "finish": study.TaskQueue, "publish": study.TaskQueue, "encode": Counted}
+    targets = {
+        "sweep": run_tasks,
+        "finish": task_queue.TaskQueue,
+        "publish_trials": task_queue.TaskQueue,
+        "encode": PointCounts,
+    }
     with monkeypatch.context() as patch:
         kill_after(patch, targets[where], where, calls)
         with pytest.raises(KeyboardInterrupt):
-            search(pictures, pictures.ids, scores, config, tmp_path)
+            search(dataset, dataset.ids, scores, config, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
-    search(pictures, pictures.ids, scores, config, tmp_path, resume=True)
+    search(dataset, dataset.ids, scores, config, tmp_path, resume=True)
     assert same_results(tmp_path, whole)
 
 
-def test_finished_points_are_not_computed_again(tmp_path, pictures, scores, config, whole, monkeypatch):
+def test_finished_points_are_not_computed_again(tmp_path, dataset, scores, config, whole, monkeypatch):
     one_round = dataclasses.replace(config, rounds=1)
     with monkeypatch.context() as patch:
-        kill_after(patch, drive, "sweep", 4)  # a group of three images, and one image
+        kill_after(patch, run_tasks, "sweep", 4)  # a group of three images, and one image
         with pytest.raises(KeyboardInterrupt):
-            search(pictures, pictures.ids, scores, one_round, tmp_path / "out")
+            search(dataset, dataset.ids, scores, one_round, tmp_path / "out")
     with monkeypatch.context() as patch:
-        kill_after(patch, drive, "sweep", 3)  # the group that is left
-        search(pictures, pictures.ids, scores, one_round, tmp_path / "out", resume=True)
+        kill_after(patch, run_tasks, "sweep", 3)  # the group that is left
+        search(dataset, dataset.ids, scores, one_round, tmp_path / "out", resume=True)
     shutil.copytree(whole, tmp_path / "whole")
     (tmp_path / "whole" / "table.csv").unlink()
-    kill_after(monkeypatch, drive, "sweep", 0)
-    search(pictures, pictures.ids, scores, config, tmp_path / "whole", resume=True)
+    kill_after(monkeypatch, run_tasks, "sweep", 0)
+    search(dataset, dataset.ids, scores, config, tmp_path / "whole", resume=True)
     assert same_results(tmp_path / "whole", whole)
 
 
 def test_the_study_is_optunas(whole, config):
     storage = optuna.storages.RDBStorage(f"sqlite:///{whole / 'study.db'}")
     trials = optuna.load_study(study_name="crfnet-search", storage=storage).get_trials(deepcopy=False)
-    work = optuna.load_study(study_name="crfnet-search work", storage=storage).get_trials(deepcopy=False)
+    tasks = optuna.load_study(study_name="crfnet-search tasks", storage=storage).get_trials(deepcopy=False)
     storage.remove_session()
     storage.engine.dispose()
     rows = table(whole)
@@ -173,95 +178,97 @@ def test_the_study_is_optunas(whole, config):
         tuple(float(row[axis]) for axis in AXES) for row in rows
     ]
     assert [f"{trial.value:.6f}" for trial in trials] == [row["miou"] for row in rows]
-    outcomes = [TaskResult.decode(trial.user_attrs) for trial in work]
-    counted = [one for outcome in outcomes for one in outcome.counted]
-    assert len(counted) == len(rows)
-    # The first row of each of the three pictures is void.
-    assert {one.confusion.shape[:2] for one in counted} == {(1, 3)}
-    assert {int(one.confusion.sum()) for one in counted} == {3 * 11 * 16}
+    results = [TaskResult.decode(trial.user_attrs) for trial in tasks]
+    counts = [one for result in results for one in result.counts]
+    assert len(counts) == len(rows)
+    # The first row of each of the three images is void.
+    assert {one.confusion.shape[:2] for one in counts} == {(1, 3)}
+    assert {int(one.confusion.sum()) for one in counts} == {3 * 11 * 16}
 
 
-def test_folder_in_use(tmp_path, pictures, scores, config, whole):
+def test_folder_in_use(tmp_path, dataset, scores, config, whole):
     out = tmp_path / "out"
     shutil.copytree(whole, out)
     (out / "notes.txt").write_text("mine")
     other = dataclasses.replace(config, rounds=1, w1=(2.0,), theta_alpha=(4.0,))
     with pytest.raises(InputError, match=r"holds study\.db of an earlier search; give --resume, --overwrite"):
-        search(pictures, pictures.ids, scores, config, out)
-    with pytest.raises(InputError, match=r"made with w1 = \[1\.0, 3\.0\], now it is \[2\.0\]"):
-        search(pictures, pictures.ids, scores, other, out, resume=True)
+        search(dataset, dataset.ids, scores, config, out)
+    with pytest.raises(InputError, match=r"created with w1 = \[1\.0, 3\.0\], now it is \[2\.0\]"):
+        search(dataset, dataset.ids, scores, other, out, resume=True)
     with pytest.raises(InputError, match="exclude each other"):
-        search(pictures, pictures.ids, scores, other, out, resume=True, overwrite=True)
-    with pytest.raises(InputError, match="there are 2 images"):  # found before anything is removed
-        search(pictures, pictures.ids[:2], scores, other, out, overwrite=True)
+        search(dataset, dataset.ids, scores, other, out, resume=True, overwrite=True)
+    with pytest.raises(
+        InputError, match="must be at most 2, the number of images"
+    ):  # found before anything is removed
+        search(dataset, dataset.ids[:2], scores, other, out, overwrite=True)
     assert same_results(out, whole)
-    search(pictures, pictures.ids, scores, other, out, overwrite=True)
+    search(dataset, dataset.ids, scores, other, out, overwrite=True)
     assert len(table(out)) == 1
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_resume_with_other_scores_is_refused(tmp_path, pictures, config, whole):
+def test_resume_with_other_scores_is_refused(tmp_path, dataset, config, whole):
     shutil.copytree(whole, tmp_path / "out")
-    changed = ((id_, 0.5 * logits) for id_, logits in noisy_logits(pictures))
+    changed = ((image_id, 0.5 * logits) for image_id, logits in noisy_logits(dataset))
     again = write_scores(tmp_path / "scores", changed, CLASSES, False, "noise")
-    with pytest.raises(InputError, match="made with digest of images, labels and scores"):
-        search(pictures, pictures.ids, again, config, tmp_path / "out", resume=True)
+    with pytest.raises(InputError, match="created with digest of images, labels and scores"):
+        search(dataset, dataset.ids, again, config, tmp_path / "out", resume=True)
 
 
-def test_a_study_file_that_is_none(tmp_path, pictures, scores, config):
+def test_a_study_file_that_is_none(tmp_path, dataset, scores, config):
     (tmp_path / "study.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(InputError, match=r"study\.db: not an Optuna study"):
-        search(pictures, pictures.ids, scores, config, tmp_path, resume=True)
+        search(dataset, dataset.ids, scores, config, tmp_path, resume=True)
 
 
-def test_resume_where_nothing_began_starts(tmp_path, pictures, scores, config):
+def test_resume_where_nothing_began_starts(tmp_path, dataset, scores, config):
     few = dataclasses.replace(config, rounds=1, w1=(1.0,), theta_alpha=(4.0,))
     (tmp_path / "study.db").touch()  # the kill came before the first page
-    search(pictures, pictures.ids, scores, few, tmp_path, resume=True)
+    search(dataset, dataset.ids, scores, few, tmp_path, resume=True)
     assert len(table(tmp_path)) == 1
 
 
-def test_outputs_without_a_study_cannot_be_resumed(tmp_path, pictures, scores, config):
+def test_outputs_without_a_study_cannot_be_resumed(tmp_path, dataset, scores, config):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "best.yaml").write_text("crf: {}")
     with pytest.raises(InputError, match=r"no study\.db to resume"):
-        search(pictures, pictures.ids, scores, config, tmp_path / "out", resume=True)
+        search(dataset, dataset.ids, scores, config, tmp_path / "out", resume=True)
 
 
 def never(*args):
     raise AssertionError("long work began")
 
 
-def test_bad_input_is_found_before_long_work(tmp_path, pictures, config, monkeypatch):
-    monkeypatch.setattr(drive, "sweep", never)
-    scores = write_scores(tmp_path / "scores", noisy_logits(pictures), CLASSES, False, "noise")
+def test_bad_input_is_found_before_long_work(tmp_path, dataset, config, monkeypatch):
+    monkeypatch.setattr(run_tasks, "sweep", never)
+    scores = write_scores(tmp_path / "scores", noisy_logits(dataset), CLASSES, False, "noise")
     out = tmp_path / "out"
-    last = draw_images(pictures.ids, config)[-1]
+    last = draw_images(dataset.ids, config)[-1]
 
-    with pytest.raises(InputError, match=r"search\.images is 3; there are 2"):
-        search(pictures, pictures.ids[:2], scores, config, out)
-    with pytest.raises(InputError, match="1 image ids come twice"):
-        search(pictures, [*pictures.ids, "p0"], scores, config, out)
+    with pytest.raises(InputError, match=r"search\.images is 3, must be at most 2"):
+        search(dataset, dataset.ids[:2], scores, config, out)
+    with pytest.raises(InputError, match="1 image ids occur twice"):
+        search(dataset, [*dataset.ids, "p0"], scores, config, out)
     with pytest.raises(InputError, match="no image 'x0'"):
-        search(pictures, ["x0", "x1", "x2"], scores, config, out)
+        search(dataset, ["x0", "x1", "x2"], scores, config, out)
 
     (tmp_path / "scores" / f"{last}.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match=rf"{last}\.npz: cannot be read"):
-        search(pictures, pictures.ids, scores, config, out)
+        search(dataset, dataset.ids, scores, config, out)
     np.savez(tmp_path / "scores" / f"{last}.npz", scores=np.zeros((CLASSES + 1, 2, 2), np.float16))
     with pytest.raises(InputError, match=rf"{last}: scores have shape \(4, 2, 2\)"):
-        search(pictures, pictures.ids, scores, config, out)
+        search(dataset, dataset.ids, scores, config, out)
     (tmp_path / "scores" / f"{last}.npz").unlink()
     with pytest.raises(InputError, match=f"no scores for image '{last}'"):
-        search(pictures, pictures.ids, ScoreFolder(tmp_path / "scores"), config, out)
+        search(dataset, dataset.ids, ScoreFolder(tmp_path / "scores"), config, out)
     sheet = tmp_path / "scores" / "scores.yaml"
     sheet.write_text(yaml.safe_dump(yaml.safe_load(sheet.read_text()) | {"num_classes": 5}))
     with pytest.raises(InputError, match="scores of 5 classes; pictures has 3"):
-        search(pictures, pictures.ids, ScoreFolder(tmp_path / "scores"), config, out)
+        search(dataset, dataset.ids, ScoreFolder(tmp_path / "scores"), config, out)
     assert not out.exists()
 
 
-class Mislabeled(Pictures):
+class Mislabeled(TinyDataset):
     def __init__(self, label: int) -> None:
         super().__init__()
         self.label = label
@@ -273,7 +280,7 @@ class Mislabeled(Pictures):
 
 @pytest.mark.parametrize(("label", "message"), [(CLASSES, "labels holds 3"), (255, "all pixels.*void")])
 def test_bad_labels(tmp_path, scores, config, label, message, monkeypatch):
-    monkeypatch.setattr(drive, "sweep", never)
+    monkeypatch.setattr(run_tasks, "sweep", never)
     dataset = Mislabeled(label)
     with pytest.raises(InputError, match=message):
         search(dataset, dataset.ids, scores, config, tmp_path / "out")
@@ -289,7 +296,7 @@ def test_draw_is_seeded_and_in_order():
 
 
 def test_tiny(tmp_path):
-    dataset = Pictures(1, (4, 8))
+    dataset = TinyDataset(1, (4, 8))
     scores = write_scores(tmp_path / "s", noisy_logits(dataset), CLASSES, False, "x")
     config = SearchConfig(
         images=1, w1=(2.0,), theta_alpha=(5.0,), theta_beta=(9.0,), rounds=3, iterations=1, w2=0.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from crfnet.distributed import process_group
-from tests.several import PRELOADED, ended
+from tests.multiprocess import PRELOADED, ended
 
 __all__ = ["begin", "ended", "run"]
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from crfnet.checkpoints.checkpoint import read_checkpoint
-from tests.several import ended, said, start
+from tests.multiprocess import ended, said, start
 from tests.test_cli import CONFIG
 
 
@@ -43,8 +43,8 @@ def test_sigterm_ends_behind_a_step_with_a_checkpoint(config, tmp_path, ranks):
     state = json.loads((run / "state.json").read_text())
     assert state["state"] == "interrupted"
     # The line of a step whose validation was due is written with it, by the run that goes on.
-    owed = bool(read_checkpoint(run / "checkpoint.pt")["owed"])
-    assert steps(run) == list(range(1, state["step"] + 1 - owed))
+    pending = bool(read_checkpoint(run / "checkpoint.pt")["pending_validation"])
+    assert steps(run) == list(range(1, state["step"] + 1 - pending))
     assert said(tmp_path / "said") == [f"crfnet: {state['message']}"]
     assert "--resume" in state["message"]
     assert {path.name for path in run.iterdir()} == {
@@ -73,9 +73,7 @@ def test_what_ends_training_is_one_line_from_all_processes(config, tmp_path):
     command = ["train", config, "--output", tmp_path / "out"]
     assert ended(start(2, tmp_path / "share", [*command, "--train.batch_size", 3])) == [2, 2]
     (line,) = said(tmp_path / "share")
-    assert line == (
-        "crfnet: batch_size: 3, shared by 2 processes with accumulate 1; allowed are multiples of 2"
-    )
+    assert line == ("crfnet: batch_size is 3, must be a multiple of 2: 2 processes, accumulate 1")
     assert not (tmp_path / "out").exists()
 
     assert ended(start(2, tmp_path / "diverged", [*command, "--train.lr", "1e30"])) == [1, 1]

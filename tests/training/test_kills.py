@@ -12,7 +12,7 @@ import torch
 
 from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.training import TrainingInterrupted, train
-from crfnet.training.stopping import StopRequest, stop_requests
+from crfnet.training.stop_signals import StopRequest, stop_requests
 from tests.training.conftest import TinyDataset, assert_same, tiny_config, tiny_segmenter, weights
 from tests.training.processes import begin, ended, run
 

@@ -10,9 +10,9 @@ from crfnet.training.config import TrainConfig
 from crfnet.training.optim import (
     build_optimizer,
     learning_rate_factor,
-    poly,
+    poly_factor,
     set_learning_rates,
-    staircase,
+    step_factor,
 )
 from tests.training.conftest import TinyNetwork, tiny_config, tiny_segmenter
 
@@ -81,15 +81,15 @@ def test_nothing_to_train_is_refused():
 
 
 def test_poly():
-    assert poly(0, 20, 0.9) == 1
-    assert poly(10, 20, 0.9) == pytest.approx(0.535886731268146)  # 0.5 ** 0.9
-    assert poly(15, 20, 2.0) == pytest.approx(0.0625)
-    assert poly(20, 20, 0.9) == 0
+    assert poly_factor(0, 20, 0.9) == 1
+    assert poly_factor(10, 20, 0.9) == pytest.approx(0.535886731268146)  # 0.5 ** 0.9
+    assert poly_factor(15, 20, 2.0) == pytest.approx(0.0625)
+    assert poly_factor(20, 20, 0.9) == 0
 
 
 def test_staircase_falls_to_a_tenth_every_2000_iterations():
     """v1, section 5."""
-    assert [staircase(step, 2000, 0.1) for step in (0, 1999, 2000, 3999, 5999)] == pytest.approx(
+    assert [step_factor(step, 2000, 0.1) for step in (0, 1999, 2000, 3999, 5999)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01]
     )
 
@@ -97,16 +97,16 @@ def test_staircase_falls_to_a_tenth_every_2000_iterations():
 def test_the_configuration_chooses_the_schedule():
     config = TrainConfig(iterations=20, schedule="step", step_size=5, gamma=0.5)
     assert [learning_rate_factor(step, config) for step in (0, 4, 5, 14, 15)] == [1, 1, 0.5, 0.25, 0.125]
-    assert learning_rate_factor(10, TrainConfig(iterations=20)) == poly(10, 20, 0.9)
+    assert learning_rate_factor(10, TrainConfig(iterations=20)) == poly_factor(10, 20, 0.9)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schedule": "cosine"}, "schedule: 'cosine'; allowed is poly or step"),
-        ({"step_size": 0}, "step_size: 0; allowed is >= 1"),
-        ({"gamma": 0.0}, r"gamma: 0.0; allowed is in \(0, 1\]"),
-        ({"gamma": 1.5}, "gamma: 1.5"),
+        ({"schedule": "cosine"}, "schedule is 'cosine', must be poly or step"),
+        ({"step_size": 0}, "step_size is 0, must be >= 1"),
+        ({"gamma": 0.0}, r"gamma is 0.0, must be in \(0, 1\]"),
+        ({"gamma": 1.5}, "gamma is 1.5"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(changes, words):

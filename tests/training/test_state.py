@@ -116,7 +116,7 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, place):
     if place == "checkpoint":
         monkeypatch.setattr(checkpoints.torch, "save", failing(torch.save, 1))
     else:
-        monkeypatch.setattr(RunLogger, "write", failing(RunLogger.write, 6))
+        monkeypatch.setattr(RunLogger, "log_step", failing(RunLogger.log_step, 6))
     config = tiny_config(checkpoint_every=3)
     with pytest.raises(TrainingFailedError) as caught:
         train(tiny_segmenter(), TinyDataset(), config, tmp_path, seed=0)

@@ -205,10 +205,10 @@ def test_sync_batch_norm_changes_nothing_in_one_process(tmp_path, dataset):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"accumulate": 0}, "accumulate: 0; allowed is >= 1"),
-        ({"accumulate": 3}, r"accumulate: 3; allowed is a divisor of batch_size \(2\)"),
-        ({"validate_every": -1}, "validate_every: -1; allowed is >= 0"),
-        ({"lr": math.inf}, "lr: inf; allowed is a number >= 0"),
+        ({"accumulate": 0}, "accumulate is 0, must be >= 1"),
+        ({"accumulate": 3}, r"accumulate is 3, must be a divisor of batch_size \(2\)"),
+        ({"validate_every": -1}, "validate_every is -1, must be >= 0"),
+        ({"lr": math.inf}, "lr is inf, must be a number >= 0"),
     ],
 )
 def test_bad_values_name_the_key(changes, message):

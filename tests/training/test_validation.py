@@ -134,7 +134,7 @@ def test_stopped_where_a_validation_is_due(tmp_path, asked):
             run(parts, Asks())
         step = (asked + 1) // 2
         assert [line["step"] for line in log_of(parts)][-1] == step - 1
-        with pytest.raises(KeyboardInterrupt):  # before another checkpoint: it is owed a second time
+        with pytest.raises(KeyboardInterrupt):  # before another checkpoint: it is pending a second time
             run(parts, TinyDataset(dies_at=0), resume=True)
         assert log_of(parts) == log_of(tmp_path / "whole")[:step]
         run(parts, TinyDataset(), resume=True)
@@ -147,7 +147,7 @@ def test_stopped_where_a_validation_is_due(tmp_path, asked):
         assert_same(found["model"], expected["model"])
 
 
-def test_a_validation_that_is_owed_may_no_longer_be_wanted(tmp_path):
+def test_a_validation_that_is_pending_may_no_longer_be_wanted(tmp_path):
     class Asks(TinyDataset):
         def __getitem__(self, index):
             if self.asked == 7:
@@ -188,7 +188,7 @@ def test_a_set_without_a_valid_pixel_is_no_best(tmp_path, dataset):
 
 
 def test_validation_needs_images(tmp_path, dataset):
-    with pytest.raises(InputError, match="validate_every: 5 without validation images; allowed is 0"):
+    with pytest.raises(InputError, match="validate_every is 5, must be 0 without validation images"):
         train(tiny_segmenter(), dataset, tiny_config(validate_every=5), tmp_path / "new", seed=0)
     assert not (tmp_path / "new").exists()
 

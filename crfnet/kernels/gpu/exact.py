@@ -57,7 +57,7 @@ def filter_values(values: Tensor, pairs: TilePairs, precision: str = "tf32x3") -
     with torch.cuda.device_of(values):
         _exact_fwd_kernel[tiles, table.shape[1] // block](
             out, table, *pairs, tiles // batch, labels, *out.stride(),
-            D=dimensions, SIZE=size, CHANNELS=table.shape[1], BLOCK_N=min(size, 64), BLOCK_C=block,
+            D=dimensions, SIZE=size, CHANNELS=table.shape[1], BLOCK_N=min(size, 32), BLOCK_C=block,
             PRECISION=precision,
             num_warps=8 if size > 64 else 4, num_stages=2, **OPTIONS,
         )  # fmt: skip
@@ -124,19 +124,34 @@ def _table_kernel(
 
 
 @triton.jit
-def _upper(x):
-    """The first 10 of the 23 stored bits: a TF32 number, and what is left is one but for its last bits."""
-    return (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+def _upper(x, WAY: tl.constexpr):
+    """The first 10 of the 23 stored bits: a TF32 number, and what is left is one but for its last bits.
+
+    Three ways of saying the same, which end as the same instruction; `_dot` says what they are for.
+    """
+    if WAY == 0:
+        bits = x.to(tl.int32, bitcast=True) & -8192
+    elif WAY == 1:
+        bits = x.to(tl.int32, bitcast=True) >> 13 << 13
+    else:
+        bits = x.to(tl.uint32, bitcast=True) >> 13 << 13
+    return bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _dot(a, b, total, PRECISION: tl.constexpr):
-    """``total + a b``, smallest terms first."""
+def _dot(a, b, total, PRECISION: tl.constexpr, COMPUTED: tl.constexpr):
+    """``total + a b``, smallest terms first. COMPUTED is 1 if ``a`` took much computing, 0 if it was loaded.
+
+    Where matrix units take a value twice, Triton 3.8 computes it again, with all that led to it: distances
+    and exponentials. So the upper bits of an ``a`` that took much are said in another way at each use.
+    """
     if PRECISION == "tf32x3":
-        a_upper, b_upper = _upper(a), _upper(b)
-        total = tl.dot(a - a_upper, b_upper, total, input_precision="tf32")
-        total = tl.dot(a_upper, b - b_upper, total, input_precision="tf32")
-        total = tl.dot(a_upper, b_upper, total, input_precision="tf32")
+        b_upper = _upper(b, 0)
+        b_lower = b - b_upper
+        a_lower, a_upper, a_again = a - _upper(a, 0), _upper(a, COMPUTED), _upper(a, 2 * COMPUTED)
+        total = tl.dot(a_lower, b_upper, total, input_precision="tf32")
+        total = tl.dot(a_upper, b_lower, total, input_precision="tf32")
+        total = tl.dot(a_again, b_upper, total, input_precision="tf32")
     else:
         total = tl.dot(a, b, total, input_precision=PRECISION)
     return total
@@ -183,7 +198,7 @@ def _exact_fwd_kernel(
             y_ptr = points_ptr + column * (D * SIZE) + part * BLOCK_N
             kernel = _kernel_values(x_ptr, y_ptr, D, SIZE, SIZE, BLOCK_N)
             value = tl.load(table_ptr + (column * SIZE + part * BLOCK_N) * CHANNELS + member)
-            total = _dot(kernel, value, total, PRECISION)
+            total = _dot(kernel, value, total, PRECISION, 1)
     slot = tl.load(slots_ptr + row * SIZE + tl.arange(0, SIZE)).to(tl.int64)
     at = row // tiles * stride_b + slot[:, None] * stride_n + channel.to(tl.int64)[None, :] * stride_l
     tl.store(out_ptr + at, total, mask=(slot >= 0)[:, None] & (channel < labels)[None, :])
@@ -210,8 +225,8 @@ def _exact_bwd_kernel(
             weight = tl.zeros((SIZE, BLOCK_N), tl.float32)
             for c in range(0, CHANNELS, BLOCK_C):
                 g, v = tl.load(left_ptr + mine + c), tl.load(right_ptr + mine + c)
-                weight = _dot(g, tl.load(right_ptr + theirs + c), weight, PRECISION)
-                weight = _dot(v, tl.load(left_ptr + theirs + c), weight, PRECISION)
+                weight = _dot(g, tl.load(right_ptr + theirs + c), weight, PRECISION, 0)
+                weight = _dot(v, tl.load(left_ptr + theirs + c), weight, PRECISION, 0)
             y_ptr = points_ptr + column * (D * SIZE) + part * BLOCK_N
             weight *= _kernel_values(x_ptr, y_ptr, D, SIZE, SIZE, BLOCK_N)
             for k in tl.static_range(STEPS):

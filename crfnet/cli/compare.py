@@ -1,0 +1,32 @@
+"""``crfnet demo`` and ``crfnet compare``: all five arms, one report."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.resources import as_file, files
+from typing import Any
+
+from crfnet.cli.parser import add_run_command
+from crfnet.cli.shared import load
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    """``demo`` and ``compare``."""
+    summary = "the whole comparison on the built-in toy set: CPU, offline, minutes"
+    add_run_command(commands, "demo", summary, config=False, resume=True)
+    summary = "train, search, train jointly, score all five arms, write one report"
+    add_run_command(commands, "compare", summary, resume=True)
+
+
+def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """Compare, on the images of a config or on the built-in toy set."""
+    from crfnet.pipeline.compare import compare
+
+    with ExitStack() as stack:
+        if options.command == "demo":
+            options.config = stack.enter_context(as_file(files("crfnet.pipeline") / "demo.yaml"))
+        run = load(options, overrides)
+    report, table = compare(run, resume=options.resume, overwrite=options.overwrite, command=command)
+    return f"\n{table}\n\nreport: {report}, report.html"

@@ -1,0 +1,47 @@
+"""``crfnet search``: the CRF's parameters on cached scores."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crfnet.cli.parser import add_run_command
+from crfnet.cli.shared import load
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    """``search``."""
+    summary = "cross-validate w1, theta_alpha, theta_beta on cached scores, coarse to fine"
+    parser = add_run_command(commands, "search", summary, resume=True)
+    parser.add_argument(
+        "--scores", metavar="PATH", type=Path, required=True, help="folder of cached scores, or one .npz"
+    )
+
+
+def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
+    """Search; the best parameters are printed."""
+    from crfnet.data import load_dataset
+    from crfnet.files import check_writable
+    from crfnet.pipeline.build import resolve_device
+    from crfnet.score_cache import ScoreFolder
+    from crfnet.search import search
+
+    del command
+    run = load(options, overrides)
+    folder = run.output / "search"
+    check_writable(folder)
+    dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
+    search(
+        dataset,
+        dataset.ids,
+        scores,
+        run.search,
+        folder,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        device=resolve_device(run.device),
+    )
+    best = (folder / "best.yaml").read_text()
+    return f"{best}\nparameters: {folder / 'best.yaml'}\nall points: {folder / 'table.csv'}, heatmap.png"

@@ -1,0 +1,69 @@
+"""The root of a data set and the lists of ids in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crfnet.errors import InputError
+
+__all__ = ["existing_root", "read_ids"]
+
+
+def existing_root(name: str, root: Path | None, *folders: str, argument: str = "data.root") -> Path:
+    """`root`, which was given as `argument`, when it holds all of `folders`.
+
+    Raises:
+        InputError: No root was given, or it or one of its folders does not exist.
+    """
+    listed = " and ".join(filter(None, (", ".join(folders[:-1]), folders[-1])))
+    wanted = f"the folder of data set {name} that holds {listed}"
+    if root is None:
+        raise InputError(f"{argument} is not given, must be {wanted}")
+    for folder in (root, *(root / each for each in folders)):
+        if not folder.is_dir():
+            raise InputError(f"{argument} is {root}, which has no folder {folder}, must be {wanted}")
+    return root
+
+
+def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:
+    """The ids in ``<name>.txt`` of the first of the folders `places` that has it.
+
+    A line is a bare id, or a pair of an image's and its mask's path, ``/JPEGImages/ID.jpg /MASKS/ID.png``, as
+    in the lists of DeepLab's authors; of those only the id is used. Empty lines are skipped.
+
+    Raises:
+        InputError: The list is missing, empty or no text; a line that is no id; an id that stands twice.
+    """
+    folder = next((folder for folder in places if (folder / f"{name}.txt").is_file()), places[0])
+    path = folder / f"{name}.txt"
+    if not path.is_file():
+        there = ", ".join(sorted({p.stem for place in places for p in place.glob("*.txt")})) or "none"
+        nor = "".join(f", nor in {place}" for place in places[1:])
+        raise InputError(f"{path}: no such list{nor}; lists there: {there}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}), must be a text file with one id a line"
+        ) from error
+    ids = [_id(line, path) for line in lines if line.strip()]
+    if not ids:
+        raise InputError(f"{path}: the list is empty, must be one id a line, at least one")
+    seen: set[str] = set()
+    for image_id in ids:
+        if image_id in seen:
+            raise InputError(f"{path}: id {image_id} stands in the list twice, must be once")
+        seen.add(image_id)
+    return tuple(ids)
+
+
+def _id(line: str, path: Path) -> str:
+    words = line.split()
+    stems = [Path(word).stem for word in words]
+    if len(words) == 2 and all("/" in word for word in words) and stems[0] == stems[1]:
+        return stems[0]
+    if len(words) != 1 or "/" in line or "\\" in line:
+        raise InputError(
+            f"{path}: {line.strip()!r} is not an id, must be a file name without folder and ending, "
+            "or the paths of an image and its mask"
+        )
+    return words[0]

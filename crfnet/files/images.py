@@ -1,0 +1,50 @@
+"""Read image files without trust: what is broken is one line that names the file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crfnet.errors import InputError
+from crfnet.files.messages import one_line
+
+__all__ = ["open_image", "read_indices"]
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open the image at `path`; errors within name the file.
+
+    Raises:
+        InputError: missing, damaged, or of more pixels than anyone photographs (Pillow's limit, 179 million).
+    """
+    try:
+        with Image.open(path) as file:
+            yield file
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever the broken bytes lead them to
+        raise InputError(f"{path}: cannot be read as an image ({one_line(error)})") from error
+
+
+def read_indices(path: Path) -> NDArray[np.uint8]:
+    """Read the stored numbers of a palette or 8-bit gray image, never through its colors.
+
+    Returns:
+        (h, w).
+
+    Raises:
+        InputError: The file is broken or of another kind.
+    """
+    with open_image(path) as file:
+        # Gray of 1, 2 or 4 bits would be stretched to 0..255 by the reader; its raw mode says so.
+        tiles = getattr(file, "tile", None)
+        mode, raw = file.mode, tiles[0][3] if tiles else file.mode
+        values: NDArray[np.uint8] = np.array(file)
+    if mode != "P" and (mode, raw) != ("L", "L"):
+        kind = raw if isinstance(raw, str) else mode
+        raise InputError(f"{path} is a mask of mode {kind}, must be a palette image (P) or 8-bit gray (L)")
+    return values

@@ -1,0 +1,59 @@
+"""What several commands build from a config: the device, the model with its weights, the CRF."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from crfnet.checkpoints.checkpoint import load_model
+from crfnet.crf.layer import CRFConfig
+from crfnet.distributed import local_device
+from crfnet.pipeline.run_config import Run
+from crfnet.segmenter import Segmenter, build_segmenter
+
+__all__ = ["build_run_segmenter", "resolve_device", "warm_start", "with_memory_limit"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a config: ``auto`` is a GPU where there is one, each process its own."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return local_device(name)
+
+
+def build_run_segmenter(
+    run: Run,
+    num_classes: int,
+    checkpoint: Path | None,
+    crf: CRFConfig | None,
+    *,
+    with_crf: bool = False,
+) -> Segmenter:
+    """Build the run's model on the run's device.
+
+    Args:
+        run: its network, seed, device and limit of the CRF's memory.
+        num_classes: at least 2.
+        checkpoint: where the weights are from; None for those of the config.
+        crf: the CRF behind the network; None for the network alone.
+        with_crf: load the CRF's parameters from ``checkpoint`` as well, instead of those in ``crf``.
+
+    Raises:
+        InputError: the model cannot be built, or the checkpoint is not one of it.
+    """
+    torch.manual_seed(run.seed)
+    model = build_segmenter(run.model, num_classes, with_memory_limit(crf, run))
+    if checkpoint is not None:
+        load_model(model, checkpoint, network_only=not with_crf)
+    return model.to(resolve_device(run.device))
+
+
+def warm_start(structure: CRFConfig, searched: CRFConfig) -> CRFConfig:
+    """Return the CRF that joint training begins with: the config's structure, the searched parameters."""
+    numbers = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "normalization")
+    return dataclasses.replace(structure, **{name: getattr(searched, name) for name in numbers})
+
+
+def with_memory_limit(crf: CRFConfig | None, run: Run) -> CRFConfig | None:
+    """Return the CRF with the run's limit of memory, unless it has its own; a checkpoint's has none."""
+    return dataclasses.replace(crf, memory=run.crf.memory) if crf is not None and crf.memory is None else crf

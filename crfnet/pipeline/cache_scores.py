@@ -1,0 +1,52 @@
+"""Cached scores of a network: what the parameter search and the explorer read instead of running it.
+
+Of several processes (`crfnet.distributed`) each takes its share of the images.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crfnet.data import SegmentationDataset
+from crfnet.distributed import on_all_ranks, on_rank_zero, shard
+from crfnet.evaluation.inference import PredictConfig, TiledInference
+from crfnet.pipeline.samples import select_samples, with_progress
+from crfnet.score_cache import ScoreFolder, add_scores, missing_scores, prepare_score_folder
+from crfnet.segmenter import Segmenter
+
+__all__ = ["cache_scores"]
+
+
+def cache_scores(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    ids: Sequence[str],
+    folder: Path,
+    *,
+    config: PredictConfig,
+    source: str,
+    overwrite: bool = False,
+) -> ScoreFolder:
+    """Write the network's own scores of the images `ids` into `folder`; existing ones are kept.
+
+    At the network's stride where `config` is one pass over the whole image; at image size where passes or
+    tiles are put together.
+    """
+    inference = TiledInference(model, config)
+    scores = model.scores if config.plain else inference.unary
+    classes, device = len(dataset.classes), next(model.parameters()).device
+
+    def open_folder() -> list[str]:
+        prepare_score_folder(folder, classes, model.align_corners, source, overwrite=overwrite)
+        return missing_scores(folder, ids)
+
+    def compute(missing: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        for sample in with_progress(select_samples(dataset, missing), "scores", len(missing)):
+            with torch.inference_mode():
+                yield sample.id, scores(sample.image[None].to(device))[0].float()
+
+    missing = shard(on_rank_zero(open_folder))
+    on_all_ranks(lambda: add_scores(folder, compute(missing), classes))
+    return ScoreFolder(folder)

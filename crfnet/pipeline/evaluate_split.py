@@ -1,0 +1,219 @@
+"""A network, cached scores or label maps, scored on a split of the run's data set."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crfnet.checkpoints.checkpoint import checkpoint_crf
+from crfnet.crf.config import CRFConfig
+from crfnet.crf.config_file import load_crf_config
+from crfnet.crf.layer import DenseCRF
+from crfnet.data import SegmentationDataset, load_dataset
+from crfnet.data.dataset import Split
+from crfnet.distributed import on_rank_zero
+from crfnet.errors import InputError
+from crfnet.pipeline.build import build_run_segmenter, resolve_device, with_memory_limit
+from crfnet.pipeline.evaluate_arm import evaluate_arm
+from crfnet.pipeline.predictors import (
+    Predictor,
+    Unary,
+    predictor_from_model,
+    predictor_from_pngs,
+    predictor_from_scores,
+    unary_from_model,
+    unary_from_scores,
+)
+from crfnet.pipeline.run_config import Run
+from crfnet.pipeline.run_folder import open_run
+from crfnet.pipeline.samples import strip_samples
+from crfnet.pipeline.trace_energy import trace_energy
+from crfnet.report import ArmResult, console_table, shown_images, write_report
+from crfnet.score_cache import ScoreFolder
+
+__all__ = ["EvaluationSource", "evaluate_split", "read_ids"]
+
+
+@dataclass(frozen=True)
+class EvaluationSource:
+    """What is evaluated: one of label maps, scores and weights; a CRF behind the latter two.
+
+    Attributes:
+        predictions: folder of ``<id>.png`` label maps.
+        scores: folder of cached scores, or one .npz.
+        checkpoint: trained weights.
+        crf: parameters of the CRF, the best.yaml of a search.
+    """
+
+    predictions: Path | None = None
+    scores: Path | None = None
+    checkpoint: Path | None = None
+    crf: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """The one that is given."""
+        found = self.predictions or self.scores or self.checkpoint
+        assert found is not None, "EvaluationSource: nothing to evaluate"
+        return found
+
+
+_Arm = tuple[Predictor, DenseCRF | None, Unary | None]
+_Arms = dict[str, _Arm]
+
+
+def evaluate_split(
+    run: Run,
+    source: EvaluationSource,
+    *,
+    split: Split = "val",
+    exclude: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+) -> tuple[Path, str]:
+    """Scores, trimap curves and a report in ``run.output / "evaluation"``.
+
+    Args:
+        run: its data set is what is evaluated on.
+        source: what is evaluated.
+        split: "train" or "val".
+        exclude: file of ids to leave out, images.txt of a search.
+        resume: go on where the same command was interrupted.
+        overwrite: replace what is there.
+        command: for the record.
+
+    Returns:
+        The path of the report and its table as text.
+
+    Raises:
+        InputError: anything that cannot be used, before the work.
+    """
+    dataset = load_dataset(run.data, split)
+    excluded = read_ids(dataset, exclude)
+    ids = [name for name in dataset.ids if name not in excluded]
+    if not ids:
+        raise InputError(f"{exclude}: leaves no image of split {split!r} to evaluate")
+    arms = _arms(run, dataset, ids, source)
+    on_rank_zero(dataset.check)
+    run = replace(run, output=run.output / "evaluation")
+    facts = on_rank_zero(lambda: _open(run, resume=resume, overwrite=overwrite, command=command))
+    facts["data"] = f"{dataset.name}, split {split}, {len(ids)} of {len(dataset.ids)} images; {source.path}"
+    results = [_scored(name, arms[name], run, dataset, ids, source) for name in arms]
+    results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
+    folders = {name: run.output / name for name in arms}
+
+    def report() -> tuple[Path, str]:
+        shown = shown_images(results, run.pictures, run.evaluation)
+        path = write_report(
+            run.output,
+            results,
+            title=f"Evaluation of {source.path.name}",
+            class_names=dataset.classes,
+            palette=dataset.palette,
+            facts=facts,
+            strip_samples=strip_samples(dataset, shown, folders),
+            config=run.evaluation,
+        )
+        return path, console_table(results, run.evaluation)
+
+    return on_rank_zero(report)
+
+
+def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:
+    """The ids in a file, one a line; none without a file. All must be of the data set."""
+    if path is None:
+        return set()
+    try:
+        ids = set(path.read_text().split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of image ids ({type(error).__name__})") from error
+    strangers = ids - set(dataset.ids)
+    if strangers:
+        raise InputError(f"{path}: holds {min(strangers)!r}, must be ids of the split of {dataset.name}")
+    return ids
+
+
+def _open(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[str, str]:
+    """Opens the output folder; what is there is only kept where the same command had begun it."""
+    facts = open_run(run, resume=resume, overwrite=overwrite, command=command)
+    began, now = (shlex.split(each) for each in (facts["command"], command))
+    how = {"--resume", "--overwrite"}
+    if [word for word in began if word not in how] != [word for word in now if word not in how]:
+        raise InputError(f"{run.output}: begun by {facts['command']!r}; --resume needs the same command")
+    return facts
+
+
+def _scored(
+    name: str, how: _Arm, run: Run, dataset: SegmentationDataset, ids: Sequence[str], source: EvaluationSource
+) -> ArmResult:
+    predict, crf, unary = how
+    folder = run.output / name
+    arm = evaluate_arm(name, predict, dataset, ids, folder, config=run.evaluation, crf=crf)
+    if crf is None or unary is None:
+        return arm
+    trace_energy(folder, crf, unary, dataset, ids)
+    if name == "posthoc":
+        return replace(arm, search_folder=source.crf.parent if source.crf else None)
+    return replace(arm, train_folder=source.path.parent)
+
+
+def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], source: EvaluationSource) -> _Arms:
+    """What is evaluated: label maps as they are, or a network, and the same with the CRF behind it."""
+    crf = None if source.crf is None else with_memory_limit(load_crf_config(source.crf), run)
+    if source.predictions is not None:
+        if crf is not None:
+            raise InputError("evaluate --crf needs the network's scores: give --scores or --checkpoint")
+        folder = source.predictions
+        _require_all(folder, [id for id in ids if not (folder / f"{id}.png").is_file()])
+        return {"predictions": (predictor_from_pngs(folder), None, None)}
+    if source.scores is not None:
+        return _arms_of_scores(run, dataset, ids, ScoreFolder(source.scores), crf)
+    return _arms_of_checkpoint(run, dataset, source.path, crf)
+
+
+def _arms_of_scores(
+    run: Run, dataset: SegmentationDataset, ids: Sequence[str], scores: ScoreFolder, crf: CRFConfig | None
+) -> _Arms:
+    classes, device = len(dataset.classes), resolve_device(run.device)
+    if scores.num_classes != classes:
+        raise InputError(
+            f"{scores.path}: scores of {scores.num_classes} classes, must be {classes} for {dataset.name}"
+        )
+    _require_all(scores.path, sorted(set(ids) - set(scores.ids)))
+    arms: _Arms = {"unary": (predictor_from_scores(scores, None, device), None, None)}
+    if crf is not None:
+        layer = DenseCRF(classes, crf).to(device)
+        arms["posthoc"] = (
+            predictor_from_scores(scores, layer, device),
+            layer,
+            unary_from_scores(scores, device),
+        )
+    return arms
+
+
+def _arms_of_checkpoint(
+    run: Run, dataset: SegmentationDataset, checkpoint: Path, crf: CRFConfig | None
+) -> _Arms:
+    trained = checkpoint_crf(checkpoint)
+    models = {"unary": build_run_segmenter(run, dataset.num_classes, checkpoint, None)}
+    if trained is not None:
+        models["joint"] = build_run_segmenter(run, dataset.num_classes, checkpoint, trained, with_crf=True)
+    if crf is not None:
+        models["posthoc"] = build_run_segmenter(run, dataset.num_classes, checkpoint, crf)
+    return {
+        name: (
+            predictor_from_model(model, run.predict),
+            model.crf if isinstance(model.crf, DenseCRF) else None,
+            unary_from_model(model, run.predict),
+        )
+        for name, model in models.items()
+    }
+
+
+def _require_all(place: Path, missing: Sequence[str]) -> None:
+    """Refuse scores or predictions that lack images."""
+    if missing:
+        raise InputError(
+            f"{place}: nothing for image {missing[0]!r} and {len(missing) - 1} others; all are needed"
+        )

@@ -1,0 +1,75 @@
+"""What turns a sample into a label map, or into the logits that a CRF is given.
+
+Each comes from a network, from cached scores or from stored label maps.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from crfnet.crf.layer import DenseCRF
+from crfnet.data import Sample
+from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels
+from crfnet.labels import read_label_png
+from crfnet.score_cache import ScoreFolder
+from crfnet.segmenter import Segmenter
+from crfnet.shapes import LabelMap, Logits
+
+__all__ = [
+    "Predictor",
+    "Unary",
+    "predictor_from_model",
+    "predictor_from_pngs",
+    "predictor_from_scores",
+    "unary_from_model",
+    "unary_from_scores",
+]
+
+Predictor = Callable[[Sample], LabelMap]
+Unary = Callable[[Sample], Logits]  #: what a CRF is given: logits (1, l, h, w) at image size
+
+
+def predictor_from_model(model: Segmenter, config: PredictConfig) -> Predictor:
+    """Predict with a network, with or without a CRF behind it, at the scales and tiles of `config`."""
+    inference = TiledInference(model, config).eval()
+    device = next(model.parameters()).device
+    return lambda sample: predict_labels(inference, sample.image.to(device))
+
+
+def predictor_from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device) -> Predictor:
+    """Predict from cached scores, upsampled to the image's size, through `crf` if there is one."""
+    if crf is not None:
+        crf.eval()
+
+    def predict(sample: Sample) -> LabelMap:
+        height, width = sample.labels.shape
+        logits = scores.logits(sample.id, (height, width)).to(device).contiguous()
+        if crf is not None:
+            with torch.inference_mode():
+                logits = crf(logits, sample.image[None].to(device))
+        return logits[0].argmax(0)
+
+    return predict
+
+
+def unary_from_model(model: Segmenter, config: PredictConfig) -> Unary:
+    """Compute the logits that the CRF of `model` is given, at the scales and tiles of `config`."""
+    inference = TiledInference(model, config).eval()
+    device = next(model.parameters()).device
+    return lambda sample: inference.unary(sample.image[None].to(device))
+
+
+def unary_from_scores(scores: ScoreFolder, device: torch.device) -> Unary:
+    """Upsample cached scores to the size of the image."""
+
+    def unary(sample: Sample) -> Logits:
+        height, width = sample.labels.shape
+        return scores.logits(sample.id, (height, width)).to(device)
+
+    return unary
+
+
+def predictor_from_pngs(folder: Path) -> Predictor:
+    """Read the labels in ``folder/<id>.png``, whoever wrote them."""
+    return lambda sample: read_label_png(folder / f"{sample.id}.png")

@@ -1,0 +1,163 @@
+"""Pictures: the strip of images, truth and arms, and which images are worth showing."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from crfnet.errors import InputError
+from crfnet.evaluation.confusion import metrics
+from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
+from crfnet.labels import VOC_PALETTE, VOID, Palette, paint
+from crfnet.shapes import ImageBytes, LabelMap
+
+__all__ = [
+    "StripSample",
+    "error_picture",
+    "image_metrics",
+    "largest_changes",
+    "seen_classes",
+    "strip_figure",
+]
+
+#: (id, image, truth, prediction of each arm); every sample has a size of its own
+StripSample: TypeAlias = tuple[
+    str, UInt8[Tensor, "3 _ _"], Int[Tensor, "_ _"], Mapping[str, Int[Tensor, "_ _"]]
+]
+
+CELL_WIDTH = 2.2  #: inches
+GAP = 0.06  #: inches between cells
+MARGIN = 0.3  #: inches to the left and above, for ids and headings
+MAX_LEGEND = 24  #: classes
+
+_DEFAULT = EvaluationConfig()
+
+
+def image_metrics(evaluation: Evaluation, config: EvaluationConfig) -> Float[Tensor, " i"]:
+    """The ``config.gallery`` of each image by itself, a fraction in 0..1; NaN where nothing defines it."""
+    found: Tensor = getattr(metrics(evaluation.confusion, config.absent), config.gallery)
+    return found.double()
+
+
+def largest_changes(
+    a: Evaluation, b: Evaluation, count: int, config: EvaluationConfig = _DEFAULT
+) -> tuple[str, ...]:
+    """The images whose own score arm ``b`` changes most against ``a``: half gains, half losses, best first.
+
+    The score is ``config.gallery``. An odd ``count`` shows one gain more; where one kind is too few, the
+    other fills up.
+    """
+    if a.ids != b.ids:
+        raise InputError("the two arms scored different images: changes need the same ones in the same order")
+    change = image_metrics(b, config) - image_metrics(a, config)
+    defined = change.isfinite().nonzero().flatten()
+    order = defined[change[defined].argsort(descending=True, stable=True)].tolist()
+    if len(order) > count:
+        losses = count // 2
+        order = order[: count - losses] + order[len(order) - losses :]
+    return tuple(a.ids[i] for i in order)
+
+
+def error_picture(image: ImageBytes, labels: LabelMap, prediction: LabelMap) -> ImageBytes:
+    """The image in faint gray with wrong pixels in vermilion and void ones in white."""
+    gray = image.float().mean(0, keepdim=True).mul(0.4).add(140).expand(3, -1, -1)
+    wrong = torch.tensor([213.0, 94.0, 0.0])[:, None, None]
+    picture = torch.where(prediction != labels, wrong, gray)
+    return picture.masked_fill(labels == VOID, 255).round().byte()
+
+
+def strip_figure(
+    samples: Sequence[StripSample],
+    names: Sequence[str],
+    palette: Palette,
+    class_names: Sequence[str],
+    *,
+    errors: bool = False,
+) -> Figure:
+    """One row per sample: image, truth, each arm; under it the colors of the classes that are seen.
+
+    Args:
+        samples: at least one.
+        names: the arms, each in every sample's predictions.
+        palette: color of each class.
+        class_names: of each class, for the legend.
+        errors: show where each arm is wrong (see `error_picture`) instead of its classes.
+
+    Raises:
+        InputError: there is no sample, or one lacks an arm or has maps of different sizes.
+    """
+    _check_samples(samples, names)
+    heights = [CELL_WIDTH * image.shape[1] / image.shape[2] for _, image, _, _ in samples]
+    seen = seen_classes(samples, palette, class_names)
+    classes = [Patch(facecolor=_unit(color), edgecolor="0.6", label=label) for label, color in seen]
+    legend_columns = 2 + len(names)
+    legend = 0.3 * -(-len(classes) // legend_columns)
+    width = MARGIN + (2 + len(names)) * (CELL_WIDTH + GAP)
+    height = MARGIN + sum(heights) + len(samples) * GAP + legend
+    figure = Figure(figsize=(width, height), dpi=150)
+    FigureCanvasAgg(figure)
+    panel = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))  # in inches
+    panel.set_axis_off()
+    lefts = [MARGIN + column * (CELL_WIDTH + GAP) for column in range(2 + len(names))]
+    top = height - MARGIN
+    for left, heading in zip(lefts, ("image", "truth", *names), strict=True):
+        panel.text(left + CELL_WIDTH / 2, top + GAP, heading, ha="center", va="bottom")
+    for (id, image, labels, predictions), cell_height in zip(samples, heights, strict=True):
+        arms = [predictions[name] for name in names]
+        shown = [error_picture(image, labels, arm) if errors else paint(arm, palette) for arm in arms]
+        for left, cell in zip(lefts, (image, paint(labels, palette), *shown), strict=True):
+            _show(panel, cell, (left, left + CELL_WIDTH, top - cell_height, top))
+        panel.text(
+            MARGIN - GAP, top - cell_height / 2, id, rotation=90, ha="right", va="center", fontsize="x-small"
+        )
+        top -= cell_height + GAP
+    panel.legend(handles=classes, loc="lower center", ncols=legend_columns, frameon=False, fontsize="small")
+    return figure
+
+
+def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None:
+    if not samples:
+        raise InputError("strip samples: none, must be at least one")
+    for id, image, labels, predictions in samples:
+        missing = [name for name in names if name not in predictions]
+        if missing:
+            raise InputError(f"strip sample {id}: it lacks the prediction of {', '.join(missing)}")
+        sizes = {tuple(image.shape[1:]), *(tuple(each.shape) for each in (labels, *predictions.values()))}
+        if len(sizes) > 1:
+            raise InputError(
+                f"strip sample {id}: image, labels and predictions are {sizes}, must be of one size"
+            )
+
+
+def _show(panel: Axes, picture: ImageBytes, extent: tuple[float, float, float, float]) -> None:
+    """Draw a picture into (left, right, bottom, top), leaving the panel's limits as they are."""
+    drawn = AxesImage(panel, extent=extent, interpolation="antialiased")
+    drawn.set_data(picture.permute(1, 2, 0).cpu().numpy())
+    panel.add_image(drawn)
+
+
+def seen_classes(
+    samples: Sequence[StripSample], palette: Palette, class_names: Sequence[str]
+) -> list[tuple[str, Sequence[int]]]:
+    """Name and color of the classes that are seen, the most frequent ones in their order; then void."""
+    maps = [
+        each.flatten() for _, _, labels, predictions in samples for each in (labels, *predictions.values())
+    ]
+    counts = torch.cat(maps).bincount(minlength=VOID + 1)
+    present = [c for c in counts.argsort(descending=True).tolist() if counts[c] > 0 and c != VOID]
+    shown = [(class_names[c], palette[c]) for c in sorted(present[:MAX_LEGEND])]
+    if counts[VOID]:
+        shown.append(("void", VOC_PALETTE[VOID]))
+    return shown
+
+
+def _unit(color: Sequence[int]) -> tuple[float, float, float]:
+    red, green, blue = color
+    return red / 255, green / 255, blue / 255

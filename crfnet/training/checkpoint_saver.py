@@ -1,0 +1,167 @@
+"""Checkpoints of a run: the last one, which it resumes from, and the best one by its validation."""
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import SGD
+
+from crfnet.checkpoints.checkpoint import (
+    Checkpoint,
+    random_state,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+    set_random_state,
+)
+from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.data import SegmentationDataset
+from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
+from crfnet.errors import InputError
+from crfnet.nested import flat
+from crfnet.segmenter import Segmenter
+from crfnet.training.config import TrainConfig
+from crfnet.training.failures import check_finite
+from crfnet.variants import free_keys, to_plain
+
+__all__ = ["CheckpointSaver", "resume_settings", "seed_everything"]
+
+
+@dataclasses.dataclass
+class CheckpointSaver:
+    """Writer and reader of a run's checkpoints; rank 0 writes, all ranks must call it.
+
+    Attributes:
+        folder: of the run.
+        settings: see `resume_settings`.
+        model: what is trained.
+        optimizer: over its trainable parameters.
+        scaler: of float16; disabled otherwise.
+        best: highest mean IoU of a validation so far.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    model: Segmenter
+    optimizer: SGD
+    scaler: GradScaler
+    best: float = -math.inf
+
+    @property
+    def path(self) -> Path:
+        """Path of the last checkpoint."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return next(self.model.parameters()).device
+
+    def resume(self) -> tuple[int, float, dict[str, float]]:
+        """Restore everything to the state of the last checkpoint.
+
+        Returns:
+            The updates done; the seconds they took; the metrics of the last step if its validation is still
+            pending, empty otherwise.
+
+        Raises:
+            InputError: the checkpoint is damaged, of another model, or made with other settings.
+        """
+        checkpoint = read_checkpoint(self.path)
+        began = checkpoint["settings"]
+        for name in {**began, **self.settings}:
+            if began.get(name) != self.settings.get(name):
+                raise InputError(
+                    f"{self.path}: the run began with {name} {began.get(name)!r}, now it is "
+                    f"{self.settings.get(name)!r}; a run is resumed with the settings that it began with"
+                )
+        restore(self.path, checkpoint, self.model, self.optimizer)
+        if checkpoint.get("scaler"):
+            self.scaler.load_state_dict(checkpoint["scaler"])
+        self.best = checkpoint.get("best", -math.inf)
+        set_random_state(checkpoint["random"][str(rank())], self.device)
+        pending = checkpoint.get("pending_validation") or {}
+        return checkpoint["step"], checkpoint["seconds"], pending
+
+    def save(
+        self, step: int, seconds: float, pending_validation: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Replace the last checkpoint.
+
+        Args:
+            step: updates done.
+            seconds: spent on them.
+            pending_validation: the step's metrics if training stops before its validation.
+
+        Raises:
+            TrainingDivergedError: a weight is not finite; the checkpoint stays as it was.
+            OSError: it cannot be written, and stays as it was.
+        """
+        states = all_gather(random_state(self.device))
+        everyone = {str(number): state for number, state in enumerate(states)}
+        training = {"random": everyone, "pending_validation": dict(pending_validation)}
+        self._write(self.path, step, seconds, lambda: {"optimizer": self.optimizer.state_dict(), **training})
+
+    def save_if_best(self, step: int, seconds: float, miou: float) -> None:
+        """Write ``best.pt``, weights alone, if ``miou`` is the highest so far; raises what `save` raises."""
+        if miou > self.best:
+            self.best = miou
+            self._write(self.folder / "best.pt", step, seconds, dict)
+
+    def _write(self, path: Path, step: int, seconds: float, training: Callable[[], dict[str, Any]]) -> None:
+        broadcast(self.model.buffers())  # statistics of batches: those of the first process count
+
+        def work() -> None:
+            state = self.model.state_dict()
+            # A finite gradient times a large learning rate may still overflow; the next loss, which would
+            # show it, comes after this checkpoint.
+            finite = all(bool(value.isfinite().all()) for value in state.values())
+            check_finite({"a weight": 0.0 if finite else math.nan}, step, self.path)
+            checkpoint: dict[str, Any] = {
+                "step": step,
+                "seconds": seconds,
+                "settings": self.settings,
+                "model": state,
+                "optimizer": {},
+                "random": {},
+                "scaler": self.scaler.state_dict(),
+                "best": self.best,
+                "pending_validation": {},
+                **training(),
+            }
+            save_checkpoint(path, cast(Checkpoint, checkpoint))
+
+        on_rank_zero(work)
+
+
+def resume_settings(
+    model: Segmenter, dataset: SegmentationDataset, config: TrainConfig, seed: int
+) -> dict[str, Any]:
+    """Collect what decides the weights, as flat plain values; a run is resumed only if all are the same."""
+    plain = flat(to_plain(config))
+    unimportant = free_keys(TrainConfig)
+    if isinstance(model.crf, DenseCRF):
+        plain |= flat(to_plain(model.crf.config), "crf.")
+        unimportant |= free_keys(CRFConfig, "crf.")
+    plain |= {"seed": seed, "dataset": dataset.name, "images": len(dataset), "processes": world_size()}
+    return {name: value for name, value in plain.items() if name not in unimportant}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global random generator; ranks above 0 with numbers drawn from ``seed``.
+
+    So dropout masks and sampled rows differ between processes, and a run is a function of its seed and their
+    number. Nothing here draws from Python's or NumPy's generator, but a network from elsewhere may.
+    """
+    if rank():
+        seed = int(np.random.SeedSequence((seed, rank())).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)

@@ -76,9 +76,9 @@ def test_an_own_filter_and_scheme_run_in_the_layer(own):
     ],
 )
 def test_the_tests_of_the_axes_take_them_as_they_are(tests, chosen):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.own_variants", tests, "-k", chosen]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.with_own_variants", tests, "-k", chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert " passed" in done.stdout
 
 

@@ -40,7 +40,7 @@ CONFIG = {
         "unary_loss": 0.5,
         "picture_every": 1,
     },
-    "crf": {"iterations": 2, "train_iterations": 2, "rows": 16},
+    "crf": {"iterations": 2, "train_iterations": 2, "permutohedral": {"rows": 16}},
     "search": {
         "images": 2,
         "w1": [3, 5],

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from crfnet.config_schema import homes, schema
+from crfnet.config.reader import parser
+from crfnet.config.schema import homes, schema
+from crfnet.config.variants import check_choices, free, free_keys, section, to_plain, variant
 from crfnet.crf import CRFConfig, DenseCRF, FrankWolfe, MeanField
 from crfnet.crf.config_file import load_crf_config, save_crf_config
 from crfnet.crf.filters import FILTERS, ExactFilter, LocalFilter, PermutohedralFilter
@@ -17,8 +19,6 @@ from crfnet.crf.inference import INFERENCES
 from crfnet.errors import InputError
 from crfnet.models import DeepLabV3PlusConfig
 from crfnet.pipeline.run_config import Run, dump_run, load_run
-from crfnet.typed_config import parser
-from crfnet.variants import check_choices, free, free_keys, section, to_plain, variant
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
+from crfnet.config.variants import check_choices
 from crfnet.errors import require
 from crfnet.models.aspp import fc_branch
 from crfnet.models.network import CommonConfig, Network, VariantConfig
 from crfnet.resize import resize_logits
 from crfnet.shapes import StridedLogits
-from crfnet.variants import check_choices
 
 __all__ = ["FC6", "DeepLabV1", "DeepLabV1Config", "MscBranch"]
 

@@ -9,12 +9,12 @@ from torch import nn
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
+from crfnet.config.variants import check_choices
 from crfnet.errors import require
 from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.multi_scale import fused_by_max
 from crfnet.models.network import CommonConfig, Network, VariantConfig
 from crfnet.shapes import LogitMap, StridedLogits
-from crfnet.variants import check_choices
 
 __all__ = ["RATES", "DeepLabV2", "DeepLabV2Config"]
 

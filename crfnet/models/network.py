@@ -10,8 +10,8 @@ from torch import nn
 from crfnet.backbones import RESNETS, BackboneConfig, ResNetOptions, VGGOptions
 from crfnet.backbones.backbone import Backbone, FreezableBatchNorm, NormalizedImage
 from crfnet.backbones.resnet import MultiGrid
+from crfnet.config.variants import section
 from crfnet.shapes import StridedLogits
-from crfnet.variants import section
 
 __all__ = ["CommonConfig", "Network", "OutputStride", "VariantConfig"]
 

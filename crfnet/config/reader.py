@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from crfnet.config_schema import build, homes, override, schema
+from crfnet.config.schema import build, homes, override, schema
 from crfnet.errors import InputError
 from crfnet.files import one_line, read_yaml
 

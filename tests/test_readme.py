@@ -10,7 +10,7 @@ import torch
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
-from crfnet.config.reading import _known_keys
+from crfnet.config.reader import _known_keys
 from crfnet.config.schema import schema
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.pipeline.run_config import Run

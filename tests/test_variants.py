@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crfnet.config.reading import parser
+from crfnet.config.reader import parser
 from crfnet.config.schema import homes, schema
 from crfnet.config.variants import check_choices, free, free_keys, section, to_plain, variant
 from crfnet.crf import CRFConfig, DenseCRF, FrankWolfe, MeanField

@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Print the config that a file and the changes come to."""
-    from crfnet.config.reading import parser
+    from crfnet.config.reader import parser
     from crfnet.pipeline import run_config
 
     del command

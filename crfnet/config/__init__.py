@@ -1,5 +1,6 @@
-"""Configurations: dataclasses whose chosen variants own their parameters, from YAML and the command line.
+"""How configurations are declared, read and written: variants that own their parameters, typed YAML.
 
-``variants`` declares fields that hold one of several variants, ``schema`` turns such a dataclass into the
-keys of a file, ``reading`` reads them (jsonargparse), ``nested`` has sections as nested mappings.
+``variants`` declares fields, ``schema`` says what a file may hold for them, ``reader`` reads YAML and the
+command line by it, ``nested`` has what is done with plain mappings. What may be configured is in the
+dataclasses of the rooms themselves, as `CRFConfig` and `ModelConfig`.
 """

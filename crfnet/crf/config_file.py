@@ -35,7 +35,7 @@ def load_crf_config(path: Path | str) -> CRFConfig:
     Raises:
         InputError: no such file, not YAML, an unknown key, a value of a wrong type or out of its range.
     """
-    from crfnet.config.reading import read_config  # jsonargparse, which the layer does without
+    from crfnet.config.reader import read_config  # jsonargparse, which the layer does without
 
     content = read_yaml(Path(path))
     if not isinstance(content, dict) or list(content) != ["crf"] or not isinstance(content["crf"], dict):

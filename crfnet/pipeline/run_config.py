@@ -11,7 +11,7 @@ from typing import Literal
 
 import yaml
 
-from crfnet.config.reading import read_config
+from crfnet.config.reader import read_config
 from crfnet.config.variants import check_choices, free, to_plain
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import DataConfig

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from crfnet.crf import potentials
-from crfnet.crf.filters import LocalFilter
+from crfnet.crf.filters import LocalFilter, PermutohedralFilter
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import CachedFilter, Canceled, Redraw, Session
@@ -183,7 +183,7 @@ class Recorder:
 
 
 def test_redraw_shows_small_and_then_whole(session, monkeypatch):
-    monkeypatch.setattr(type(CRF.filter), "quick_pixels", 500)
+    monkeypatch.setattr(PermutohedralFilter, "quick_pixels", 500)
     seen = Recorder()
     redraw = Redraw(session, seen.show, seen.fail)
     redraw.request(CRF)
@@ -195,7 +195,7 @@ def test_redraw_shows_small_and_then_whole(session, monkeypatch):
 
 
 def test_redraw_drops_what_is_not_wanted_any_more_and_survives_errors(session, monkeypatch):
-    monkeypatch.setattr(type(CRF.filter), "quick_pixels", 500)
+    monkeypatch.setattr(PermutohedralFilter, "quick_pixels", 500)
     monkeypatch.setattr(session, "_factor_in_time", lambda config: 2)
     seen = Recorder()
     newest = replace(CRF, w1=8.0)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crfnet.shapes import Image, Logits, Scores
+from crfnet.shapes import Image, Logits, StridedLogits
 
-__all__ = ["rescale_image", "resize_scores", "scaled_size", "stride_between"]
+__all__ = ["rescale_image", "resize_logits", "scaled_size", "stride_between"]
 
 
 def stride_between(size: int, count: int) -> int | None:
@@ -25,11 +25,11 @@ def stride_between(size: int, count: int) -> int | None:
     return None
 
 
-def resize_scores(scores: Scores, size: tuple[int, int], *, align_corners: bool) -> Logits:
-    """Scores resized bilinearly to ``size`` (rows, columns), in float32 (float64 stays float64).
+def resize_logits(logits: StridedLogits, size: tuple[int, int], *, align_corners: bool) -> Logits:
+    """Logits resized bilinearly to ``size`` (rows, columns), in float32 (float64 stays float64).
 
     Args:
-        scores: at any stride.
+        logits: at any stride.
         size: of the image.
         align_corners: True puts position i on pixel ``stride * i``, as DeepLab's release does: resized to
             ``(positions - 1) * stride + 1`` pixels, then cropped to the image (its last pixels repeated
@@ -37,13 +37,13 @@ def resize_scores(scores: Scores, size: tuple[int, int], *, align_corners: bool)
             last pixels. False puts the positions in the middle of equal parts of the image, as most of
             torchvision does.
     """
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    if scores.shape[2:] == size:
-        return scores
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.shape[2:] == size:
+        return logits
     if not align_corners:
-        return F.interpolate(scores, size, mode="bilinear", align_corners=False)
-    covered = [_covered(pixels, count) for pixels, count in zip(size, scores.shape[2:], strict=True)]
-    resized: Tensor = F.interpolate(scores, covered, mode="bilinear", align_corners=True)
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+    covered = [_covered(pixels, count) for pixels, count in zip(size, logits.shape[2:], strict=True)]
+    resized: Tensor = F.interpolate(logits, covered, mode="bilinear", align_corners=True)
     resized = resized[..., : size[0], : size[1]]
     below, right = size[0] - resized.shape[2], size[1] - resized.shape[3]
     return F.pad(resized, (0, right, 0, below), mode="replicate") if below or right else resized

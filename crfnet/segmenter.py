@@ -1,4 +1,4 @@
-"""The whole model: image in 0..255 -> a network's scores -> logits at image size -> dense CRF -> logits."""
+"""The whole model: image in 0..255 -> network -> logits at image size -> dense CRF -> logits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.models import ModelConfig, build_network
-from crfnet.resize import resize_scores
-from crfnet.shapes import Image, Logits, ScoreMap, Scores
+from crfnet.resize import resize_logits
+from crfnet.shapes import Image, LogitMap, Logits, StridedLogits
 
 __all__ = ["CAFFE_MEAN_BGR", "Segmenter", "build_segmenter"]
 
@@ -23,18 +23,18 @@ CAFFE_MEAN_BGR = (104.008, 116.669, 122.675)
 class Segmenter(nn.Module):
     """Any segmentation network with the preprocessing before it and, if wanted, a dense CRF behind it.
 
-    The network runs in whatever autocast is active; its scores are resized in float32. The CRF gets the image
+    The network runs in whatever autocast is active; its logits are resized in float32. The CRF gets the image
     as it came, on the scale 0..255.
 
     Args:
-        network: takes a normalized image ``(b, 3, h, w)``, returns scores ``(b, l, hs, ws)`` of any stride,
+        network: takes a normalized image ``(b, 3, h, w)``, returns logits ``(b, l, hs, ws)`` of any stride,
             or an object that holds them: as ``["out"]`` (torchvision's segmentation networks), as
             ``["logits"]`` or as ``.logits`` (transformers').
         crf: a `DenseCRF` of as many classes, or any module that is called as ``crf(logits, image)``.
         mean: subtracted from the image, in the channel order of the network.
         std: what the difference is divided by, in the channel order of the network.
         bgr: the network takes its channels as blue, green, red.
-        align_corners: geometry of the resize of scores to image size; see `resize_scores`.
+        align_corners: geometry of the resize of logits to image size; see `resize_logits`.
 
     Raises:
         ValueError: ``mean`` or ``std`` are not three finite numbers, or a ``std`` is not positive.
@@ -66,7 +66,7 @@ class Segmenter(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def scores(self, image: Image) -> Scores:
+    def strided_logits(self, image: Image) -> StridedLogits:
         """Compute the network's own logits at its stride, in its own precision.
 
         Args:
@@ -76,17 +76,17 @@ class Segmenter(nn.Module):
             ValueError: not three channels, empty, not finite, or clearly not 0..255.
             TypeError: the network returned neither a tensor nor an object that holds one as above.
         """
-        return _scores_of(self.network(self.normalized(image)))
+        return _logits_of(self.network(self.normalized(image)))
 
-    def all_scores(self, image: Image) -> list[ScoreMap]:
-        """Compute all maps that a training loss is taken of: `scores` first, then further ones.
+    def all_logits(self, image: Image) -> list[LogitMap]:
+        """Compute all maps that a training loss is taken of: `strided_logits` first, then further ones.
 
-        They come from its method ``all_scores`` (DeepLab v2 on three scales has four); a network without
-        that method has its scores alone. For image and errors see `scores`.
+        They come from its method ``all_logits`` (DeepLab v2 on three scales has four); a network without
+        that method has those alone. For image and errors see `strided_logits`.
         """
-        if not hasattr(self.network, "all_scores"):
-            return [self.scores(image)]
-        return list(self.network.all_scores(self.normalized(image)))  # type: ignore[operator]
+        if not hasattr(self.network, "all_logits"):
+            return [self.strided_logits(image)]
+        return list(self.network.all_logits(self.normalized(image)))  # type: ignore[operator]
 
     def normalized(self, image: Image) -> Image:
         """Normalize as the network expects: the channels in its order, minus ``mean``, divided by ``std``."""
@@ -95,18 +95,18 @@ class Segmenter(nn.Module):
         return (channels.to(self.mean.dtype) - self.mean) / self.std
 
     def forward(self, image: Image) -> Logits:
-        """Compute logits at image size, through the CRF if there is one; image and errors: see `scores`."""
+        """Compute logits at image size, through the CRF if there is one; errors: see `strided_logits`."""
         return self.both(image)[0]
 
-    def both(self, image: Image) -> tuple[Logits, Scores]:
-        """Compute the logits of `forward` and the scores that they came from, for a loss on each."""
-        scores = self.scores(image)
-        logits = self.upsample(scores, (image.shape[2], image.shape[3]))
-        return (logits if self.crf is None else self.crf(logits, image)), scores
+    def both(self, image: Image) -> tuple[Logits, StridedLogits]:
+        """Compute the logits of `forward` and those at the network's stride, for a loss on each."""
+        strided = self.strided_logits(image)
+        logits = self.upsample(strided, (image.shape[2], image.shape[3]))
+        return (logits if self.crf is None else self.crf(logits, image)), strided
 
-    def upsample(self, scores: Scores, size: tuple[int, int]) -> Logits:
-        """Scores resized to ``size`` (rows, columns); see `resize_scores`."""
-        return resize_scores(scores, size, align_corners=self.align_corners)
+    def upsample(self, strided: StridedLogits, size: tuple[int, int]) -> Logits:
+        """Scores resized to ``size`` (rows, columns); see `resize_logits`."""
+        return resize_logits(strided, size, align_corners=self.align_corners)
 
 
 def check_image(image: Num[Tensor, "..."]) -> None:
@@ -120,7 +120,7 @@ def check_image(image: Num[Tensor, "..."]) -> None:
     check_image_range(image)
 
 
-def _scores_of(output: object) -> Scores:
+def _logits_of(output: object) -> StridedLogits:
     if isinstance(output, Mapping):
         found = output.get("out", output.get("logits"))
     else:

@@ -23,9 +23,9 @@ __all__ = [
     "LabelMap",
     "Logits",
     "Marginals",
-    "ScoreMap",
+    "LogitMap",
     "Mask",
-    "Scores",
+    "StridedLogits",
     "Spacing",
     "Values",
 ]
@@ -38,8 +38,8 @@ Mask: TypeAlias = Bool[Tensor, "b n"]  #: True for the pixels that count, False 
 Grid: TypeAlias = tuple[int, ...]  #: sizes of the axes of a pixel grid, slowest first: (h, w) or 1 or 3 axes
 Logits: TypeAlias = Float[Tensor, "b l h w"]  #: unnormalized log-probabilities, in nats, at image size
 Marginals: TypeAlias = Float[Tensor, "b l h w"]  #: probabilities Q, summing to 1 over l
-Scores: TypeAlias = Float[Tensor, "b l hs ws"]  #: a network's logits at its own output stride
-ScoreMap: TypeAlias = Float[Tensor, "b l _ _"]  #: `Scores` beside others of another stride
+StridedLogits: TypeAlias = Float[Tensor, "b l hs ws"]  #: a network's logits at its own output stride
+LogitMap: TypeAlias = Float[Tensor, "b l _ _"]  #: `StridedLogits` beside others of another stride
 Image: TypeAlias = Num[Tensor, "b c h w"]  #: RGB in 0..255, uint8 or float (the scale of theta_beta)
 GridLogits: TypeAlias = Float[Tensor, "b l *grid"]  #: `Logits` on a grid of 1, 2 or 3 axes
 GridImage: TypeAlias = Num[Tensor, "b c *grid"]  #: `Image` on such a grid, any number of channels

@@ -1,7 +1,4 @@
-"""A filter and a scheme of a user: one file, and one line for each in the table of its axis.
-
-As a plugin of pytest (``-p tests.own_variants``) it lets the tests of the axes see them.
-"""
+"""A filter and a scheme of a user: one file, and one line for each in the table of its axis."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

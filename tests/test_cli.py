@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"
 
 CONFIG = {
     "data": {"name": "toy", "toy": {"train": 3, "val": 5, "size": [32, 40]}},
-    "model": {"backbone": "resnet18", "head": "large_fov", "width": 0.125},
+    "model": {"backbone": "resnet18", "deeplab_v2": {"head": "large_fov"}, "width": 0.125},
     "train": {
         "iterations": 2,
         "batch_size": 2,
@@ -40,7 +40,7 @@ CONFIG = {
         "unary_loss": 0.5,
         "picture_every": 1,
     },
-    "crf": {"iterations": 2, "train_iterations": 2, "rows": 16},
+    "crf": {"iterations": 2, "train_iterations": 2, "permutohedral": {"rows": 16}},
     "search": {
         "images": 2,
         "w1": [3, 5],

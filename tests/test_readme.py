@@ -10,10 +10,10 @@ import torch
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
-from crfnet.config_schema import schema
+from crfnet.config.reader import _known_keys
+from crfnet.config.schema import schema
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.pipeline.run_config import Run
-from crfnet.typed_config import _known_keys
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

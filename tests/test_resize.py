@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crfnet.resize import resize_scores, stride_between
+from crfnet.resize import resize_logits, stride_between
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_position_i_lies_on_pixel_8_i(rows, columns):
     """A ramp sampled at every 8th pixel is the ramp again; beyond the last position it is level."""
     cells = -(-rows // 8) + (rows % 8 == 0), -(-columns // 8)
     ramp = 8.0 * torch.arange(cells[0])[:, None] + 800.0 * torch.arange(cells[1])
-    found = resize_scores(ramp.expand(2, 3, -1, -1), (rows, columns), align_corners=True)
+    found = resize_logits(ramp.expand(2, 3, -1, -1), (rows, columns), align_corners=True)
     down = torch.arange(rows).clamp_max(8 * (cells[0] - 1))
     across = torch.arange(columns).clamp_max(8 * (cells[1] - 1))
     torch.testing.assert_close(found[-1, -1], down[:, None] + 100.0 * across, rtol=1e-5, atol=1e-3)
@@ -41,8 +41,8 @@ def test_position_i_lies_on_pixel_8_i(rows, columns):
 
 def test_half_pixel_geometry_and_precision():
     scores = torch.randn(1, 2, 5, 6)
-    found = resize_scores(scores.bfloat16(), (40, 48), align_corners=False)
+    found = resize_logits(scores.bfloat16(), (40, 48), align_corners=False)
     expected = torch.nn.functional.interpolate(scores.bfloat16().float(), (40, 48), mode="bilinear")
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
-    assert resize_scores(scores.double(), (9, 9), align_corners=True).dtype == torch.float64
+    assert resize_logits(scores.double(), (9, 9), align_corners=True).dtype == torch.float64

@@ -165,7 +165,7 @@ class WithLogits:
 def test_scores_are_found_in_what_other_libraries_return(wrap: Callable[[Tensor], object]) -> None:
     scores = torch.randn(2, 4, 9, 11)
     segmenter = Segmenter(Returns(wrap(scores)))
-    assert segmenter.scores(photo()) is scores
+    assert segmenter.strided_logits(photo()) is scores
     assert segmenter(photo()).shape == (2, 4, 33, 41)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from crfnet.config_schema import homes, schema
+from crfnet.config.reader import parser
+from crfnet.config.schema import homes, schema
+from crfnet.config.variants import check_choices, free, free_keys, section, to_plain, variant
 from crfnet.crf import CRFConfig, DenseCRF, FrankWolfe, MeanField
 from crfnet.crf.config_file import load_crf_config, save_crf_config
 from crfnet.crf.filters import FILTERS, ExactFilter, LocalFilter, PermutohedralFilter
@@ -17,8 +19,6 @@ from crfnet.crf.inference import INFERENCES
 from crfnet.errors import InputError
 from crfnet.models import DeepLabV3PlusConfig
 from crfnet.pipeline.run_config import Run, dump_run, load_run
-from crfnet.typed_config import parser
-from crfnet.variants import check_choices, free, free_keys, section, to_plain, variant
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,9 +76,9 @@ def test_an_own_filter_and_scheme_run_in_the_layer(own):
     ],
 )
 def test_the_tests_of_the_axes_take_them_as_they_are(tests, chosen):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.own_variants", tests, "-k", chosen]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.with_own_variants", tests, "-k", chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert " passed" in done.stdout
 
 

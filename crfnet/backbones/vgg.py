@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from crfnet.backbones.backbone import Backbone, FeatureMap, NormalizedImage, scaled_channels
 from crfnet.backbones.weights import imagenet_state
-from crfnet.variants import check_choices
+from crfnet.config.variants import check_choices
 
 __all__ = ["VGG16", "Pools", "VGGOptions", "decimated_fc"]
 

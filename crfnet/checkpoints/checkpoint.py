@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from crfnet.checkpoints.older import current_settings, current_weights
-from crfnet.config_schema import build
+from crfnet.config.nested import nested
+from crfnet.config.schema import build
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
-from crfnet.nested import nested
 from crfnet.segmenter import Segmenter
 
 __all__ = [

@@ -18,8 +18,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Print the config that a file and the changes come to."""
+    from crfnet.config.reader import parser
     from crfnet.pipeline import run_config
-    from crfnet.typed_config import parser
 
     del command
     if options.explain:

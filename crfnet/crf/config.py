@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from crfnet.config.variants import check_choices, free, variant
 from crfnet.crf.compatibility import COMPATIBILITIES
 from crfnet.crf.filters import FILTERS, GaussianFilter, LocalFilter
 from crfnet.crf.inference import INFERENCES, Inference
 from crfnet.crf.potentials import BilateralPotential, Potential, SpatialPotential
 from crfnet.errors import require
-from crfnet.variants import check_choices, free, variant
 
 __all__ = ["PRESETS", "CRFConfig"]
 

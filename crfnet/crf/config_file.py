@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from crfnet.config.nested import changed
+from crfnet.config.variants import to_plain
 from crfnet.crf.config import CRFConfig
 from crfnet.errors import InputError
 from crfnet.files import read_yaml, write_atomically
-from crfnet.nested import changed
-from crfnet.variants import to_plain
 
 __all__ = ["load_crf_config", "save_crf_config"]
 
@@ -35,7 +35,7 @@ def load_crf_config(path: Path | str) -> CRFConfig:
     Raises:
         InputError: no such file, not YAML, an unknown key, a value of a wrong type or out of its range.
     """
-    from crfnet.typed_config import read_config  # jsonargparse, which the layer does without
+    from crfnet.config.reader import read_config  # jsonargparse, which the layer does without
 
     content = read_yaml(Path(path))
     if not isinstance(content, dict) or list(content) != ["crf"] or not isinstance(content["crf"], dict):

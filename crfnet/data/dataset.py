@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple, TypeAlias
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from crfnet.config.variants import check_choices, free, section
 from crfnet.errors import InputError, require
 from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
-from crfnet.variants import check_choices, free, section
 
 __all__ = ["DataConfig", "Sample", "SegmentationDataset", "Split", "ToyConfig"]
 

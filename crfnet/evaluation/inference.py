@@ -151,7 +151,7 @@ class TiledInference(nn.Module):
         return logits.contiguous()
 
     def _one(self, image: Image) -> Logits:
-        return self.model.upsample(self.model.scores(image), (image.shape[2], image.shape[3]))
+        return self.model.upsample(self.model.strided_logits(image), (image.shape[2], image.shape[3]))
 
 
 def _by_rows(maps: Logits, change: Callable[..., Tensor], *others: Logits) -> Logits:

@@ -5,8 +5,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from bokeh.models import Checkbox, NumericInput, Select, Slider
 
+from crfnet.config.variants import Declared, declared, name_of
 from crfnet.errors import require
-from crfnet.variants import Declared, declared, name_of
 
 __all__ = ["WIDTH", "VariantControls", "select", "slider"]
 

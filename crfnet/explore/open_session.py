@@ -11,7 +11,7 @@ from crfnet.explore.palettes import known_classes, palette_of_png, read_palette
 from crfnet.explore.session import Session
 from crfnet.files import read_arrays
 from crfnet.labels import Palette, read_label_png
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 from crfnet.score_cache import ScoreFolder, hold_probabilities, log_probabilities
 from crfnet.shapes import ImageBytes
 
@@ -48,7 +48,7 @@ def open_session(
     if folder is not None:
         logits = folder.logits(id, size)
     else:
-        logits = resize_scores(_read_array(scores, size)[None], size, align_corners=False)
+        logits = resize_logits(_read_array(scores, size)[None], size, align_corners=False)
     truth = None if labels is None else read_label_png(labels)
     if truth is not None and tuple(truth.shape) != size:
         raise InputError(f"{labels}: labels of {tuple(truth.shape)} pixels, must be {size} as the image")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from crfnet.backbones.backbone import FeatureMap
-from crfnet.shapes import Scores
+from crfnet.shapes import StridedLogits
 
 __all__ = ["SummedBranches", "convolution_branch", "fc_branch"]
 
@@ -22,7 +22,7 @@ class SummedBranches(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(branches)
 
-    def forward(self, features: FeatureMap) -> Scores:
+    def forward(self, features: FeatureMap) -> StridedLogits:
         """Class scores at the stride of the features."""
         first, *others = self.branches
         scores = first(features)

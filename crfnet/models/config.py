@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass, fields
 
 from crfnet.backbones import RESNETS, ResNetOptions, VGGOptions
+from crfnet.config.variants import check_choices, name_of, variant
 from crfnet.errors import InputError, require
 from crfnet.models.deeplab_v1 import DeepLabV1Config
 from crfnet.models.deeplab_v2 import DeepLabV2Config
 from crfnet.models.deeplab_v3 import DeepLabV3Config
 from crfnet.models.deeplab_v3plus import DeepLabV3PlusConfig
 from crfnet.models.network import CommonConfig, VariantConfig
-from crfnet.variants import check_choices, name_of, variant
 
 __all__ = ["VARIANTS", "ModelConfig"]
 

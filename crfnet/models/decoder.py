@@ -7,7 +7,7 @@ from torch import nn
 
 from crfnet.backbones.backbone import AnyFeatureMap
 from crfnet.models.layers import convolution
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 
 __all__ = ["Decoder"]
 
@@ -25,7 +25,7 @@ class Decoder(nn.Module):
         widths: output channels of the convolutions behind each concatenation.
         kernel: size of those convolutions, 1 or 3.
         separable: those convolutions are depthwise separable.
-        align_corners: geometry of the resize; see `resize_scores`.
+        align_corners: geometry of the resize; see `resize_logits`.
     """
 
     def __init__(
@@ -57,6 +57,6 @@ class Decoder(nn.Module):
         for level, refine in self.refine.items():
             low = self.reduce[level](levels[level])
             size = (low.shape[2], low.shape[3])
-            resized = resize_scores(features, size, align_corners=self.align_corners).to(low.dtype)
+            resized = resize_logits(features, size, align_corners=self.align_corners).to(low.dtype)
             features = refine(torch.cat([resized, low], 1))
         return features

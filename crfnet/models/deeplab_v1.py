@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
+from crfnet.config.variants import check_choices
 from crfnet.errors import require
 from crfnet.models.aspp import fc_branch
 from crfnet.models.network import CommonConfig, Network, VariantConfig
-from crfnet.resize import resize_scores
-from crfnet.shapes import Scores
-from crfnet.variants import check_choices
+from crfnet.resize import resize_logits
+from crfnet.shapes import StridedLogits
 
 __all__ = ["FC6", "DeepLabV1", "DeepLabV1Config", "MscBranch"]
 
@@ -111,7 +111,7 @@ class DeepLabV1(Network):
         if config.multi_scale_features:
             self._add_branches(common.width, config.dropout, num_classes)
 
-    def forward(self, image: NormalizedImage) -> Scores:
+    def forward(self, image: NormalizedImage) -> StridedLogits:
         """Logits at stride 8 of a batch of normalized images; of MSc in evaluation mode at stride 1."""
         if not self.msc:
             return self.head(self.pool5a(self.backbone(image)))  # type: ignore[no-any-return]
@@ -121,7 +121,7 @@ class DeepLabV1(Network):
         scores += [branch(x, dense=dense) for branch, x in zip(self.msc, [image, *maps[:4]], strict=True)]
         size = (image.shape[2], image.shape[3])
         if dense:
-            scores = [resize_scores(part, size, align_corners=True) for part in scores]
+            scores = [resize_logits(part, size, align_corners=True) for part in scores]
         # Where a size is not 8 k + 1, pools look beyond the image and strided convolutions do not.
         height, width = (min(part.shape[axis] for part in scores) for axis in (2, 3))
         return torch.stack([part[..., :height, :width] for part in scores]).sum(0)
@@ -161,7 +161,7 @@ class MscBranch(nn.Module):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, *, dense: bool) -> Scores:
+    def forward(self, x: Tensor, *, dense: bool) -> StridedLogits:
         """Scores at stride 8; ``dense``: at every position of ``x``, with the same weights."""
         stride = 1 if dense else self.conv.stride
         x = F.conv2d(x, self.conv.weight, self.conv.bias, stride, padding=1)

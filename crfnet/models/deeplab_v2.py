@@ -9,12 +9,12 @@ from torch import nn
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
+from crfnet.config.variants import check_choices
 from crfnet.errors import require
 from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.multi_scale import fused_by_max
 from crfnet.models.network import CommonConfig, Network, VariantConfig
-from crfnet.shapes import ScoreMap, Scores
-from crfnet.variants import check_choices
+from crfnet.shapes import LogitMap, StridedLogits
 
 __all__ = ["RATES", "DeepLabV2", "DeepLabV2Config"]
 
@@ -84,17 +84,17 @@ class DeepLabV2(Network):
         if common.batch_norm == "frozen":
             self.backbone.freeze_batch_norm()
 
-    def forward(self, image: NormalizedImage) -> Scores:
+    def forward(self, image: NormalizedImage) -> StridedLogits:
         """Logits at stride 8 of a batch of normalized images."""
-        return self.all_scores(image)[0]
+        return self.all_logits(image)[0]
 
-    def all_scores(self, image: NormalizedImage) -> list[ScoreMap]:
+    def all_logits(self, image: NormalizedImage) -> list[LogitMap]:
         """The logits and whatever else a training loss is taken of: see `fused_by_max`."""
         if self.multi_scale:
             return fused_by_max(self._one_scale, image, align_corners=self.align_corners)
         return [self._one_scale(image)]
 
-    def _one_scale(self, image: NormalizedImage) -> ScoreMap:
+    def _one_scale(self, image: NormalizedImage) -> LogitMap:
         return self.head(self.pool5a(self.backbone(image)))  # type: ignore[no-any-return]
 
     def head_parameters(self) -> Iterable[nn.Parameter]:

@@ -11,7 +11,7 @@ from crfnet.models.aspp_v3 import ASPP, rates_at
 from crfnet.models.layers import classifier, convolution
 from crfnet.models.network import CommonConfig
 from crfnet.models.strided import StridedConfig, StridedNetwork
-from crfnet.shapes import Scores
+from crfnet.shapes import StridedLogits
 
 __all__ = ["DeepLabV3", "DeepLabV3Config", "encoder_aspp"]
 
@@ -85,7 +85,7 @@ class DeepLabV3(StridedNetwork):
         self.classifier = classifier(channels, num_classes)
         self.set_modes()
 
-    def forward(self, image: NormalizedImage) -> Scores:
+    def forward(self, image: NormalizedImage) -> StridedLogits:
         """Logits at the output stride of a batch of normalized images."""
         return self.classifier(self.extra(self.aspp(self.backbone(image))))  # type: ignore[no-any-return]
 

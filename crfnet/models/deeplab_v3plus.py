@@ -10,7 +10,7 @@ from crfnet.models.deeplab_v3 import encoder_aspp
 from crfnet.models.layers import classifier
 from crfnet.models.network import CommonConfig
 from crfnet.models.strided import StridedConfig, StridedNetwork
-from crfnet.shapes import Scores
+from crfnet.shapes import StridedLogits
 
 __all__ = ["DeepLabV3Plus", "DeepLabV3PlusConfig"]
 
@@ -89,7 +89,7 @@ class DeepLabV3Plus(StridedNetwork):
         self.classifier = classifier(self.decoder.out_channels, num_classes)
         self.set_modes()
 
-    def forward(self, image: NormalizedImage) -> Scores:
+    def forward(self, image: NormalizedImage) -> StridedLogits:
         """Logits at stride 4 of a batch of normalized images."""
         levels = self.backbone.levels(image)
         return self.classifier(self.decoder(self.aspp(levels["out"]), levels))  # type: ignore[no-any-return]

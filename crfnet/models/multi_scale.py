@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crfnet.resize import rescale_image, scaled_size
-from crfnet.shapes import Image, ScoreMap
+from crfnet.shapes import Image, LogitMap
 
 __all__ = ["SCALES", "fused_by_max"]
 
@@ -15,8 +15,8 @@ SCALES = (1.0, 0.75, 0.5)  #: DeepLab v2, section 4.1.2
 
 
 def fused_by_max(
-    network: Callable[[Tensor], ScoreMap], image: Image, *, align_corners: bool
-) -> list[ScoreMap]:
+    network: Callable[[Tensor], LogitMap], image: Image, *, align_corners: bool
+) -> list[LogitMap]:
     """Scores of a network on three scales of an image, and their element-wise maximum, first.
 
     Args:

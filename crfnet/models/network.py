@@ -10,8 +10,8 @@ from torch import nn
 from crfnet.backbones import RESNETS, BackboneConfig, ResNetOptions, VGGOptions
 from crfnet.backbones.backbone import Backbone, FreezableBatchNorm, NormalizedImage
 from crfnet.backbones.resnet import MultiGrid
-from crfnet.shapes import Scores
-from crfnet.variants import section
+from crfnet.config.variants import section
+from crfnet.shapes import StridedLogits
 
 __all__ = ["CommonConfig", "Network", "OutputStride", "VariantConfig"]
 
@@ -84,7 +84,7 @@ class Network(FreezableBatchNorm, ABC):
     backbone: Backbone
 
     @abstractmethod
-    def forward(self, image: NormalizedImage) -> Scores:
+    def forward(self, image: NormalizedImage) -> StridedLogits:
         """Logits of a batch of normalized images."""
 
     @abstractmethod

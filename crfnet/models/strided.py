@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crfnet.backbones import BackboneConfig
+from crfnet.config.variants import check_choices
 from crfnet.errors import InputError, require
 from crfnet.models.network import CommonConfig, Network, OutputStride, VariantConfig
-from crfnet.variants import check_choices
 
 __all__ = ["StridedConfig", "StridedNetwork"]
 

@@ -35,7 +35,7 @@ def cache_scores(
     tiles are put together.
     """
     inference = TiledInference(model, config)
-    scores = model.scores if config.plain else inference.unary
+    network_logits = model.strided_logits if config.plain else inference.unary
     classes, device = len(dataset.classes), next(model.parameters()).device
 
     def open_folder() -> list[str]:
@@ -45,7 +45,7 @@ def cache_scores(
     def compute(missing: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         for sample in with_progress(select_samples(dataset, missing), "scores", len(missing)):
             with torch.inference_mode():
-                yield sample.id, scores(sample.image[None].to(device))[0].float()
+                yield sample.id, network_logits(sample.image[None].to(device))[0].float()
 
     missing = shard(on_rank_zero(open_folder))
     on_all_ranks(lambda: add_scores(folder, compute(missing), classes))

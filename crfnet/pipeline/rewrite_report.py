@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from crfnet.config.variants import free_keys
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.files import check_writable, write_atomically, write_json
@@ -12,7 +13,6 @@ from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import open_folder, provenance
 from crfnet.pipeline.samples import strip_samples
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
-from crfnet.variants import free_keys
 
 __all__ = ["rewrite_report"]
 

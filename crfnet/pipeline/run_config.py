@@ -11,6 +11,8 @@ from typing import Literal
 
 import yaml
 
+from crfnet.config.reader import read_config
+from crfnet.config.variants import check_choices, free, to_plain
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import DataConfig
 from crfnet.errors import require
@@ -20,8 +22,6 @@ from crfnet.files import write_atomically
 from crfnet.models import ModelConfig
 from crfnet.search import SearchConfig
 from crfnet.training import TrainConfig
-from crfnet.typed_config import read_config
-from crfnet.variants import check_choices, free, to_plain
 
 __all__ = ["Run", "dump_run", "load_run", "save_run"]
 

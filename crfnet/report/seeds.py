@@ -7,9 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
+from crfnet.config.nested import flat
 from crfnet.errors import InputError
 from crfnet.files import read_yaml
-from crfnet.nested import flat
 from crfnet.report.arms import ArmResult, short
 from crfnet.report.report_json import ReportInputs, read_report_json
 

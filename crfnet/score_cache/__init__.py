@@ -7,7 +7,7 @@ A score folder holds `scores.yaml` and one file per image::
 
     scores.yaml        num_classes: 21
                        kind: logits            # or probabilities
-                       align_corners: false    # of the upsampling, see crfnet.resize.resize_scores
+                       align_corners: false    # of the upsampling, see crfnet.resize.resize_logits
                        source: free text       # what made them; one folder holds the scores of one source
     <id>.npz           with an array `scores` (l, hs, ws), at any stride; float16 is enough
     <id>.npy           or that array alone

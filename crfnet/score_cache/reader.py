@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.files import read_arrays
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 from crfnet.score_cache.metadata import METADATA_FILE, SCORE_SUFFIXES, ScoreMetadata, list_ids, read_metadata
 from crfnet.score_cache.probabilities import log_probabilities
 from crfnet.shapes import Logits
@@ -112,7 +112,7 @@ class ScoreFolder:
         Raises:
             InputError: see `stored_logits`.
         """
-        return resize_scores(self.stored_logits(id)[None], size, align_corners=self.align_corners)
+        return resize_logits(self.stored_logits(id)[None], size, align_corners=self.align_corners)
 
     def _location(self, id: str) -> str:
         return str(self.path / id) if self._stacked is None else f"{self.path} [{id}]"

@@ -5,10 +5,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from crfnet.config.variants import check_choices, free, free_keys, section, to_plain
 from crfnet.errors import require
 from crfnet.evaluation.trimap import Band
 from crfnet.search.grid import AXES, PRESETS, Grid
-from crfnet.variants import check_choices, free, free_keys, section, to_plain
 
 __all__ = ["BoundaryCriterion", "DrawnPoints", "SearchConfig", "TrimapCriterion"]
 

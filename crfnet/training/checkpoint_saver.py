@@ -21,15 +21,15 @@ from crfnet.checkpoints.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
+from crfnet.config.nested import flat
+from crfnet.config.variants import free_keys, to_plain
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
 from crfnet.errors import InputError
-from crfnet.nested import flat
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 from crfnet.training.failures import check_finite
-from crfnet.variants import free_keys, to_plain
 
 __all__ = ["CheckpointSaver", "resume_settings", "seed_everything"]
 

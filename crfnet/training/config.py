@@ -5,9 +5,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from crfnet.config.variants import free
 from crfnet.data import AugmentConfig
 from crfnet.errors import require
-from crfnet.variants import free
 
 __all__ = ["TrainConfig"]
 

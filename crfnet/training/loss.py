@@ -12,7 +12,7 @@ from crfnet.distributed import all_reduce_sum
 from crfnet.labels import VOID
 from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import Image, Labels, Logits, ScoreMap, Scores
+from crfnet.shapes import Image, Labels, LogitMap, Logits, StridedLogits
 from crfnet.training.config import TrainConfig
 
 __all__ = ["image_loss", "sampled_positions", "stride_loss", "training_loss"]
@@ -39,7 +39,7 @@ def image_loss(logits: Logits, labels: Labels, num_valid: Int[Tensor, ""] | None
 
 
 def stride_loss(
-    scores: Scores, labels: Labels, num_valid: Int[Tensor, ""] | None = None
+    scores: StridedLogits, labels: Labels, num_valid: Int[Tensor, ""] | None = None
 ) -> Float[Tensor, ""]:
     """Compute `image_loss` at every position of the network's own map, on labels subsampled to it.
 
@@ -53,7 +53,7 @@ def _count_valid(labels: Tensor) -> Int[Tensor, ""]:
     return (labels != VOID).sum()
 
 
-def _subsample(labels: Tensor, scores: ScoreMap) -> Tensor:
+def _subsample(labels: Tensor, scores: LogitMap) -> Tensor:
     rows, columns = (
         torch.tensor(sampled_positions(size, count), device=labels.device)
         for size, count in zip(labels.shape[1:], scores.shape[2:], strict=True)
@@ -81,7 +81,7 @@ def training_loss(
     config: TrainConfig,
     *,
     batch: BatchLabels | None = None,
-    all_scores: Callable[[Image], list[ScoreMap]] | None = None,
+    all_logits: Callable[[Image], list[LogitMap]] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute what a training step minimizes, or this part's share of it.
 
@@ -95,15 +95,15 @@ def training_loss(
         config: its ``loss`` says which. ``stride``: `stride_loss` of the network's own logits, the CRF
             unused. ``image``: `image_loss` of the logits at image size, behind the CRF where there is one,
             plus ``unary_loss`` times `stride_loss`, so that the network behind the CRF stays a good network.
-            Where the network has more maps than one (`Segmenter.all_scores`), ``stride`` adds one loss for
+            Where the network has more maps than one (`Segmenter.all_logits`), ``stride`` adds one loss for
             each with equal weights, as DeepLab v2 does for its scales.
         batch: labels of this process's whole batch, where ``labels`` are a part of it.
-        all_scores: the same as ``model.all_scores``, compiled.
+        all_logits: the same as ``model.all_logits``, compiled.
 
     Returns:
         The loss; not finite when the network's logits are not.
     """
-    maps = (all_scores or model.all_scores)(image)
+    maps = (all_logits or model.all_logits)(image)
     all_labels: Tensor = labels if batch is None else batch
     # Counted before anything that may end differently on another rank: all have to take part.
     counts = all_reduce_sum(
@@ -127,6 +127,6 @@ def training_loss(
     )
 
 
-def _sum_stride_losses(maps: Sequence[ScoreMap], labels: Labels, counts: Tensor) -> Float[Tensor, ""]:
+def _sum_stride_losses(maps: Sequence[LogitMap], labels: Labels, counts: Tensor) -> Float[Tensor, ""]:
     parts = zip(maps, counts.unbind(), strict=True)
     return torch.stack([stride_loss(scores, labels, num_valid) for scores, num_valid in parts]).sum()

@@ -36,11 +36,11 @@ class ModelWithLoss(nn.Module):
         # DistributedDataParallel with find_unused_parameters warns where it finds none: here is one.
         self._unused = nn.Parameter(next(model.parameters()).new_zeros(()))
         # In training alone: validation and pictures have images of other sizes, each compiled anew.
-        self._all_scores = torch.compile(model.all_scores) if config.compile else model.all_scores
+        self._all_logits = torch.compile(model.all_logits) if config.compile else model.all_logits
 
     def forward(self, image: Image, labels: Labels, batch: BatchLabels) -> Float[Tensor, ""]:
         """See `training_loss`."""
-        return training_loss(self.model, image, labels, self.config, batch=batch, all_scores=self._all_scores)
+        return training_loss(self.model, image, labels, self.config, batch=batch, all_logits=self._all_logits)
 
 
 def check_batch_size(config: TrainConfig) -> None:

@@ -115,12 +115,12 @@ class Bench:
 
         def forward() -> None:
             with torch.inference_mode():
-                network.scores(image)
+                network.strided_logits(image)
 
         def scores() -> None:
             with torch.inference_mode():
                 for each in whole:
-                    network.scores(each).float().cpu()
+                    network.strided_logits(each).float().cpu()
 
         def crf() -> None:
             with torch.inference_mode():

@@ -19,6 +19,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from crfnet.crf.config_file import load_crf_config
+from crfnet.crf.filters import LocalFilter
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
@@ -38,7 +39,7 @@ ARMS: dict[str, Any] = {  # what is changed in the CRF of --crf; None is no CRF 
     "crf": {},
     "no_bilateral": {"w1": 0.0},
     "no_spatial": {"w2": 0.0},
-    "local": {"filter": "local", "window": 11, "pool": 4},  # as ConvCRF: 11 x 11 cells of 4 x 4 pixels
+    "local": {"filter": LocalFilter(window=11, pool=4)},  # as ConvCRF: 11 x 11 cells of 4 x 4 pixels
 }
 METRICS = {"miou": "mIoU", "mean_accuracy": "class accuracy", "pixel_accuracy": "pixel accuracy"}
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from crfnet.config.variants import to_plain
 from crfnet.crf import PRESETS, CRFConfig, DenseCRF, MeanField, reference
 from crfnet.crf.checks import check_input
 from crfnet.crf.compatibility import COMPATIBILITIES, MatrixCompatibility
@@ -13,7 +14,6 @@ from crfnet.crf.filters import FILTERS, ExactFilter, GaussianFilter, LocalFilter
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.crf.potentials import WEIGHTS, BilateralPotential, SpatialPotential
 from crfnet.errors import InputError
-from crfnet.variants import to_plain
 from tests.tolerances import assert_close
 
 LABELS, HEIGHT, WIDTH = 3, 4, 5

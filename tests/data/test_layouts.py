@@ -361,12 +361,15 @@ def test_own_folders_that_cannot_be_used(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "part"),
     [
-        ({"name": "folders"}, "data.classes: []; allowed are 1 to 255 names"),
+        ({"name": "folders"}, "data.classes is [], must be 1 to 255 names"),
         ({"name": "folders", "classes": ("a", "b", "a")}, "each once"),
         ({"name": "folders", "classes": tuple(map(str, range(256)))}, "1 to 255"),
-        ({"name": "folders", "classes": ("a",), "void": (256,)}, "data.void: [256]; allowed are 0..255"),
+        (
+            {"name": "folders", "classes": ("a",), "void": (256,)},
+            "data.void is [256], must be numbers in 0..255",
+        ),
         ({"name": "voc", "classes": ("a",)}, "voc knows its own"),
-        ({"name": "voc", "void": (3,)}, "allowed with name folders alone"),
+        ({"name": "voc", "void": (3,)}, "must be left out: voc knows its own"),
     ],
 )
 def test_classes_of_the_config(keys, part):

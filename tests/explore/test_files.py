@@ -16,7 +16,7 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
 from crfnet.explore import open_session, save_crf
 from crfnet.labels import write_label_png
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 from crfnet.score_cache import ScoreFolder, write_scores
 
 IMAGE = torch.zeros(3, 24, 32, dtype=torch.uint8)
@@ -38,7 +38,7 @@ def test_every_form_of_scores(tmp_path, folder, scores):
     aligned = ScoreFolder(folder).logits("a", SIZE)
     assert torch.equal(open_session(IMAGE, folder, "a").logits, aligned)
     assert torch.equal(open_session(IMAGE, folder / "a.npz", "another").logits, aligned)
-    plain = resize_scores(scores[None], SIZE, align_corners=False)
+    plain = resize_logits(scores[None], SIZE, align_corners=False)
     np.savez(tmp_path / "many.npz", ids=np.array(["b", "a"]), logits=np.stack([-scores, scores]))
     assert torch.equal(open_session(IMAGE, tmp_path / "many.npz", "a").logits, plain)
     np.save(tmp_path / "one.npy", scores.numpy())

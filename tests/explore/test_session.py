@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from crfnet.crf import potentials
-from crfnet.crf.filters import LocalFilter
+from crfnet.crf.filters import LocalFilter, PermutohedralFilter
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import CachedFilter, Canceled, Redraw, Session
-from crfnet.explore import session as session_module
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 
 CRF = CRFConfig(w1=5.0, theta_alpha=20.0, theta_beta=8.0, iterations=3, prune=1e-3)
 
@@ -23,7 +22,7 @@ def scene(rows=37, columns=52, classes=4):
     image = torch.full((3, rows, columns), 60, dtype=torch.uint8)
     image[:, :, columns // 2 :] = 190
     image += torch.randint(0, 20, image.shape, dtype=torch.uint8)
-    logits = resize_scores(torch.randn(1, classes, 10, 13) * 2, (rows, columns), align_corners=False)
+    logits = resize_logits(torch.randn(1, classes, 10, 13) * 2, (rows, columns), align_corners=False)
     logits[:, 1, :, columns // 2 :] += 1.5
     return image, logits
 
@@ -184,7 +183,7 @@ class Recorder:
 
 
 def test_redraw_shows_small_and_then_whole(session, monkeypatch):
-    monkeypatch.setattr(session_module, "_MANY_PIXELS", 500)
+    monkeypatch.setattr(PermutohedralFilter, "quick_pixels", 500)
     seen = Recorder()
     redraw = Redraw(session, seen.show, seen.fail)
     redraw.request(CRF)
@@ -196,7 +195,7 @@ def test_redraw_shows_small_and_then_whole(session, monkeypatch):
 
 
 def test_redraw_drops_what_is_not_wanted_any_more_and_survives_errors(session, monkeypatch):
-    monkeypatch.setattr(session_module, "_MANY_PIXELS", 500)
+    monkeypatch.setattr(PermutohedralFilter, "quick_pixels", 500)
     monkeypatch.setattr(session, "_factor_in_time", lambda config: 2)
     seen = Recorder()
     newest = replace(CRF, w1=8.0)

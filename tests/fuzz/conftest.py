@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from crfnet.config import reader
 from crfnet.pipeline import rewrite_report, run_config
 from crfnet.pipeline.run_config import Run
 from tests.fuzz.fixture_tree import FixtureTree, remove
@@ -48,7 +49,8 @@ def _read_once(load: Callable[..., Run]) -> Callable[..., Run]:
 def _fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FixtureTree]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, at their first import
-        patch.setattr(run_config, "parser", functools.cache(run_config.parser))
+        patch.setattr(reader, "schema", functools.cache(reader.schema))
+        patch.setattr(reader, "_parser", functools.cache(reader._parser))
         for module in (run_config, rewrite_report):
             patch.setattr(module, "load_run", _read_once(module.load_run))
         patch.setattr(Figure, "savefig", _savefig)

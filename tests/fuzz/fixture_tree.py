@@ -22,9 +22,9 @@ CLASSES = len(DATASET_CLASSES["voc"].names)
 
 CONFIG = {
     "device": "cpu",
-    "model": {"backbone": "resnet18", "head": "large_fov", "width": 0.0625},
+    "model": {"backbone": "resnet18", "deeplab_v2": {"head": "large_fov"}, "width": 0.0625},
     "train": {"iterations": 1, "batch_size": 1, "augment": {"crop": [16, 20]}, "picture_every": 0},
-    "crf": {"iterations": 1, "train_iterations": 1, "rows": 16},
+    "crf": {"iterations": 1, "train_iterations": 1, "permutohedral": {"rows": 16}},
     "search": {
         "images": 2,
         "w1": [3],

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from crfnet.backbones import ResNetOptions, VGGOptions
-from crfnet.config_schema import build
+from crfnet.config.schema import build
 from crfnet.models import VARIANTS, ModelConfig
 
 

@@ -9,7 +9,7 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.errors import InputError
 from crfnet.models import DeepLabV1Config, ModelConfig, ResNetOptions, VGGOptions, build_network
 from crfnet.models.deeplab_v1 import FC6, DeepLabV1, MscBranch
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 from tests.models.configs import model_config, refuse
 from tests.tolerances import assert_close
 
@@ -133,7 +133,7 @@ def test_msc_is_dense_in_evaluation_and_the_same_at_every_eighth_pixel(size: tup
     at_stride = dense[:, :, ::8, ::8]
     assert strided.shape == at_stride.shape
     assert_close(at_stride, strided, "exact", torch.float32)
-    resized = resize_scores(strided, size, align_corners=True)
+    resized = resize_logits(strided, size, align_corners=True)
     assert (dense - resized).abs().max() > 1e-3  # more than the strided scores resized
 
 

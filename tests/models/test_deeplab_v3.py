@@ -13,7 +13,7 @@ from crfnet.errors import InputError
 from crfnet.models import DeepLabV3Config, build_network
 from crfnet.models.aspp_v3 import ASPP
 from crfnet.models.deeplab_v3 import DeepLabV3
-from crfnet.resize import resize_scores
+from crfnet.resize import resize_logits
 from tests.models.configs import model_config, refuse
 from tests.tolerances import assert_close
 
@@ -71,7 +71,7 @@ def test_scores_are_torchvision_s_with_its_weights() -> None:
     ours.load_state_dict(imported.state)
     for size in ((65, 97), (72, 44)):
         image = torch.randn(2, 3, *size)
-        resized = resize_scores(ours(image), size, align_corners=False)
+        resized = resize_logits(ours(image), size, align_corners=False)
         assert_close(resized, theirs(image)["out"], "layer", torch.float32)
 
 

@@ -76,7 +76,7 @@ def test_training_adds_four_losses(loss: str) -> None:
     model = build_segmenter(model_config(**TINY), 3).eval()
     image = torch.randint(0, 256, (2, 3, 65, 65), dtype=torch.uint8)
     labels = torch.randint(0, 3, (2, 65, 65))
-    fused, whole, middle, half = model.network.all_scores(model.normalized(image))
+    fused, whole, middle, half = model.network.all_logits(model.normalized(image))
     assert half.shape[2:] == (5, 5)
     four = sum(stride_loss(scores, labels) for scores in (fused, whole, middle, half))
     config = TrainConfig(loss=loss, unary_loss=0.5 if loss == "image" else 0.0)
@@ -88,8 +88,8 @@ def test_training_adds_four_losses(loss: str) -> None:
 def test_other_networks_have_one_loss() -> None:
     model = Segmenter(torch.nn.Conv2d(3, 3, 3, 8, padding=1))
     image = torch.randint(0, 256, (2, 3, 17, 17), dtype=torch.uint8)
-    (scores,) = model.all_scores(image)
-    assert torch.equal(scores, model.scores(image))
+    (scores,) = model.all_logits(image)
+    assert torch.equal(scores, model.strided_logits(image))
 
 
 @pytest.mark.parametrize(

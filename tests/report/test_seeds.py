@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from crfnet.cli.main import main
+from crfnet.config.variants import free_keys
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.named_metrics import difference
@@ -20,7 +21,6 @@ from crfnet.pipeline.run_config import Run
 from crfnet.report import ArmResult, combine, console_table, read_report_json
 from crfnet.report.metric_intervals import metric_intervals
 from crfnet.report.report_json import write_report_json
-from crfnet.variants import free_keys
 from tests.report.factories import CLASSES, CONFIG, make_arms, scene, with_folders, write
 
 RUN = {"title": "toy", "seed": 0, "train": {"iterations": 3, "workers": 0}, "pictures": 2}

@@ -83,7 +83,7 @@ def batch():
 
 def test_training_loss_at_the_stride_is_of_the_scores(batch):
     model = tiny_segmenter().eval()
-    expected = stride_loss(model.scores(batch[0]), batch[1])
+    expected = stride_loss(model.strided_logits(batch[0]), batch[1])
     assert torch.equal(training_loss(model, *batch, tiny_config()), expected)
 
 

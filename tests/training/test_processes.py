@@ -31,9 +31,9 @@ class Plain(nn.Module):
         self.unused = nn.Conv2d(4, 3, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.all_scores(image)[0]
+        return self.all_logits(image)[0]
 
-    def all_scores(self, image: Tensor) -> list[Tensor]:
+    def all_logits(self, image: Tensor) -> list[Tensor]:
         scores = self.head(self.body(image).relu())
         return [scores, scores[:, :, ::2, ::2]]
 
@@ -135,10 +135,10 @@ class BreaksAlone(Plain):
 
     asked = 0
 
-    def all_scores(self, image: Tensor) -> list[Tensor]:
+    def all_logits(self, image: Tensor) -> list[Tensor]:
         self.asked += self.training
         factor = math.nan if rank() == 1 and self.asked == 4 else 1.0
-        return [scores * factor for scores in super().all_scores(image)]
+        return [scores * factor for scores in super().all_logits(image)]
 
 
 def diverge(folder) -> None:
@@ -163,11 +163,11 @@ class AsksAlone(Plain):
 
     asked = 0
 
-    def all_scores(self, image: Tensor) -> list[Tensor]:
+    def all_logits(self, image: Tensor) -> list[Tensor]:
         self.asked += self.training
         if rank() == 1 and self.asked == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().all_scores(image)
+        return super().all_logits(image)
 
 
 def stop(folder) -> None:

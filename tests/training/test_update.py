@@ -47,9 +47,9 @@ def test_a_part_has_its_own_images(tmp_path):
     shapes = []
 
     class Watching(Plain):
-        def all_scores(self, image: Tensor) -> list[Tensor]:
+        def all_logits(self, image: Tensor) -> list[Tensor]:
             shapes.append(len(image))
-            return super().all_scores(image)
+            return super().all_logits(image)
 
     train(
         Segmenter(Watching()),
@@ -152,10 +152,10 @@ def test_channels_last_is_the_layout_of_maps_and_weights(tmp_path, dataset):
     seen = []
 
     class Watching(Plain):
-        def all_scores(self, image: Tensor) -> list[Tensor]:
+        def all_logits(self, image: Tensor) -> list[Tensor]:
             maps = self.body(image)
             seen.extend(part.is_contiguous(memory_format=torch.channels_last) for part in (image, maps))
-            return super().all_scores(image)
+            return super().all_logits(image)
 
     model, plain = Segmenter(Watching()), plain_segmenter(False).float()
     model.load_state_dict(plain.state_dict())

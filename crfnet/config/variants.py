@@ -4,7 +4,7 @@ A field made by `variant` holds an instance of one class of a table:
 ``filter: GaussianFilter | str = variant(FILTERS, "permutohedral")``; a name makes an instance with defaults.
 In a file and on the command line it is a name and, beside it, a section of that name with the parameters of
 the class: ``{filter: local, local: {window: 5}}``. A field made by `section` is one that may only be given
-where another field has a certain value. `crfnet.config_schema` reads them.
+where another field has a certain value. `crfnet.config.schema` reads them.
 """
 
 import dataclasses

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from crfnet.config_schema import build, homes, override, schema
+from crfnet.config.schema import build, homes, override, schema
 from crfnet.errors import InputError
 from crfnet.files import one_line, read_yaml
 
@@ -119,9 +119,10 @@ def _explained(message: str, kind: type[Any], shape: type[Any]) -> str:
     known = _known_keys(shape)
     while key.rpartition(".")[0] not in ("", *known):
         key = key.rpartition(".")[0]  # of a section that does not exist, the section is what is wrong
-    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    near = difflib.get_close_matches(key, siblings, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
+    section, dot, last = key.rpartition(".")
+    siblings = [name for name in known if name.rpartition(".")[0] == section]
+    near = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in siblings], n=1)
+    meant = f"; did you mean {section}{dot}{near[0]}?" if near else ""
     return f"unknown key {key}{meant} (known: {', '.join(siblings)})"
 
 

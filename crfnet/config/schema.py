@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+from crfnet.config.variants import declared, name_of
 from crfnet.errors import InputError, require
-from crfnet.variants import declared, name_of
 
 __all__ = ["build", "homes", "override", "schema"]
 

@@ -86,7 +86,7 @@ class CRFConfig:
     memory: int | None = None
     recompute: bool = False
     filter: str = "permutohedral"
-    rows: int = 1024
+    rows: int = 32
     eps: float = 1e-6
     window: int = 11
     pool: int = 1

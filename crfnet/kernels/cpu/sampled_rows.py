@@ -103,8 +103,8 @@ def sampled_rows_gradient(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(add, *zip(*tasks, strict=True)))
-    placed = total.sum(0) if parts > 1 else total[0]
-    gradient = np.zeros_like(placed)
+    placed: np.ndarray = total.sum(0) if parts > 1 else total[0]
+    gradient = np.zeros(placed.shape, placed.dtype)
     for image, (order, *_) in enumerate(blocks):
         gradient[image][:, order] = placed[image, :, : len(order)]
         np.subtract.at(gradient[image].T, rows[image], pulls[image])

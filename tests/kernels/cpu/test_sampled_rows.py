@@ -119,6 +119,12 @@ def test_far_blocks_are_skipped():
     assert (problem.gradient(10**6)[..., 1::2] == 0).all()
 
 
+def test_distance_from_a_box():
+    low, high = np.array([[9.0, 9.0], [1.0, 2.0]]), np.array([[9.0, 9.0], [3.0, 5.0]])
+    for point, expected in (((2, 3), 0), ((0, 3), 1), ((5, 3), 4), ((0, 9), 17), ((4, 0), 5)):
+        assert sampled_rows._squared_gap(low, high, 1, np.array(point, float)) == expected
+
+
 DRAWS = 4000
 
 

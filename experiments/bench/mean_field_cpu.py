@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from crfnet.crf.heap import kept_pages
 from PIL import Image
 from torch import Tensor
 
 from crfnet.crf.features import bilateral_features
-from crfnet.crf.heap import kept_pages
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.kernels.cpu.lattice import build_lattice
 from crfnet.kernels.cpu.mean_field import Run, mean_field

@@ -38,7 +38,7 @@ class AutoFilter(GaussianFilter):
         eps: of the `ExactFilter`: kernel values that may be left out, in [0, 1).
     """
 
-    rows: int = 1024
+    rows: int = 32
     eps: float = 1e-6
     learns_features: ClassVar[bool] = False
     checks_features: ClassVar[bool] = True  # as both of those do

@@ -129,7 +129,7 @@ class GaussianFilter(ABC):
         return self.build(features, grid, mask)
 
     def is_lattice(self, points: int, dimensions: int, device: torch.device) -> bool:
-        """Whether it is the permutohedral lattice for so many points of an image, which compiled loops know."""
+        """Whether it is the permutohedral lattice for so many points of an image: compiled loops know it."""
         del points, dimensions, device
         return False
 

@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx
 
 from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice
-from crfnet.crf.filters.rows import kernel_rows, row_chunks
+from crfnet.crf.filters.permutohedral.theta_gradient import SampledRows
 from crfnet.crf.reference import permutohedral_matrix
 from crfnet.errors import require
 from crfnet.shapes import Channel, Features, Grid, Mask, Values
@@ -31,56 +31,11 @@ def _filter(values: Tensor, lattice: Lattice, transposed: bool) -> Tensor:
     return filtered.contiguous() if values.is_contiguous() else filtered
 
 
-def _sampled_grad_features(
-    grad: Tensor, values: Tensor, features: Tensor, inside: Tensor, row_sums: Tensor | None, rows: int
-) -> Tensor:
-    """An unbiased estimate of the features' gradient of ``g . R K v`` with the exact K, from some rows.
-
-    R scales each row of K. To 1 without ``row_sums``: the gradient of the average D^-1 K v, normalizer
-    included. To ``row_sums``, those of the lattice, otherwise: the lattice comes out up to half too low,
-    evenly over a row, and ``grad`` holds normalizers that were made with it.
-
-    Row i holds ``sum_j R_i K_ij (g_i . v_j)`` of the sum. It is drawn with probability p_i, half uniform and
-    half proportional to ``|g_i|`` times its row sum, and weighs 1 / (rows p_i). With ``rows`` >= n every row
-    is taken once and there is no chance in it. ``inside`` (b, 1, n) is 1 for the pixels that count.
-    """
-    batch, _, pixels = features.shape
-    if rows >= pixels:
-        index = torch.arange(pixels, device=features.device).expand(batch, -1)
-        weight = torch.ones_like(features[:, 0])
-    else:
-        size = grad.norm(dim=1).double() + 1e-300  # all zero: uniform
-        size *= 1 if row_sums is None else row_sums.squeeze(1)
-        size *= inside.squeeze(1)
-        uniform = inside.squeeze(1) / inside.sum(2)
-        chance = 0.5 * uniform + 0.5 * size / size.sum(1, keepdim=True)
-        index = torch.multinomial(chance, rows, replacement=True)
-        weight = (1 / (rows * chance.gather(1, index))).to(features.dtype)
-    features = features - features.mean(-1, keepdim=True)  # summed apart below: keep them small
-    total = torch.zeros_like(features)
-    for some in row_chunks(index.shape[1], batch, pixels):
-        place = index[:, None, some]
-        drawn = features.gather(2, place.expand(-1, features.shape[1], -1))
-        grad_drawn = grad.gather(2, place.expand(-1, grad.shape[1], -1)) * weight[:, None, some]
-        kernel = kernel_rows(drawn, features) * inside  # (b, r, n)
-        kernel /= kernel.sum(2, keepdim=True)
-        product = grad_drawn.mT @ values
-        if row_sums is None:
-            product -= (kernel * product).sum(2, keepdim=True)  # what the row sum's own change takes off
-        else:
-            product *= row_sums.gather(2, place).mT
-        # The change of R K with the features is -share (f_i - f_j) . d(f_i - f_j).
-        share = kernel * product
-        total += drawn @ share - features * share.sum(1, keepdim=True)
-        total.scatter_add_(2, place.expand_as(drawn), features @ share.mT - drawn * share.sum(2).unsqueeze(1))
-    return total
-
-
 class _LatticeOperator(KernelOperator):
     def __init__(self, features: Features, mask: Mask | None, rows: int) -> None:
         super().__init__(mask)
         self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
-        self.features, self.rows = features, rows
+        self.features, self.exact_rows = features, SampledRows(features, mask, rows)
         with torch.no_grad():
             self.lattice = build_lattice(features.detach())
 
@@ -133,15 +88,7 @@ class _LatticeFilter(torch.autograd.Function):
         grad_features = None
         if need_features:
             with torch.no_grad():
-                like = {"dtype": grad.dtype}
-                grad_features = _sampled_grad_features(
-                    grad,
-                    saved[0],
-                    features.to(**like),
-                    operator.ones(grad),
-                    operator.sums.to(**like),
-                    operator.rows,
-                )
+                grad_features = operator.exact_rows.gradient(grad, saved[0], operator.sums.to(grad.dtype))
         return grad_values, grad_features, None, None
 
 
@@ -168,10 +115,7 @@ class _LatticeAverage(torch.autograd.Function):
             grad_values = _LatticeFilter.apply(scaled, features, operator, True)
         if need_features:
             with torch.no_grad():
-                exact = features.to(grad.dtype)
-                grad_features = _sampled_grad_features(
-                    grad, values, exact, operator.ones(grad), None, operator.rows
-                )
+                grad_features = operator.exact_rows.gradient(grad, values)
         return grad_values, grad_features, None
 
 
@@ -188,11 +132,11 @@ class PermutohedralFilter(GaussianFilter):
     lattice's row sums. The derivative of the lattice itself is useless, even in sign.
 
     Attributes:
-        rows: Kernel rows drawn for the gradient of the features, >= 1; costs rows x N kernel values per
-        backward pass.
+        rows: Kernel rows drawn for the gradient of the features, >= 1, per image and call; costs rows x N
+            kernel values per backward pass. 32 add an eighth to the variance between images.
     """
 
-    rows: int = 1024
+    rows: int = 32
     learns_features: ClassVar[bool] = False
     checks_features: ClassVar[bool] = True
 

@@ -135,7 +135,7 @@ def mean_field(
     )
 
 
-def _one(features: Features, image: int) -> Features:
+def _one(features: Tensor, image: int) -> Tensor:
     """Those of an image; some are the same for all."""
     return features[image : image + 1] if len(features) > 1 else features
 

@@ -34,6 +34,14 @@ def _seeded():
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture
+def operators(monkeypatch):
+    """Evaluation goes through operators everywhere, as on a GPU and where numba is missing."""
+    from crfnet.crf.inference import label_by_label
+
+    monkeypatch.setattr(label_by_label, "usable", lambda unary: False)
+
+
 @pytest.fixture(scope="session")
 def extra_data() -> Path:
     """The folder of research data that the project does not ship; tests that need it skip without it."""

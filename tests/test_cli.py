@@ -206,6 +206,7 @@ def test_how_labels_are_predicted_reaches_every_command(config, tmp_path, capsys
     assert "tile - overlap is 20, must be a multiple of 32" in said
 
 
+@pytest.mark.usefixtures("operators")
 def test_the_memory_of_the_crf_reaches_every_command(config, tmp_path, monkeypatch):
     """Two labels at a time, for a CRF that was trained and for one of a file, give the same label maps."""
     given = set()

@@ -37,9 +37,11 @@ class CRFConfig:
         train_iterations: steps in training mode, >= 0; CRF-as-RNN uses 5.
         prune: without gradients, labels whose probability is below this at every pixel are not filtered;
             0 filters all. Needs potts and weights that are not full. See `DenseCRF.forward` for the bound.
+            The compiled loop of a CPU has no need of it: it filters directions of the marginals.
         memory: MiB, >= 1, for what is made while labels are filtered, without gradients; beyond, some labels
-            are filtered after others, one at a time at least, which takes longer and gives the same up to
-            rounding. null for 1024, on a GPU for an eighth of what it has. Weights full need all labels.
+            are filtered after others, one at a time at least, which takes longer (on a CPU much longer: the
+            compiled loop has no such limit) and gives the same up to rounding. null for no limit on a CPU
+            with numba, else 1024, on a GPU an eighth of what it has. Weights full need all labels.
         filter: a filter of `FILTERS` or its name, how the bilateral kernel is applied; its own parameters are
             in the section of that name. The spatial kernel is always two 1-D convolutions.
         learn_theta: whether gradients reach the widths.

@@ -106,7 +106,9 @@ class InferenceProblem:
         plain = type(inference) is MeanField and not inference.damping and not inference.tolerance
         potts = type(self.compatibility) is PottsCompatibility
         full = any(potential.weight.weights == "full" for potential in self.potentials)
-        if torch.is_grad_enabled() or not plain or not potts or full or not label_by_label.usable(self.unary):
+        if torch.is_grad_enabled() or not plain or not potts or full or self.memory is not None:
+            return None
+        if not self.potentials or not label_by_label.usable(self.unary):
             return None
         kernels = [self._compiled_kernel(potential) for potential in self.potentials]
         return None if None in kernels else kernels  # type: ignore[return-value]

@@ -14,6 +14,7 @@ from crfnet.errors import InputError
 from tests.allocations import Held
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.usefixtures("operators")
 LABELS, HEIGHT, WIDTH = 7, 50, 48
 CONFIG = CRFConfig(theta_alpha=8.0, theta_beta=20.0, iterations=3)
 

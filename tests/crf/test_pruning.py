@@ -12,6 +12,7 @@ from crfnet.crf.pruning import Pruning
 from crfnet.errors import InputError
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.usefixtures("operators")
 F64 = torch.float64
 LABELS = 6
 SMALL = {"w1": 3.0, "theta_alpha": 4.0, "theta_beta": 80.0, "w2": 2.0, "theta_gamma": 1.5}

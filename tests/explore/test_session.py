@@ -100,6 +100,7 @@ def test_a_small_picture_is_that_of_the_small_image_with_smaller_widths():
     assert odd.labels.shape == (37, 53)
 
 
+@pytest.mark.usefixtures("operators")
 def test_spatial_kernels_are_kept(session, monkeypatch):
     made = []
     operator = potentials.SpatialPotential.operator

@@ -1,0 +1,149 @@
+"""The compiled loop of evaluation gives what operators give, and says what reduced messages leave out."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from crfnet.crf import CRFConfig, DenseCRF, MeanField
+from crfnet.crf.inference import label_by_label
+from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel, mean_field
+from crfnet.crf.potentials import BilateralPotential, FeaturePotential, SpatialPotential
+
+CONFIG = CRFConfig(theta_alpha=6.0, theta_beta=20.0, iterations=4, inference=MeanField(reduce=0.0))
+F64 = torch.float64
+
+
+def scene(batch=2, labels=9, size=(13, 11), dtype=F64):
+    return 2 * torch.randn(batch, labels, *size, dtype=dtype), 255 * torch.rand(batch, 3, *size, dtype=dtype)
+
+
+def both(crf, monkeypatch, *inputs, **options):
+    """The answer of the loop, which has to run, and that of operators."""
+    ran = []
+    real = label_by_label.mean_field
+    monkeypatch.setattr(label_by_label, "mean_field", lambda *a, **k: ran.append(1) or real(*a, **k))
+    with torch.no_grad():
+        compiled = crf.eval()(*inputs, **options)
+        assert ran
+        monkeypatch.setattr(label_by_label, "usable", lambda unary: False)
+        return compiled, crf(*inputs, **options)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"weights": "per_class"},
+        {"normalization": "symmetric"},
+        {"normalization": "before"},
+        {"normalization": "none", "w1": 0.1, "w2": 0.1},
+        {"w1": 0.0},
+        {"w2": 0.0},
+        {"theta_alpha": float("inf")},
+        {"iterations": 0},
+        {"unary_weight": 0.5},
+        {"filter": "auto"},
+    ],
+    ids=str,
+)
+def test_as_operators(changes, monkeypatch):
+    if changes.get("filter") == "auto":
+        monkeypatch.setitem(__import__("crfnet.crf.filters.auto", fromlist=["x"])._EXACT_POINTS, "cpu", 10)
+    crf = DenseCRF(9, dataclasses.replace(CONFIG, **changes)).double()
+    compiled, expected = both(crf, monkeypatch, *scene())
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (5, 3), (17, 19)])
+def test_awkward_sizes_and_the_last_image_alone(size, monkeypatch):
+    logits, image = scene(3, 5, size)
+    crf = DenseCRF(5, CONFIG).double()
+    compiled, expected = both(crf, monkeypatch, logits, image)
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-10)
+    monkeypatch.undo()
+    with torch.no_grad():
+        torch.testing.assert_close(crf(logits[2:], image[2:]), compiled[2:], rtol=0, atol=1e-12)
+
+
+def test_masks_spacings_points_volumes_and_one_logit(monkeypatch):
+    logits, image = scene()
+    mask = torch.rand(2, 13, 11) < 0.6
+    spacing = torch.tensor([[1.0, 2.0], [0.5, 1.0]])
+    cases = [
+        (DenseCRF(9, CONFIG), (logits, image), {"mask": mask}),
+        (DenseCRF(9, CONFIG), (logits, image), {"spacing": spacing}),
+        (DenseCRF(2, CONFIG), (logits[:, :1], image), {}),
+        (DenseCRF(9, CONFIG), scene(1, 9, (4, 5, 6)), {}),
+        (
+            DenseCRF(9, CONFIG, potentials={"p": FeaturePotential(2.0, [1.0, 4.0], source="f", num_classes=9)}),
+            (torch.randn(2, 9, 31, dtype=F64),),
+            {"features": {"f": torch.randn(2, 2, 31, dtype=F64)}},
+        ),
+    ]
+    for crf, inputs, options in cases:
+        with monkeypatch.context() as patch:
+            compiled, expected = both(crf.double(), patch, *inputs, **options)
+        torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-10)
+
+
+def test_several_bilateral_potentials(monkeypatch):
+    potentials = {
+        "near": BilateralPotential(1.0, 2.0, 40.0, num_classes=9),
+        "smooth": SpatialPotential(0.5, 1.5, num_classes=9),
+        "far": BilateralPotential(2.0, 9.0, 60.0, num_classes=9),
+    }
+    compiled, expected = both(DenseCRF(9, CONFIG, potentials=potentials).double(), monkeypatch, *scene())
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-10)
+
+
+def test_what_the_loop_does_not_take_goes_through_operators(monkeypatch):
+    monkeypatch.setattr(label_by_label, "mean_field", lambda *a, **k: pytest.fail("compiled"))
+    logits, image = scene(1)
+    for changes in (
+        {"weights": "full"},
+        {"compatibility": "matrix"},
+        {"inference": MeanField(damping=0.1)},
+        {"inference": MeanField(tolerance=0.1)},
+        {"inference": "frank_wolfe"},
+        {"filter": "exact"},
+        {"memory": 5},
+    ):
+        with torch.no_grad():
+            DenseCRF(9, dataclasses.replace(CONFIG, **changes)).double().eval()(logits, image)
+    DenseCRF(9, CONFIG).double().eval()(logits, image).sum().backward()  # with gradients
+    with torch.no_grad():
+        DenseCRF(9, CONFIG).double().eval()(logits, image, trace=[])
+
+
+def test_settings_side_by_side_are_each_alone():
+    logits, image = scene(2, 5)
+    unary, crf = logits.flatten(2), DenseCRF(5, CONFIG).double()
+    kernels = [
+        LatticeKernel(crf.potentials["bilateral"].features(crf._problem(logits, image).scene)),
+        GridKernel((13, 11), 3.0),
+    ]
+    weights = torch.tensor([[4.0, 3.0], [1.0, 0.0], [0.0, 2.0]], dtype=F64)
+    options = {"iterations": 3, "normalization": "after", "reduce": 0.0}
+    together = mean_field(unary, kernels, weights, **options).log_q
+    for setting, alone in enumerate(weights):
+        found = mean_field(unary, kernels, alone[None], **options).log_q[0]
+        torch.testing.assert_close(together[setting], found, rtol=0, atol=1e-10)
+
+
+def test_reduced_messages_are_within_the_residual_that_they_state():
+    """Of 40 labels of rank 3: one group of channels is filtered, and the marginals hardly move."""
+    torch.manual_seed(1)
+    coarse = torch.nn.functional.interpolate(torch.randn(1, 3, 4, 5, dtype=F64), (40, 44), mode="bilinear")
+    logits = 30 * torch.einsum("lk,bkhw->blhw", torch.randn(40, 3, dtype=F64), coarse)
+    unary, image = logits.flatten(2), 255 * torch.rand(1, 3, 40, 44, dtype=F64)
+    crf = DenseCRF(40, CONFIG).double()
+    kernel = LatticeKernel(crf.potentials["bilateral"].features(crf._problem(logits, image).scene))
+    options = {"iterations": 5, "normalization": "after"}
+    weights = torch.tensor([[4.0]], dtype=F64)
+    whole = mean_field(unary, [kernel], weights, reduce=0.0, **options)
+    few = mean_field(unary, [kernel], weights, reduce=1e-3, **options)
+    assert whole.channels == [[40] * 5]
+    assert min(few.channels[0]) <= 16
+    change = (whole.log_q.exp() - few.log_q.exp()).abs().max()
+    assert 0 < change < 5 * 4 * max(few.largest_residual[0])

@@ -24,7 +24,9 @@ def trained(tmp_path_factory) -> Path:
     (root / "run.yaml").write_text(yaml.safe_dump(CONFIG))
     run(1, root / "said", ["train", root / "run.yaml", "--output", root / "out"])
     shutil.copy(root / "out/unary/train/checkpoint.pt", root / "unary.pt")
-    (root / "best.yaml").write_text("crf: {w1: 5, theta_alpha: 20, theta_beta: 10, iterations: 2, rows: 16}")
+    (root / "best.yaml").write_text(
+        "crf: {w1: 5, theta_alpha: 20, theta_beta: 10, iterations: 2, permutohedral: {rows: 16}}"
+    )
     return root
 
 

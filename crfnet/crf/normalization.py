@@ -33,7 +33,7 @@ def normalized(
         ValueError: ``normalization`` is none of the four.
     """
     if normalization not in NORMALIZATIONS:
-        raise ValueError(f"normalization is {normalization!r}; allowed are {', '.join(NORMALIZATIONS)}")
+        raise ValueError(f"normalization is {normalization!r}, must be one of {', '.join(NORMALIZATIONS)}")
     if normalization == "after" and kernel.features_need_grad:
         # Average takes row sums anew in each call: a sampled gradient of theta needs both together.
         return lambda values: kernel.average(values) * weight

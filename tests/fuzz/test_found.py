@@ -101,9 +101,9 @@ def test_a_progress_bar_does_not_stand_before_the_line(fixtures):
         ("title: &a [*a]\n", "nested too deeply"),
         ("title: !!bool x\n", "cannot be read as YAML"),
         ("title: 2001-13-45\n", "month must be in 1..12"),
-        ("- a\n", "expected sections"),
-        ("seed: -1\n", "seed: -1; allowed are 0..4294967295"),
-        ("output: \"a\\0b\"\n", "allowed is the name of a folder"),
+        ("- a\n", "must be sections"),
+        ("seed: -1\n", "seed is -1, must be in 0..4294967295"),
+        ("output: \"a\\0b\"\n", "must be the name of a folder"),
     ],
 )  # fmt: skip
 def test_configs(fixtures, text, said):

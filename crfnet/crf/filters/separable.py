@@ -51,7 +51,7 @@ class SeparableGaussian(KernelOperator):
         bandwidth, *closest = torch.cat([width.view(1), apart.amin(0)]).tolist()  # one wait for a GPU
         for name, value in (("theta_gamma", bandwidth), ("radius_in_sigmas", radius_in_sigmas)):
             if not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; it has to be a finite number > 0")
+                raise ValueError(f"{name} is {value}, must be a finite number > 0")
         self.features_need_grad = (
             isinstance(theta_gamma, Tensor) and theta_gamma.requires_grad and torch.is_grad_enabled()
         )

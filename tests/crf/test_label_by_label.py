@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig, DenseCRF, MeanField
+from crfnet.crf.filters import auto
 from crfnet.crf.inference import label_by_label
 from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel, mean_field
 from crfnet.crf.potentials import BilateralPotential, FeaturePotential, SpatialPotential
@@ -49,7 +50,7 @@ def both(crf, monkeypatch, *inputs, **options):
 )
 def test_as_operators(changes, monkeypatch):
     if changes.get("filter") == "auto":
-        monkeypatch.setitem(__import__("crfnet.crf.filters.auto", fromlist=["x"])._EXACT_POINTS, "cpu", 10)
+        monkeypatch.setitem(auto._EXACT_POINTS, "cpu", 10)
     crf = DenseCRF(9, dataclasses.replace(CONFIG, **changes)).double()
     compiled, expected = both(crf, monkeypatch, *scene())
     torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-10)
@@ -76,7 +77,9 @@ def test_masks_spacings_points_volumes_and_one_logit(monkeypatch):
         (DenseCRF(2, CONFIG), (logits[:, :1], image), {}),
         (DenseCRF(9, CONFIG), scene(1, 9, (4, 5, 6)), {}),
         (
-            DenseCRF(9, CONFIG, potentials={"p": FeaturePotential(2.0, [1.0, 4.0], source="f", num_classes=9)}),
+            DenseCRF(
+                9, CONFIG, potentials={"p": FeaturePotential(2.0, [1.0, 4.0], source="f", num_classes=9)}
+            ),
             (torch.randn(2, 9, 31, dtype=F64),),
             {"features": {"f": torch.randn(2, 2, 31, dtype=F64)}},
         ),
@@ -84,7 +87,8 @@ def test_masks_spacings_points_volumes_and_one_logit(monkeypatch):
     for crf, inputs, options in cases:
         with monkeypatch.context() as patch:
             compiled, expected = both(crf.double(), patch, *inputs, **options)
-        torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-10)
+        # Each image has its own cut-off along an axis; what is cut is 4e-8 of a row at most.
+        torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-8 if "spacing" in options else 1e-10)
 
 
 def test_several_bilateral_potentials(monkeypatch):

@@ -128,6 +128,7 @@ def test_no_parameter_reaches_another_variant(tmp_path):
         ("data: {toy_train: 3}", "data.toy_train has moved: write data.toy.train"),
         ("data: {name: voc, toy: {train: 3}}", "data.toy.train is given, but data.name is voc"),
         ("search: {trimap_width: 3}", "search.trimap_width has moved: write search.trimap.width"),
+        ("search: {tolerance: 0.01}", "search.tolerance is gone: every pixel takes all iterations"),
         ("search: {trials: 3}", "search.trials has moved: write search.random.trials or search.tpe.trials"),
         ("search: {criterion: trimap, trimap: {width: 0}}", "search.trimap.width is 0, must be >= 1"),
     ],

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from crfnet.config.schema import build, homes, override, schema
+from crfnet.config.schema import build, homes, override, schema, why_gone
 from crfnet.errors import InputError
 from crfnet.files import one_line, read_yaml
 
@@ -116,6 +116,8 @@ def _explained(message: str, kind: type[Any], shape: type[Any]) -> str:
     key = ".".join((unknown or inside).groups())  # type: ignore[union-attr]
     if places := homes(kind, key):
         return f"{key} has moved: write {' or '.join(places)}"
+    if reason := why_gone(kind, key):
+        return f"{key} is gone: {reason}"
     known = _known_keys(shape)
     while key.rpartition(".")[0] not in ("", *known):
         key = key.rpartition(".")[0]  # of a section that does not exist, the section is what is wrong

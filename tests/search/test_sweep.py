@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig, DenseCRF
+from crfnet.crf.inference import label_by_label
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.search import SearchConfig, sweep
 from crfnet.search.grid import Point
@@ -9,6 +10,14 @@ from crfnet.search.sweep import sweep as swept
 from tests.tolerances import assert_close
 
 WEIGHTS = (1.0, 2.5, 6.0)
+
+
+@pytest.fixture(params=["compiled", "operators"], autouse=True)
+def path(request, monkeypatch):
+    """Both ways to solve, of the search and of the layer."""
+    if request.param == "operators":
+        monkeypatch.setattr(label_by_label, "_has_numba", lambda: False)
+    return request.param
 
 
 def case(height: int = 9, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,7 +71,7 @@ def surely(logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def test_pruned_same_as_the_layer():
+def test_pruned_same_as_the_layer(path):
     logits, image = case()
     logits = surely(logits)
     points = [Point(w, 5.0, 20.0, w2, 1.5, 3) for w2 in (0.0, 3.0) for w in WEIGHTS]
@@ -70,10 +79,12 @@ def test_pruned_same_as_the_layer():
     whole = dict(swept(logits, image, points, SearchConfig()))
     for point in points:
         assert_close(found[point].exp(), whole[point].exp(), "layer", torch.float32)
-        assert not torch.equal(found[point], whole[point])
+        # Only operators prune.
+        assert torch.equal(found[point], whole[point]) == (path == "compiled")
 
 
-def test_pruning_filters_fewer_labels(monkeypatch):
+@pytest.mark.parametrize("path", ["operators"], indirect=True)
+def test_pruning_filters_fewer_labels(monkeypatch, path):
     logits, image = case()
     channels = []
     original = sweep.normalized
@@ -95,11 +106,11 @@ def test_pruning_filters_fewer_labels(monkeypatch):
     assert channels[2:] == [15, 15]
 
 
-def test_weights_in_turns_change_nothing(monkeypatch):
+def test_weights_in_turns_change_nothing(monkeypatch, path):
     logits, image = case(5, 4)
     points = [Point(w, 3.0, 20.0, w2, 3.0, 2) for w in WEIGHTS for w2 in (1.0, 3.0)]
     together = dict(swept(logits, image, points, SearchConfig()))
-    monkeypatch.setitem(sweep._LARGEST_STACK, "cpu", 1)
+    monkeypatch.setitem(sweep._LARGEST_STACK, {"compiled": "compiled", "operators": "cpu"}[path], 1)
     in_turns = dict(swept(logits, image, points, SearchConfig()))
     for point in points:
         assert_close(in_turns[point], together[point], "layer", torch.float32)

@@ -4,6 +4,7 @@ import torch
 from crfnet.crf import CRFConfig, DenseCRF
 from crfnet.crf.inference import label_by_label
 from crfnet.crf.normalization import NORMALIZATIONS
+from crfnet.kernels.cpu import lattice
 from crfnet.search import SearchConfig, sweep
 from crfnet.search.grid import Point
 from crfnet.search.sweep import sweep as swept
@@ -62,6 +63,43 @@ def test_same_as_the_layer_on_all_axes():
     ]
     found = same_as_the_layer(logits, image, points, SearchConfig())
     assert len({float(log_q.sum()) for log_q in found.values()}) == 18  # w2 = 0: no theta_gamma
+
+
+AXES = [
+    Point(w, 5.0, 20.0, w2, g, t) for g in (1.5, 3.0) for t in (4, 1) for w2 in (0.0, 2.0) for w in WEIGHTS
+]
+
+
+def test_same_as_the_layer_symmetric_on_all_axes():
+    same_as_the_layer(*case(), AXES, SearchConfig(normalization="symmetric"))
+
+
+@pytest.mark.parametrize("path", ["compiled"], indirect=True)
+def test_one_lattice_and_one_run_for_what_shares_it(monkeypatch, path):
+    lattices, runs = [], []
+    build, mean_field = lattice.build_lattice, label_by_label.mean_field
+    monkeypatch.setattr(lattice, "build_lattice", lambda *args: lattices.append(1) or build(*args))
+    monkeypatch.setattr(
+        label_by_label,
+        "mean_field",
+        lambda unary, kernels, weights, **given: (
+            runs.append(weights.shape) or mean_field(unary, kernels, weights, **given)
+        ),
+    )
+    assert len(dict(swept(*case(), AXES, SearchConfig()))) == len(AXES)
+    assert len(lattices) == 1
+    assert sorted(runs) == [(3, 1)] * 2 + [(3, 2)] * 4  # w2 = 0 for all theta_gamma
+
+
+def test_labels_are_those_of_the_layer():
+    """Where both reduce messages, though in other directions: the layer's of one point, ours of all."""
+    noise = torch.nn.functional.avg_pool2d(torch.randn(1, 11, 33, 41), 5, 1, 2)
+    image = torch.nn.functional.avg_pool2d(255 * torch.rand(1, 3, 33, 41), 7, 1, 3)
+    points = [Point(w, 8.0, 10.0, 3.0, g) for w in (3.0, 6.0) for g in (1.0, 3.0)]
+    for point, log_q in swept(20 * noise, image, points, SearchConfig()):
+        expected = by_the_layer(20 * noise, image, point, SearchConfig()).argmax(1)
+        assert float((log_q.argmax(1) != expected).float().mean()) < 1e-3
+        assert float((expected != noise.argmax(1)).float().mean()) > 0.02
 
 
 def surely(logits: torch.Tensor) -> torch.Tensor:

@@ -43,17 +43,17 @@ class LatticeKernel:
 
     def built(self, unary: Values, mask: Mask | None = None) -> "LatticeKernel":
         """With its lattices, for several calls of `mean_field` with this precision, batch and mask."""
-        insides = [None if mask is None else mask[i : i + 1] for i in range(len(unary))]
-        return replace(self, lattices=[self.lattice(i, unary, inside) for i, inside in enumerate(insides)])
+        return replace(self, lattices=[self.lattice(i, unary.dtype, mask) for i in range(len(unary))])
 
-    def lattice(self, image: int, unary: Values, inside: Mask | None) -> "Lattice":
-        """That of an image, whose mask is ``inside``."""
+    def lattice(self, image: int, dtype: torch.dtype, mask: Mask | None) -> "Lattice":
+        """That of an image; the mask is that of all."""
         from crfnet.kernels.cpu.lattice import build_lattice  # numba takes half a second to import
 
         if self.lattices:
             return self.lattices[image]
         features = self.features[image : image + 1] if len(self.features) > 1 else self.features
-        return build_lattice(_array(features_inside(features.to(unary.dtype), inside)))
+        inside = None if mask is None else mask[image : image + 1]
+        return build_lattice(_array(features_inside(features.to(dtype), inside)))
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,7 @@ def mean_field(
     kinds = [kernels[k] for k in ordered]
     images = []
     for i in range(len(unary)):
-        inside = None if mask is None else mask[i : i + 1]
-        lattices = [kind.lattice(i, unary, inside) for kind in kinds if isinstance(kind, LatticeKernel)]
+        lattices = [kind.lattice(i, unary.dtype, mask) for kind in kinds if isinstance(kind, LatticeKernel)]
         grids = [
             grid_of(kind.grid, kind.theta, _array(unary).dtype, kind.apart(i))
             for kind in kinds
@@ -138,7 +137,7 @@ def mean_field(
                 table,
                 iterations=iterations,
                 normalization=normalization,
-                mask=None if inside is None else _array(inside[0]),
+                mask=None if mask is None else _array(mask[i]),
                 reduce=reduce,
             )
         )

@@ -25,6 +25,8 @@ def test_built_lattices_are_of_every_image_and_its_mask(monkeypatch):
             ]
         assert torch.equal(torch.stack(found), torch.stack(expected))
         assert not torch.equal(found[0], found[1])
+        far = LatticeKernel(torch.where(mask.unsqueeze(1), features, 1e13)).built(unary, mask)
+        assert torch.equal(mean_field(unary, [grid, far], weights, **given, mask=mask).log_q, expected[1])
 
 
 def test_the_marginals_of_one_image_and_of_a_batch():

@@ -43,6 +43,7 @@ def test_published_rows_are_configs(file):
         ("--search.rounds 0", "search.rounds is 0, "),
         ("--crf.w1 -1", "crf.w1 is -1.0, "),
         ("--data.toy.size [3,3]", "data.toy.size is [3, 3], "),
+        ("--search.tolerance 0.01", "search.tolerance is gone: every pixel takes all iterations"),
         ("--data.toy_size [3,3]", "data.toy_size has moved: write data.toy.size"),
         ("--search.preset v3", "search.preset is v3, must be one of v2, v1, v1-runner"),
         ("--train.iteration 3", "unknown key train.iteration; did you mean train.iterations?"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from crfnet.config.reader import parser
-from crfnet.config.schema import homes, schema
+from crfnet.config.schema import homes, schema, why_gone
 from crfnet.config.variants import check_choices, free, free_keys, section, to_plain, variant
 from crfnet.crf import CRFConfig, DenseCRF, FrankWolfe, MeanField
 from crfnet.crf.config_file import load_crf_config, save_crf_config
@@ -19,6 +19,7 @@ from crfnet.crf.inference import INFERENCES
 from crfnet.errors import InputError
 from crfnet.models import DeepLabV3PlusConfig
 from crfnet.pipeline.run_config import Run, dump_run, load_run
+from crfnet.search import SearchConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,6 +129,7 @@ def test_no_parameter_reaches_another_variant(tmp_path):
         ("data: {toy_train: 3}", "data.toy_train has moved: write data.toy.train"),
         ("data: {name: voc, toy: {train: 3}}", "data.toy.train is given, but data.name is voc"),
         ("search: {trimap_width: 3}", "search.trimap_width has moved: write search.trimap.width"),
+        ("search: {tolerance: 0.01}", "search.tolerance is gone: every pixel takes all iterations"),
         ("search: {trials: 3}", "search.trials has moved: write search.random.trials or search.tpe.trials"),
         ("search: {criterion: trimap, trimap: {width: 0}}", "search.trimap.width is 0, must be >= 1"),
     ],
@@ -253,6 +255,12 @@ def test_one_mechanism_for_every_axis():
     assert homes(Drawing, "size") == ["circle.size", "square.size"]
     assert homes(Drawing, "edge_width") == ["edge.width"]
     assert homes(Drawing, "color") == []
+    assert homes(Drawing, "nowhere.size") == []
+
+
+def test_what_a_section_says_of_keys_that_are_gone():
+    assert why_gone(Run, "search.tolerance") == SearchConfig.gone["tolerance"]
+    assert why_gone(Run, "crf.tolerance") == why_gone(Run, "nowhere.tolerance") == ""
 
 
 def test_names_that_stand_for_two_things_are_refused():

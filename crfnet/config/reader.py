@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from crfnet.config.schema import build, homes, override, schema
+from crfnet.config.schema import build, homes, override, schema, why_gone
 from crfnet.errors import InputError
 from crfnet.files import one_line, read_yaml
 
@@ -103,7 +103,7 @@ def _refuse_null(given: Namespace, kind: type[Any], prefix: str = "") -> None:
 
 
 def _explained(message: str, kind: type[Any], shape: type[Any]) -> str:
-    """Jsonargparse's message in our words; of an unknown key, where it belongs or which are known."""
+    """Jsonargparse's message in our words."""
     message = re.sub(r"\S{120,}", lambda long: f"{long[0][:100]}...", " ".join(message.split()))
     message = message.replace("<class '", "").replace("'>", "")
     if wrong := re.fullmatch(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)', message):
@@ -113,9 +113,15 @@ def _explained(message: str, kind: type[Any], shape: type[Any]) -> str:
     inside = re.search(r"Group '([\w.-]+)' does not accept option '([\w.-]+)'", message)
     if unknown is None and inside is None:
         return message
-    key = ".".join((unknown or inside).groups())  # type: ignore[union-attr]
+    return _unknown(".".join((unknown or inside).groups()), kind, shape)  # type: ignore[union-attr]
+
+
+def _unknown(key: str, kind: type[Any], shape: type[Any]) -> str:
+    """Where an unknown key belongs, why there is none any more, or which are known."""
     if places := homes(kind, key):
         return f"{key} has moved: write {' or '.join(places)}"
+    if reason := why_gone(kind, key):
+        return f"{key} is gone: {reason}"
     known = _known_keys(shape)
     while key.rpartition(".")[0] not in ("", *known):
         key = key.rpartition(".")[0]  # of a section that does not exist, the section is what is wrong

@@ -1,13 +1,13 @@
 """What a file may say for a configuration with variants, and the configuration that it stands for."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from crfnet.config.variants import declared, name_of
 from crfnet.errors import InputError, require
 
-__all__ = ["build", "homes", "override", "schema"]
+__all__ = ["build", "homes", "override", "schema", "why_gone"]
 
 _T = TypeVar("_T")
 
@@ -109,13 +109,9 @@ def homes(kind: type[Any], key: str) -> list[str]:
         The keys that take it, none for a key that no variant has.
     """
     *path, last = key.split(".")
-    for name in path:
-        inner = [field.hint for field in declared(kind) if field.name == name and field.is_section]
-        if not inner:
-            return []
-        kind = inner[0]
+    owner = _section(kind, path)
     inside: dict[str, type[Any]] = {}
-    for field in declared(kind):
+    for field in declared(owner) if owner else ():
         inside |= {field.name: field.hint} if field.choice is not None else dict(field.table or {})
     return [
         ".".join((*path, name, own))
@@ -123,6 +119,27 @@ def homes(kind: type[Any], key: str) -> list[str]:
         for own in _names(each)
         if last in (own, f"{name}_{own}")
     ]
+
+
+def why_gone(kind: type[Any], key: str) -> str:
+    """What a section says of a key that earlier versions had, in its class attribute ``gone``; else nothing.
+
+    Args:
+        kind: the dataclass of the whole file.
+        key: what the file has.
+    """
+    *path, last = key.split(".")
+    return str(getattr(_section(kind, path), "gone", {}).get(last, ""))
+
+
+def _section(kind: type[Any], path: Sequence[str]) -> type[Any] | None:
+    """The dataclass of a section; None where there is no such one."""
+    for name in path:
+        inner = [field.hint for field in declared(kind) if field.name == name and field.is_section]
+        if not inner:
+            return None
+        kind = inner[0]
+    return kind
 
 
 def _names(kind: Any) -> list[str]:

@@ -2,8 +2,9 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from crfnet.config.variants import check_choices, free, free_keys, section, to_plain
 from crfnet.errors import require
@@ -88,9 +89,8 @@ class SearchConfig:
             e.g. 0.05; points that cannot win any more are then dropped early.
         folds: 0 chooses and reports on the same images. k >= 2 reports each of k parts with the parameters
             chosen on the others as well (honest score); best.yaml is chosen on all either way.
-        prune: labels below this probability at every pixel of an image are not filtered; 0 filters all.
-        tolerance: pixels that are surer than 1 - tolerance of their label after two iterations keep it, the
-            others go on among themselves; 0 does all iterations everywhere.
+        prune: labels below this probability at every pixel of an image are not filtered; 0 filters all. For
+            a GPU: on a CPU messages are reduced instead, see `MeanField`.
         workers: processes on this machine, one thread each; 0 is one per core, 1 is this process alone.
         storage: database that several machines share (postgresql+psycopg://...); empty is study.db, SQLite,
             in the output folder.
@@ -120,10 +120,11 @@ class SearchConfig:
     racing: float = 0.0
     folds: int = 0
     prune: float = 0.0
-    tolerance: float = 0.0
     workers: int = free(1)
     storage: str = free("")
     study: str = free("crfnet-search")
+
+    gone: ClassVar[Mapping[str, str]] = {"tolerance": "every pixel takes all iterations"}
 
     def __post_init__(self) -> None:
         check_choices(self, "search.")
@@ -137,7 +138,6 @@ class SearchConfig:
         self._require("racing", 0 <= self.racing <= 0.5, "in [0, 0.5]")
         self._require("folds", self._folds_fit(), f"0, or 2 to {self.images} (images)")
         self._require("prune", 0 <= self.prune < 1, "in [0, 1)")
-        self._require("tolerance", 0 <= self.tolerance <= 1, "in [0, 1]")
         self._require("study", bool(self.study.strip()), "a name")
 
     def _folds_fit(self) -> bool:

@@ -24,7 +24,7 @@ from crfnet.search.task_queue import Task, TaskResult
 
 __all__ = ["Candidate", "Leaderboard"]
 
-#: Size of a task at most, what a kill may lose. An image is read and its open pixels are found once for it.
+#: Size of a task at most, what a kill may lose. An image is read once for it.
 LATTICES_PER_TASK, IMAGES_PER_TASK = 32, 1
 
 

@@ -14,7 +14,6 @@ from crfnet.search.counting import PointCounts, count_predictions
 from crfnet.search.grid import Point
 from crfnet.search.images import SearchImages
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.open_pixels import OpenPixels
 from crfnet.search.sweep import sweep
 from crfnet.search.task_queue import Task, TaskQueue, TaskResult
 from crfnet.shapes import Image, LabelMap, Logits
@@ -145,12 +144,7 @@ def _predict(
     logits: Logits, image: Image, points: Sequence[Point], config: SearchConfig
 ) -> Iterator[tuple[Point, LabelMap]]:
     """The labels of every point, lattice by lattice."""
-    pixels = OpenPixels(logits, image, config) if config.tolerance > 0 else None
-    for _, group in groupby(points, lambda point: (point.theta_alpha, point.theta_beta)):
-        same_lattice = list(group)
-        if pixels is not None:
-            yield from ((point, labels.cpu()) for point, labels in pixels.labels(same_lattice))
-            continue
-        for point, log_q in sweep(logits, image, same_lattice, config):
+    for _, same_lattice in groupby(points, lambda point: (point.theta_alpha, point.theta_beta)):
+        for point, log_q in sweep(logits, image, list(same_lattice), config):
             # An argmax over an axis that is not the last takes six times as long.
             yield point, log_q[0].max(0).indices.cpu()

@@ -30,7 +30,7 @@ from crfnet.search.workers import worker_processes
 __all__ = ["search"]
 
 #: Format of tasks and results in the database; one of another version is refused.
-_FORMAT_VERSION = 4
+_FORMAT_VERSION = 5
 
 logger = logging.getLogger(__name__)
 

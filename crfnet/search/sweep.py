@@ -1,13 +1,13 @@
 """Mean field of one image for many points on one lattice.
 
 The bilateral kernel depends on the image, theta_alpha and theta_beta, the spatial one on theta_gamma; weights
-and the number of iterations change neither. One operator therefore serves every weight, and one call filters
-the marginals of as many of them as fit the cache, stacked along the label axis. The points that differ in the
-number of iterations alone are steps of one run.
+change neither. One lattice therefore serves all points, and those that differ in their weights alone run side
+by side: on a CPU in the compiled loop, which is the layer's too, elsewhere through operators, stacked along
+the label axis.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,10 @@ from torch import Tensor
 from crfnet.crf.compatibility import PottsCompatibility
 from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import PermutohedralFilter
-from crfnet.crf.inference import MeanField
+from crfnet.crf.inference import MeanField, label_by_label
+from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel
 from crfnet.crf.normalization import normalized
-from crfnet.crf.potentials import BilateralPotential, SpatialPotential
+from crfnet.crf.potentials import BilateralPotential, Potential, SpatialPotential
 from crfnet.crf.pruning import Pruning
 from crfnet.search.config import SearchConfig
 from crfnet.search.grid import Point
@@ -27,12 +28,16 @@ from crfnet.shapes import Image, Logits, Values
 
 __all__ = ["sweep"]
 
-#: Weights x labels x pixels in one filter call at most (8 MiB of float32 on a CPU); more weights take turns
-#: on the same lattice. Larger stacks leave the cache: 1.7 times as long for 4 weights of 11 labels at
-#: 480x360.
-_LARGEST_STACK = {"cpu": 2**21, "cuda": 2**28}
+#: Weights x labels x pixels in one run at most; more weights take turns on the same lattice. The compiled
+#: loop holds 12 bytes for each. Operators filter them in one call: 8 MiB of float32 on a CPU, for larger
+#: stacks leave the cache (1.7 times as long for 4 weights of 11 labels at 480x360).
+_LARGEST_STACK = {"compiled": 2**25, "cpu": 2**21, "cuda": 2**28}
+#: Weights x labels at most in the compiled loop, which looks for the leading directions among them.
+_MOST_COLUMNS = 128
 
 _Linear = Callable[[Values], Values]
+_Weights = Float[Tensor, "v 2"]  #: w1 and w2 of every setting
+_Settings = Float[Tensor, "v l n"]
 
 
 def sweep(
@@ -40,93 +45,106 @@ def sweep(
 ) -> Iterator[tuple[Point, Logits]]:
     """Log marginals (1, l, h, w) of a Potts dense CRF on one image: what `DenseCRF` gives for each point.
 
-    Costs one lattice, and an iteration of every pair of weights; no gradient. Labels are pruned once, for
-    Q^0 = softmax(logits) is the same at every point.
+    Costs one lattice, and for every theta_gamma and number of iterations the run of every pair of weights;
+    no gradient.
 
     Args:
         logits: of one image (b = 1).
         image: that image, 0..255 (b = 1).
         points: all of the same theta_alpha and theta_beta.
-        config: normalization and prune are used.
+        config: normalization is used; prune where operators filter.
 
     Yields:
-        Every point once, with its marginals; sorted by theta_gamma, w1, w2 and iterations.
+        Every point once, with its marginals, in any order.
     """
     unary = logits.detach().float().flatten(2)
     scene = KernelInputs(image=image.float(), grid=tuple(logits.shape[2:]))
-    pruning = Pruning.below(config.prune, unary, None) if config.prune > 0 else None
-    if pruning is not None and len(pruning.dropped) == 0:
-        pruning = None
-    problem = _Problem(unary, scene, config, pruning)
-    bilateral = problem.bilateral(points[0].theta_alpha, points[0].theta_beta)
-    ordered = sorted(points, key=lambda p: (p.theta_gamma, p.w1, p.w2, p.iterations))
-    for theta_gamma, part in groupby(ordered, lambda p: p.theta_gamma):
-        same = list(part)
-        spatial = problem.spatial(theta_gamma) if any(p.w2 > 0 for p in same) else None
-        yield from problem.solve(same, bilateral, spatial, tuple(logits.shape))
-
-
-class _Problem:
-    """One image: its unary, whole or pruned, and what the points share."""
-
-    def __init__(
-        self, unary: Values, scene: KernelInputs, config: SearchConfig, pruning: Pruning | None
-    ) -> None:
-        self.unary, self.scene, self.config, self.pruning = unary, scene, config, pruning
-        self.start = unary if pruning is None else pruning.reduce(unary)
-        self.compatibility = PottsCompatibility(unary.shape[1])
-
-    @torch.no_grad()
-    def bilateral(self, theta_alpha: float, theta_beta: float) -> _Linear:
-        """K~_1, normalized."""
-        kernel = BilateralPotential(1.0, theta_alpha, theta_beta, num_classes=self.unary.shape[1])
-        operator = kernel.to(self.unary.device).operator(self.scene, PermutohedralFilter())
-        return normalized(operator, self.unary, self.config.normalization)
-
-    @torch.no_grad()
-    def spatial(self, theta_gamma: float) -> _Linear:
-        """K~_2, normalized."""
-        kernel = SpatialPotential(1.0, theta_gamma, num_classes=self.unary.shape[1])
-        operator = kernel.to(self.unary.device).operator(self.scene, PermutohedralFilter())
-        return normalized(operator, self.unary, self.config.normalization)
-
-    def solve(
-        self, points: Sequence[Point], bilateral: _Linear, spatial: _Linear | None, shape: tuple[int, ...]
-    ) -> Iterator[tuple[Point, Logits]]:
-        """The points of one theta_gamma, as many weights at once as fit."""
-        runs = {weights: list(part) for weights, part in groupby(points, lambda point: (point.w1, point.w2))}
-        size = max(1, _LARGEST_STACK[self.unary.device.type] // self.start.numel())
-        pairs = list(runs)
-        for i in range(0, len(pairs), size):
-            turn = pairs[i : i + size]
-            most = max(point.iterations for pair in turn for point in runs[pair])
-            several = any(point.iterations != most for pair in turn for point in runs[pair])
-            steps: list[Values] | None = [] if several else None
-            last = self._run(self._penalty(turn, bilateral, spatial), len(turn), most, steps)
+    solver_kind = _Compiled if label_by_label.usable(unary) else _Operators
+    solver = solver_kind(unary, scene, points[0], config)
+    for (theta_gamma, iterations), pairs in _runs(points).items():
+        weights = list(pairs)
+        for i in range(0, len(weights), solver.side_by_side):
+            turn = weights[i : i + solver.side_by_side]
+            log_q = solver.run(torch.tensor(turn).to(unary), theta_gamma, iterations)
             for j, pair in enumerate(turn):
-                for point in runs[pair]:
-                    step = None if steps is None else steps[point.iterations]
-                    log_q = last if step is None else step.clamp_min(torch.finfo(step.dtype).tiny).log()
-                    yield point, self._whole(log_q[j : j + 1]).view(shape)
+                yield from ((point, log_q[j].view(logits.shape)) for point in pairs[pair])
+
+
+def _runs(points: Sequence[Point]) -> dict[tuple[float | None, int], dict[tuple[float, float], list[Point]]]:
+    """The points of each theta_gamma, None without the spatial kernel, and iterations, by their weights."""
+    runs: dict[tuple[float | None, int], dict[tuple[float, float], list[Point]]] = {}
+    for point in points:
+        run = point.theta_gamma if point.w2 > 0 else None, point.iterations
+        runs.setdefault(run, defaultdict(list))[point.w1, point.w2].append(point)
+    return runs
+
+
+class _Compiled:
+    """One lattice of one image in the compiled loop."""
+
+    def __init__(self, unary: Values, scene: KernelInputs, point: Point, config: SearchConfig) -> None:
+        assert scene.grid is not None
+        self.unary, self.grid, self.normalization = unary, scene.grid, config.normalization
+        columns = min(_MOST_COLUMNS, _LARGEST_STACK["compiled"] // unary.shape[2])
+        self.side_by_side = max(1, columns // unary.shape[1])
+        with torch.no_grad():
+            self.bilateral = LatticeKernel(_bilateral(unary, point).features(scene)).built(unary)
+
+    def run(self, weights: _Weights, theta_gamma: float | None, iterations: int) -> _Settings:
+        """Log marginals of every pair of weights."""
+        kernels: list[LatticeKernel | GridKernel] = [self.bilateral]
+        if theta_gamma is not None:
+            kernels.append(GridKernel(self.grid, theta_gamma))
+        return label_by_label.mean_field(
+            self.unary,
+            kernels,
+            weights[:, : len(kernels)],
+            iterations=iterations,
+            normalization=self.normalization,
+            reduce=MeanField().reduce,
+        ).log_q[:, 0]
+
+
+class _Operators:
+    """One lattice of one image through operators; labels are pruned once, for Q^0 is the same everywhere."""
+
+    def __init__(self, unary: Values, scene: KernelInputs, point: Point, config: SearchConfig) -> None:
+        pruning = Pruning.below(config.prune, unary, None) if config.prune > 0 else None
+        self.pruning = None if pruning is None or len(pruning.dropped) == 0 else pruning
+        self.unary, self.scene, self.normalization = unary, scene, config.normalization
+        self.start = unary if self.pruning is None else self.pruning.reduce(unary)
+        self.compatibility = PottsCompatibility(unary.shape[1])
+        self.side_by_side = max(1, _LARGEST_STACK[unary.device.type] // self.start.numel())
+        self.bilateral = self._normalized(_bilateral(unary, point))
 
     @torch.no_grad()
-    def _run(self, penalty: _Linear, pairs: int, iterations: int, steps: list[Values] | None) -> Values:
-        """Mean field of several pairs of weights, along the leading axis."""
-        start = self.start.expand(pairs, -1, -1)
-        return MeanField().run(start, penalty, iterations, steps)
+    def run(self, weights: _Weights, theta_gamma: float | None, iterations: int) -> _Settings:
+        """Log marginals of every pair of weights."""
+        spatial = None
+        if theta_gamma is not None:
+            kernel = SpatialPotential(1.0, theta_gamma, num_classes=self.unary.shape[1])
+            spatial = self._normalized(kernel.to(self.unary.device))
+        start = self.start.expand(len(weights), -1, -1)
+        log_q = MeanField().run(start, self._penalty(weights, spatial), iterations)
+        if self.pruning is None:
+            return log_q
+        return torch.cat([self.pruning.expand(few, self.unary) for few in log_q.split(1)])
 
-    def _penalty(
-        self, weights: Sequence[tuple[float, float]], bilateral: _Linear, spatial: _Linear | None
-    ) -> _Linear:
+    @torch.no_grad()
+    def _normalized(self, potential: Potential) -> _Linear:
+        operator = potential.operator(self.scene, PermutohedralFilter())
+        return normalized(operator, self.unary, self.normalization)
+
+    def _penalty(self, weights: _Weights, spatial: _Linear | None) -> _Linear:
         """``Q -> mu (w1 K~_1 Q + w2 K~_2 Q)``, the weights along the leading axis."""
-        w1, w2 = torch.tensor(weights).to(self.unary).view(-1, 2, 1, 1).unbind(1)
+        w1, w2 = weights.view(-1, 2, 1, 1).unbind(1)
 
         def penalty(q: Values) -> Values:
             # A pruned problem's last label stands for those that get no message.
             filtered = q if self.pruning is None else q[:, :-1]
             stacked = filtered.reshape(1, -1, q.shape[-1])  # (1, weights * l, n)
             # In place: fresh pages cost more than the product.
-            messages = bilateral(stacked).reshape(filtered.shape).mul_(w1)
+            messages = self.bilateral(stacked).reshape(filtered.shape).mul_(w1)
             if spatial is not None:
                 messages.add_(spatial(stacked).reshape(filtered.shape).mul_(w2))
             mu_messages = self.compatibility(messages)
@@ -134,6 +152,7 @@ class _Problem:
 
         return penalty
 
-    def _whole(self, log_q: Float[Tensor, "b few n"]) -> Values:
-        """Log marginals of all labels."""
-        return log_q if self.pruning is None else self.pruning.expand(log_q, self.unary)
+
+def _bilateral(unary: Values, point: Point) -> BilateralPotential:
+    potential = BilateralPotential(1.0, point.theta_alpha, point.theta_beta, num_classes=unary.shape[1])
+    return potential.to(unary.device)

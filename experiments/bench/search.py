@@ -2,7 +2,7 @@
 
     python experiments/bench/search.py [--images FILE ...] [--pictures 4] [--beside 2] [--cores 2]
     python experiments/bench/search.py --camvid ROOT --scores val.npz [--pictures 8] [--beside 4]
-    python experiments/bench/search.py ... --pictures 100 --only open racing         # what a race saves
+    python experiments/bench/search.py ... --pictures 100 --only plain racing        # what a race saves
 
 The whole is 128 points x 100 images (w1 3..6, theta_alpha 30..100, theta_beta 3..6; w2 = theta_gamma = 3,
 10 iterations). Measured is a part: ``--points`` groups of four points (every w1 of a pair of thetas,
@@ -13,11 +13,10 @@ measured time per point and image times 12,800, and said to be so; a race is cou
 points on 100 images at the rate of the sample, so give it as many pictures as you can wait for (it tests
 after every 10).
 
-The sides: every pixel for all iterations (plain), the same with pruning, open pixels only (pruning and
-``tolerance``), and a race of these.
+The sides: every point on every image (plain), and a race.
 
 Without CamVid: 500 x 375 pixels, 21 classes, given pictures or a made-up one in shifted copies, and scores of
-a made-up confident network, which prune better than real ones may. Printed are ratios, how far mIoU moves
+a made-up confident network. Printed are ratios, how far mIoU moves
 from the first side, point by point, and each side's winner.
 """
 
@@ -49,9 +48,7 @@ from crfnet.search.run_tasks import run_tasks
 WHOLE = 128 * 100
 ARMS = {
     "plain": {},
-    "pruned": {"prune": 1e-4},
-    "open": {"prune": 1e-4, "tolerance": 0.01},
-    "racing": {"prune": 1e-4, "tolerance": 0.01, "racing": 0.05},
+    "racing": {"racing": 0.05},
 }
 
 

@@ -20,8 +20,8 @@ CONFIG = SearchConfig(
     rounds=2,
     iterations=2,
 )
-#: A race on open pixels: points are eliminated after ten of the images.
-RACE = {"images": 12, "w1": (0.05, 3.0), "rounds": 1, "racing": 0.4, "tolerance": 0.05}
+#: A race: points are eliminated after ten of the images.
+RACE = {"images": 12, "w1": (0.05, 3.0), "rounds": 1, "racing": 0.4}
 
 
 def start(root: Path, name: str, **options):

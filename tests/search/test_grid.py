@@ -117,7 +117,6 @@ def test_first_best_wins_ties():
         ("folds", 1),
         ("folds", 101),
         ("prune", 1.0),
-        ("tolerance", -0.1),
         ("workers", -1),
         ("study", " "),
     ],

@@ -47,7 +47,7 @@ def race(tmp_path_factory) -> Path:
     return root / "race"
 
 
-def test_a_killed_race_on_open_pixels(tmp_path, race):
+def test_a_killed_race(tmp_path, race):
     kills(tmp_path, race, 1, **RACE)
 
 

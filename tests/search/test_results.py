@@ -15,7 +15,7 @@ from crfnet.search.task_queue import TaskResult
 
 
 def test_best_yaml_fills_the_config(tmp_path):
-    config = SearchConfig(normalization="symmetric", prune=1e-4, tolerance=0.01)
+    config = SearchConfig(normalization="symmetric", prune=1e-4)
     crf = best_config(Point(2.5, 60.0, 5.0, 2.0, 1.5, 7), config)
     expected = CRFConfig(2.5, 60.0, 5.0, 2.0, 1.5, "symmetric", iterations=7, prune=1e-4)
     assert crf == expected

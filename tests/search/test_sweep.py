@@ -2,13 +2,23 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig, DenseCRF
+from crfnet.crf.inference import label_by_label
 from crfnet.crf.normalization import NORMALIZATIONS
+from crfnet.kernels.cpu import lattice
 from crfnet.search import SearchConfig, sweep
 from crfnet.search.grid import Point
 from crfnet.search.sweep import sweep as swept
 from tests.tolerances import assert_close
 
 WEIGHTS = (1.0, 2.5, 6.0)
+
+
+@pytest.fixture(params=["compiled", "operators"], autouse=True)
+def path(request, monkeypatch):
+    """Both ways to solve, of the search and of the layer."""
+    if request.param == "operators":
+        monkeypatch.setattr(label_by_label, "_has_numba", lambda: False)
+    return request.param
 
 
 def case(height: int = 9, width: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,6 +65,43 @@ def test_same_as_the_layer_on_all_axes():
     assert len({float(log_q.sum()) for log_q in found.values()}) == 18  # w2 = 0: no theta_gamma
 
 
+AXES = [
+    Point(w, 5.0, 20.0, w2, g, t) for g in (1.5, 3.0) for t in (4, 1) for w2 in (0.0, 2.0) for w in WEIGHTS
+]
+
+
+def test_same_as_the_layer_symmetric_on_all_axes():
+    same_as_the_layer(*case(), AXES, SearchConfig(normalization="symmetric"))
+
+
+@pytest.mark.parametrize("path", ["compiled"], indirect=True)
+def test_one_lattice_and_one_run_for_what_shares_it(monkeypatch, path):
+    lattices, runs = [], []
+    build, mean_field = lattice.build_lattice, label_by_label.mean_field
+    monkeypatch.setattr(lattice, "build_lattice", lambda *args: lattices.append(1) or build(*args))
+    monkeypatch.setattr(
+        label_by_label,
+        "mean_field",
+        lambda unary, kernels, weights, **given: (
+            runs.append(weights.shape) or mean_field(unary, kernels, weights, **given)
+        ),
+    )
+    assert len(dict(swept(*case(), AXES, SearchConfig()))) == len(AXES)
+    assert len(lattices) == 1
+    assert sorted(runs) == [(3, 1)] * 2 + [(3, 2)] * 4  # w2 = 0 for all theta_gamma
+
+
+def test_labels_are_those_of_the_layer():
+    """Where both reduce messages, though in other directions: the layer's of one point, ours of all."""
+    noise = torch.nn.functional.avg_pool2d(torch.randn(1, 11, 33, 41), 5, 1, 2)
+    image = torch.nn.functional.avg_pool2d(255 * torch.rand(1, 3, 33, 41), 7, 1, 3)
+    points = [Point(w, 8.0, 10.0, 3.0, g) for w in (3.0, 6.0) for g in (1.0, 3.0)]
+    for point, log_q in swept(20 * noise, image, points, SearchConfig()):
+        expected = by_the_layer(20 * noise, image, point, SearchConfig()).argmax(1)
+        assert float((log_q.argmax(1) != expected).float().mean()) < 1e-3
+        assert float((expected != noise.argmax(1)).float().mean()) > 0.02
+
+
 def surely(logits: torch.Tensor) -> torch.Tensor:
     """Labels 2 and 3 of five are nowhere above 1e-5."""
     logits = torch.cat([logits, torch.randn_like(logits[:, :1])], 1)
@@ -62,7 +109,7 @@ def surely(logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def test_pruned_same_as_the_layer():
+def test_pruned_same_as_the_layer(path):
     logits, image = case()
     logits = surely(logits)
     points = [Point(w, 5.0, 20.0, w2, 1.5, 3) for w2 in (0.0, 3.0) for w in WEIGHTS]
@@ -70,10 +117,12 @@ def test_pruned_same_as_the_layer():
     whole = dict(swept(logits, image, points, SearchConfig()))
     for point in points:
         assert_close(found[point].exp(), whole[point].exp(), "layer", torch.float32)
-        assert not torch.equal(found[point], whole[point])
+        # Only operators prune.
+        assert torch.equal(found[point], whole[point]) == (path == "compiled")
 
 
-def test_pruning_filters_fewer_labels(monkeypatch):
+@pytest.mark.parametrize("path", ["operators"], indirect=True)
+def test_pruning_filters_fewer_labels(monkeypatch, path):
     logits, image = case()
     channels = []
     original = sweep.normalized
@@ -95,11 +144,11 @@ def test_pruning_filters_fewer_labels(monkeypatch):
     assert channels[2:] == [15, 15]
 
 
-def test_weights_in_turns_change_nothing(monkeypatch):
+def test_weights_in_turns_change_nothing(monkeypatch, path):
     logits, image = case(5, 4)
     points = [Point(w, 3.0, 20.0, w2, 3.0, 2) for w in WEIGHTS for w2 in (1.0, 3.0)]
     together = dict(swept(logits, image, points, SearchConfig()))
-    monkeypatch.setitem(sweep._LARGEST_STACK, "cpu", 1)
+    monkeypatch.setitem(sweep._LARGEST_STACK, {"compiled": "compiled", "operators": "cpu"}[path], 1)
     in_turns = dict(swept(logits, image, points, SearchConfig()))
     for point in points:
         assert_close(in_turns[point], together[point], "layer", torch.float32)

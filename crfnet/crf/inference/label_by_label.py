@@ -13,9 +13,10 @@ message is off by at most w times the largest row of R, which is measured at eve
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from torch import Tensor
 
 from crfnet.crf.filters.contract import features_inside
 from crfnet.shapes import Features, Grid, Mask, Values
+
+if TYPE_CHECKING:
+    from crfnet.kernels.cpu.lattice import Lattice
 
 __all__ = ["GridKernel", "LatticeKernel", "Marginals", "mean_field", "usable"]
 
@@ -35,6 +39,21 @@ class LatticeKernel:
     """A Gaussian of features, on the permutohedral lattice."""
 
     features: Features  #: in bandwidths; of every image, or one for all
+    lattices: Sequence["Lattice"] = ()  #: of every image, see `built`; else each call builds its own
+
+    def built(self, unary: Values, mask: Mask | None = None) -> "LatticeKernel":
+        """With its lattices, for several calls of `mean_field` with this precision, batch and mask."""
+        return replace(self, lattices=[self.lattice(i, unary.dtype, mask) for i in range(len(unary))])
+
+    def lattice(self, image: int, dtype: torch.dtype, mask: Mask | None) -> "Lattice":
+        """That of an image; the mask is that of all."""
+        from crfnet.kernels.cpu.lattice import build_lattice  # numba takes half a second to import
+
+        if self.lattices:
+            return self.lattices[image]
+        features = self.features[image : image + 1] if len(self.features) > 1 else self.features
+        inside = None if mask is None else mask[image : image + 1]
+        return build_lattice(_array(features_inside(features.to(dtype), inside)))
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,6 @@ def mean_field(
         ValueError: features are not finite, or too far apart.
     """
     from crfnet.kernels.cpu import mean_field as compiled  # numba takes half a second to import
-    from crfnet.kernels.cpu.lattice import build_lattice
     from crfnet.kernels.cpu.separable import grid_of
 
     ordered = sorted(range(len(kernels)), key=lambda k: isinstance(kernels[k], GridKernel))  # lattices first
@@ -105,12 +123,7 @@ def mean_field(
     kinds = [kernels[k] for k in ordered]
     images = []
     for i in range(len(unary)):
-        inside = None if mask is None else mask[i : i + 1]
-        lattices = [
-            build_lattice(_array(features_inside(_one(kind.features, i).to(unary.dtype), inside)))
-            for kind in kinds
-            if isinstance(kind, LatticeKernel)
-        ]
+        lattices = [kind.lattice(i, unary.dtype, mask) for kind in kinds if isinstance(kind, LatticeKernel)]
         grids = [
             grid_of(kind.grid, kind.theta, _array(unary).dtype, kind.apart(i))
             for kind in kinds
@@ -124,20 +137,16 @@ def mean_field(
                 table,
                 iterations=iterations,
                 normalization=normalization,
-                mask=None if inside is None else _array(inside[0]),
+                mask=None if mask is None else _array(mask[i]),
                 reduce=reduce,
             )
         )
+    log_q = [torch.from_numpy(run.log_marginals) for run in images]
     return Marginals(
-        log_q=torch.stack([torch.from_numpy(run.log_marginals) for run in images], 1),
+        log_q=torch.stack(log_q, 1) if len(log_q) > 1 else log_q[0].unsqueeze(1),  # stacking one copies it
         channels=[run.channels.tolist() for run in images],
         largest_residual=[run.largest.tolist() for run in images],
     )
-
-
-def _one(features: Tensor, image: int) -> Tensor:
-    """Those of an image; some are the same for all."""
-    return features[image : image + 1] if len(features) > 1 else features
 
 
 def _array(tensor: Tensor) -> np.ndarray:

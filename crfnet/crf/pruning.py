@@ -51,26 +51,5 @@ class Pruning:
         full[:, self.dropped] = log_q[:, -1:] + unary[:, self.dropped] - self._rest(unary)
         return full
 
-    def reduce_marginals(self, q: Values) -> Float[Tensor, "b few n"]:
-        """Of the kept labels, and last of the dropped ones together; labels side by side in memory."""
-        table = q.mT
-        of_kept = table.index_select(2, self.kept)
-        return torch.cat([of_kept, self._together(q)], dim=2).mT
-
-    def expand_marginals(self, few: Float[Tensor, "b few n"], q: Values) -> Values:
-        """Marginals of all labels from those of the reduced problem, in the memory of ``q``.
-
-        Args:
-            few: of the kept labels, and last of the dropped ones together.
-            q: ``softmax(unary)``, from which the dropped labels take their proportions.
-        """
-        share = few[:, -1:].mT / self._together(q).clamp_min(torch.finfo(q.dtype).tiny)
-        q.mT.mul_(share).index_copy_(2, self.kept, few[:, :-1].mT)
-        return q
-
-    def _together(self, q: Values) -> Float[Tensor, "b n 1"]:
-        share = q.new_zeros(q.shape[1]).index_fill_(0, self.dropped, 1.0)
-        return (q.mT * share).sum(2, keepdim=True)  # to pick the labels out first takes six times as long
-
     def _rest(self, unary: Values) -> Channel:
         return unary[:, self.dropped].logsumexp(1, keepdim=True)

@@ -11,12 +11,24 @@ Two lines before the first ``import pydensecrf`` of a program switch it over, un
 Or import the modules from here: ``import crfnet.pydensecrf.densecrf as dcrf``.
 """
 
+import os
 import sys
 import warnings
+
+import torch
 
 from crfnet.pydensecrf import densecrf, eigen, utils
 
 __all__ = ["densecrf", "eigen", "install", "utils"]
+
+
+def _use_one_thread() -> None:
+    """In a forked child, where torch would wait for ever for the OpenMP threads that did not come along."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_use_one_thread)
 
 
 def install() -> None:

@@ -1,9 +1,10 @@
 """Pairwise terms as one linear map of marginals, on the permutohedral lattices of `crfnet.crf`."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, cached_property
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,48 +16,74 @@ from crfnet.crf.normalization import factors
 from crfnet.pydensecrf._arrays import as_tensor, check_finite
 from crfnet.shapes import Features, Values
 
-__all__ = ["PairwiseTerm", "Penalty", "compatibility", "normalized_lattice"]
+if TYPE_CHECKING:
+    from crfnet.kernels.cpu.lattice import Lattice as CompiledLattice
+
+__all__ = ["NormalizedKernel", "PairwiseTerm", "Penalty", "compatibility", "padding"]
 
 _BLOCK = 4  # points that pydensecrf embeds in the lattice at once
 
 
-class PairwiseTerm:
-    """``Q -> compat(K~ Q)``; the lattice is built when it is first needed.
-
-    Args:
-        build: builds the lattice of K~, see `normalized_lattice`.
-        compat: see `compatibility`.
-    """
-
-    def __init__(self, build: Callable[[], Lattice], compat: float | Compatibility) -> None:
-        self._build, self.compat = build, compat
-
-    @cached_property
-    def lattice(self) -> Lattice:
-        """K~; of a number w, ``-w K~``."""
-        lattice = self._build()
-        if isinstance(self.compat, Compatibility):
-            return lattice
-        weights = lattice.slice.weights
-        return lattice.scaled(None, weights.new_full((len(lattice.slice.offsets) - 1,), -self.compat))
-
-
-def normalized_lattice(features: Features, normalization: str) -> Lattice:
-    """Build K~ as one lattice.
+def padding(points: int) -> int:
+    """How many points fill up the last block.
 
     pydensecrf works on blocks of four points and pads the last one with points whose features are 0. Those
     hold no values, but the lattice vertices around them exist, and blur passes values through them.
+    """
+    return -points % _BLOCK
+
+
+class NormalizedKernel:
+    """K~ on the permutohedral lattice, built when it is first needed: for torch, or for the compiled loop.
 
     Args:
         features: (1, d, n), in units of one bandwidth, finite, on the device that is to compute.
         normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`.
     """
-    points = features.shape[2]
-    padding = -points % _BLOCK
-    lattice = build_lattice(F.pad(features, (0, padding)), padding)
-    if normalization == "none":
-        return lattice
-    return lattice.scaled(*factors(lattice(features.new_ones(points, 1)).squeeze(1), normalization))
+
+    def __init__(self, features: Features, normalization: str) -> None:
+        self._features, self.normalization = features, normalization
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """K~ as one lattice."""
+        points = self._features.shape[2]
+        lattice = build_lattice(self._padded(), padding(points))
+        if self.normalization == "none":
+            return lattice
+        row_sums = lattice(self._features.new_ones(points, 1)).squeeze(1)
+        return lattice.scaled(*factors(row_sums, self.normalization))
+
+    @cached_property
+    def compiled(self) -> "CompiledLattice":
+        """K of the points and the padding, which the loop masks; the loop normalizes it."""
+        from crfnet.kernels.cpu.lattice import build_lattice  # numba takes half a second to import
+
+        return build_lattice(self._padded().numpy())
+
+    def _padded(self) -> Features:
+        return F.pad(self._features, (0, padding(self._features.shape[2])))
+
+
+class PairwiseTerm:
+    """``Q -> compat(K~ Q)``.
+
+    Args:
+        kernel: K~.
+        compat: see `compatibility`.
+    """
+
+    def __init__(self, kernel: NormalizedKernel, compat: float | Compatibility) -> None:
+        self.kernel, self.compat = kernel, compat
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """K~; of a number w, ``-w K~``."""
+        lattice = self.kernel.lattice
+        if isinstance(self.compat, Compatibility):
+            return lattice
+        weights = lattice.slice.weights
+        return lattice.scaled(None, weights.new_full((len(lattice.slice.offsets) - 1,), -self.compat))
 
 
 class Penalty:
@@ -72,9 +99,6 @@ class Penalty:
         self._matrix_terms = [term for term in terms if isinstance(term.compat, Compatibility)]
         potts_lattices = [term.lattice for term in terms if not isinstance(term.compat, Compatibility)]
         self._potts = sum_of(potts_lattices) if potts_lattices else None
-        self._only_rewards = all(
-            term.compat >= 0 for term in terms if not isinstance(term.compat, Compatibility)
-        )
 
     def __call__(self, q: Values) -> Values:
         """The energies (1, M, N) for marginals ``q``, in new memory."""
@@ -83,17 +107,6 @@ class Penalty:
         for term in self._matrix_terms:
             total += _apply_compatibility(term.lattice(table), term.compat)
         return total.T.unsqueeze(0)
-
-    @cached_property
-    def max_reward(self) -> float | None:
-        """The largest reward of any label for marginals of 1, in nats.
-
-        None where a term penalizes marginals of other labels, or of the same: there is no such bound.
-        """
-        if self._potts is None or self._matrix_terms or not self._only_rewards:
-            return None
-        ones = self._potts.slice.weights.new_ones(len(self._potts.slice.offsets) - 1, 1)
-        return -float(self._potts(ones).min())
 
 
 def _apply_compatibility(messages: Tensor, compat: float | Compatibility) -> Tensor:

@@ -11,21 +11,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crfnet.crf.allocator import retain_freed_memory
+from crfnet.crf.compatibility import Compatibility
 from crfnet.crf.energy import free_energy
-from crfnet.crf.inference.softmax import softmax
-from crfnet.crf.pruning import Pruning
-from crfnet.pydensecrf._pairwise import PairwiseTerm, Penalty
+from crfnet.crf.inference import MeanField
+from crfnet.crf.inference.label_by_label import usable
+from crfnet.pydensecrf._pairwise import PairwiseTerm, Penalty, padding
 from crfnet.shapes import Values
 
 __all__ = ["Solver"]
 
 _Energies = Float[Tensor, " n"]
 
-_NEGLIGIBLE = 1e-6  # of a marginal: a few times the rounding of a step
+_REDUCE = 1e-5  # root mean square of what messages leave out of the marginals, see `crfnet.kernels.cpu`
 
 
 class Solver:
-    """One CRF on one device. Values are (1, M, N) and lie in memory as (1, N, M), labels side by side.
+    """One CRF on one device. Values are (1, M, N).
 
     Args:
         points: N.
@@ -46,7 +47,7 @@ class Solver:
 
     def set_unary(self, u: Float[Tensor, "l n"]) -> None:
         """Energies of the points, copied."""
-        self.logits = -u.to(self.device).T.contiguous().T.unsqueeze(0)
+        self.logits = -u.to(self.device).contiguous().unsqueeze(0)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -57,49 +58,36 @@ class Solver:
 
     def marginals(self, steps: int) -> Values:
         """Q after ``steps`` of mean field from the softmax of the unary."""
-        logits = self._unary()
-        q = softmax(logits.mT, torch.empty_like(logits.mT)).mT
-        pruning = self._prunable(q) if steps else None
-        if pruning is None:
-            for _ in range(steps):
-                q = self.step(q, out=q)
-            return q
-        part = pruning.reduce_marginals(q)
-        few = part.log()
-        for _ in range(steps):
-            messages = self._penalty(part)
-            messages[:, -1] = 0
-            part = _updated(few, messages, part)
-        return pruning.expand_marginals(part, q)
+        if steps and self.terms and self._compiled():
+            return self._by_one_loop(steps)
+        return MeanField().run(self._unary(), self._penalty, steps).exp_()
 
-    def step(self, q: Values, out: Values | None = None) -> Values:
-        """``softmax(U - penalty(Q))``, a step of `crfnet.crf.inference.MeanField`, in the memory of ``out``.
+    def step(self, q: Values) -> Values:
+        """``softmax(U - penalty(Q))``, a step of `crfnet.crf.inference.MeanField`."""
+        return (self._unary() - self._penalty(q)).softmax(1)
 
-        That class answers with logarithms and in another layout; to turn them into marginals as pydensecrf
-        gives them takes a tenth of the time of five steps.
-        """
-        messages = self._penalty(q)
-        return _updated(self._unary(), messages, torch.empty_like(messages.mT).mT if out is None else out)
+    def _compiled(self) -> bool:
+        """Whether the compiled loop does these steps: Potts terms on a CPU, where numba is."""
+        potts = not any(isinstance(term.compat, Compatibility) for term in self.terms)
+        return potts and usable(self._unary())
 
-    def _prunable(self, q: Values) -> Pruning | None:
-        """The labels that need no filtering because they are improbable everywhere; None for none.
+    def _by_one_loop(self, steps: int) -> Values:
+        """`marginals` as one compiled call."""
+        from crfnet.kernels.cpu.mean_field import mean_field  # numba takes half a second to import
 
-        Where all terms reward equal labels, by at most ``r`` nats for marginals of 1, a label that is nowhere
-        above a small eps at first stays below eps (1 + O(r eps)). Its messages are at most r eps, and change
-        its marginal by r eps^2 at most. Labels are left out, the least likely first, while these changes
-        add up to no more than `_NEGLIGIBLE`.
-        """
-        largest, labels = _column_maxima(q[0].T).sort()
-        if (
-            len(largest) < 2
-            or float(largest[1]) ** 2 > _NEGLIGIBLE
-            or (reach := self._penalty.max_reward) is None
-        ):
-            return None
-        count = int((reach * largest.square().cumsum(0) <= _NEGLIGIBLE).sum())
-        if count < 2:  # together they are one label
-            return None
-        return Pruning(labels[count:].sort().values, labels[:count].sort().values)
+        padded = padding(self.points)
+        normalizations = [term.kernel.normalization for term in self.terms]
+        run = mean_field(
+            F.pad(self._unary()[0], (0, padded)).numpy(),
+            [term.kernel.compiled for term in self.terms],
+            [],
+            np.array([[term.compat for term in self.terms]], np.float64),
+            iterations=steps,
+            normalization=normalizations,
+            mask=np.arange(self.points + padded) < self.points if padded else None,
+            reduce=0 if "none" in normalizations else _REDUCE,
+        )
+        return torch.from_numpy(run.log_marginals[:, :, : self.points]).exp_()
 
     def free_energy(self, q: Values, pairwise: float) -> float:
         """``sum Q log Q + sum U Q + pairwise / 2 sum Q . penalty(Q)``, summed in float64."""
@@ -116,7 +104,7 @@ class Solver:
 
     def values(self, q: Float[Tensor, "l n"]) -> Values:
         """(M, N) as this object has it; it may share memory."""
-        return q.to(self.device).T.contiguous().T.unsqueeze(0)
+        return q.to(self.device).unsqueeze(0)
 
     @staticmethod
     def array(q: Values) -> npt.NDArray[np.float32]:
@@ -133,7 +121,7 @@ class Solver:
     def _unary(self) -> Values:
         """Logits; 0 where none are set."""
         if self.logits is None:
-            return torch.zeros(1, self.points, self.labels, device=self.device).mT
+            return torch.zeros(1, self.labels, self.points, device=self.device)
         return self.logits
 
     def _chosen(self, labeling: Int[Tensor, " n"]) -> Values:
@@ -143,18 +131,3 @@ class Solver:
 
     def _at(self, labeling: Int[Tensor, " n"], values: Values) -> _Energies:
         return (self._chosen(labeling) * values)[0].sum(0)
-
-
-def _updated(logits: Values, messages: Values, out: Values) -> Values:
-    """``softmax(logits - messages)`` in the memory of ``out``; overwrites the messages."""
-    return softmax(torch.sub(logits, messages, out=messages).mT, out.mT).mT
-
-
-def _column_maxima(table: Float[Tensor, "n l"]) -> Float[Tensor, " l"]:
-    """``table.amax(0)``, which on a CPU takes ten times as long where rows are short."""
-    at_once = 64
-    whole = len(table) // at_once * at_once
-    most = (
-        table[:whole].reshape(-1, at_once * table.shape[1]).amax(0).view(at_once, -1) if whole else table[:0]
-    )
-    return torch.cat([most, table[whole:]]).amax(0)

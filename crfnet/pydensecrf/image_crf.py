@@ -10,10 +10,9 @@ from torch import Tensor
 
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.features import positions
-from crfnet.crf.filters.permutohedral.lattice import Lattice
 from crfnet.pydensecrf._arrays import as_array, as_tensor, bandwidths, whole_number
 from crfnet.pydensecrf._options import KernelType, NormalizationType
-from crfnet.pydensecrf._pairwise import normalized_lattice
+from crfnet.pydensecrf._pairwise import NormalizedKernel
 from crfnet.pydensecrf.points_crf import DenseCRF
 from crfnet.shapes import Features
 
@@ -66,13 +65,14 @@ class DenseCRF2D(DenseCRF):
             ValueError: a width is not > 0; or as there.
         """
         sx, sy = bandwidths("sxy", sxy, 2)
-        build = (
-            _smoothness_lattice
-            if self._w * self._h <= _MAX_CACHED_PIXELS
-            else _smoothness_lattice.__wrapped__
-        )
+        small = self._w * self._h <= _MAX_CACHED_PIXELS
+        shared = _smoothness_kernel if small else _smoothness_kernel.__wrapped__
         self._add(
-            self._positions(sxy), compat, kernel, normalization, partial(build, self._h, self._w, sx, sy)
+            self._positions(sxy),
+            compat,
+            kernel,
+            normalization,
+            partial(shared, self._h, self._w, sx, sy, self._solver.device),
         )
 
     def addPairwiseBilateral(
@@ -128,11 +128,11 @@ def _scaled_positions(h: int, w: int, sx: float, sy: float) -> Features:
 
 
 @lru_cache(maxsize=2)
-def _smoothness_lattice(
-    h: int, w: int, sx: float, sy: float, normalization: str, device: torch.device
-) -> Lattice:
-    """Build the smoothness term's lattice, cached: programs make a CRF for each image of one size."""
-    return normalized_lattice(_scaled_positions(h, w, sx, sy).to(device), normalization)
+def _smoothness_kernel(
+    h: int, w: int, sx: float, sy: float, device: torch.device, normalization: str
+) -> NormalizedKernel:
+    """The smoothness term, cached with its lattice: programs make a CRF for each image of one size."""
+    return NormalizedKernel(_scaled_positions(h, w, sx, sy).to(device), normalization)
 
 
 def _column(name: str, value: object, count: int) -> Float[Tensor, "1 d 1"]:

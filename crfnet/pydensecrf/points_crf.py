@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from crfnet.crf.filters.permutohedral.lattice import Lattice
 from crfnet.pydensecrf import eigen
 from crfnet.pydensecrf._arrays import as_array, as_tensor, check_finite, whole_number
 from crfnet.pydensecrf._options import (
@@ -22,7 +21,7 @@ from crfnet.pydensecrf._options import (
     normalization_name,
     select_device,
 )
-from crfnet.pydensecrf._pairwise import PairwiseTerm, compatibility, normalized_lattice
+from crfnet.pydensecrf._pairwise import NormalizedKernel, PairwiseTerm, compatibility
 from crfnet.pydensecrf._solver import Solver
 from crfnet.pydensecrf.unary import LogisticUnary, Unary, energies
 from crfnet.shapes import Features, Values
@@ -232,19 +231,16 @@ class DenseCRF:
         compat: object,
         kernel: object,
         normalization: object,
-        build: Callable[[str, torch.device], Lattice] | None = None,
+        shared: Callable[[str], NormalizedKernel] | None = None,
     ) -> None:
-        """Add a term; ``build`` makes the lattice from the normalization's name and the device."""
+        """Add a term; ``shared`` finds the kernel of a normalization that other CRFs have made."""
         solver = self._solver
         check_finite("features", features)
         enum_member("kernel", KernelType, kernel)
         scaling = normalization_name(normalization)
         mu = compatibility(compat, solver.labels, solver.device)
-        if build is None:
-            build_lattice = partial(normalized_lattice, features.to(solver.device), scaling)
-        else:
-            build_lattice = partial(build, scaling, solver.device)
-        solver.add(PairwiseTerm(build_lattice, mu))
+        make = shared or partial(NormalizedKernel, features.to(solver.device))
+        solver.add(PairwiseTerm(make(scaling), mu))
 
     def _marginals(self, Q: object) -> Values:
         q = as_tensor("Q", Q)

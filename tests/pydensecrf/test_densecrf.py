@@ -8,6 +8,7 @@ import torch
 
 from crfnet.crf.energy import energy
 from crfnet.crf.inference import MeanField
+from crfnet.kernels.cpu import lattice
 from crfnet.pydensecrf import _pairwise, image_crf
 from crfnet.pydensecrf import densecrf as dcrf
 from tests.pydensecrf import dense_reference
@@ -216,17 +217,28 @@ def test_a_new_unary_replaces_the_old():
     np.testing.assert_allclose(crf.inference(2), dense_reference.mean_field(u[::-1], terms, 2)[-1], atol=2e-5)
 
 
-def test_lattices_are_built_once(monkeypatch):
+def counted_builds(monkeypatch):
+    """A list that takes a word for every lattice that is built."""
     built = []
-    build = _pairwise.build_lattice
-    monkeypatch.setattr(_pairwise, "build_lattice", lambda *args: built.append(1) or build(*args))
+    for module, name in ((_pairwise, "torch"), (lattice, "compiled")):
+        build = module.build_lattice
+
+        def counted(*args, build=build, name=name):
+            built.append(name)
+            return build(*args)
+
+        monkeypatch.setattr(module, "build_lattice", counted)
+    return built
+
+
+def test_lattices_are_built_once(monkeypatch):
+    built = counted_builds(monkeypatch)
     crf, u, terms = both("NORMALIZE_SYMMETRIC", "number")
     crf.inference(2)
     q, tmp1, tmp2 = crf.startInference()
     crf.stepInference(q, tmp1, tmp2)
     crf.klDivergence(q)
-    before = len(built)
-    assert before <= 2
+    assert sorted(built) == sorted(2 * ["torch", "compiled"])  # the steps one by one are torch's
     third = problem()[1][0][:1]
     crf.addPairwiseEnergy(third, 3)  # after an inference: it counts
     terms.append((3, dense_reference.kernel(third, "NORMALIZE_SYMMETRIC")))
@@ -237,10 +249,8 @@ def test_lattices_are_built_once(monkeypatch):
     "other", [{"h": 6}, {"sxy": (2, 4)}, {"normalization": dcrf.NORMALIZE_AFTER}, {"compat": 5}]
 )
 def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
-    built = []
-    build = _pairwise.build_lattice
-    monkeypatch.setattr(_pairwise, "build_lattice", lambda *args: built.append(1) or build(*args))
-    image_crf._smoothness_lattice.cache_clear()
+    built = counted_builds(monkeypatch)
+    image_crf._smoothness_kernel.cache_clear()
 
     def answer(h=5, sxy=(2, 3), compat=3, normalization=dcrf.NORMALIZE_SYMMETRIC):
         crf = dcrf.DenseCRF2D(7, h, M, device="cpu")
@@ -253,7 +263,7 @@ def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
     assert len(built) == 1
     changed = answer(**other)
     assert len(built) == 1 + ("compat" not in other)  # the weight is not in what is shared
-    image_crf._smoothness_lattice.cache_clear()
+    image_crf._smoothness_kernel.cache_clear()
     assert np.array_equal(answer(**other), changed)
     assert np.array_equal(answer(), first)
 

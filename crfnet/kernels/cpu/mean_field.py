@@ -39,7 +39,7 @@ def mean_field(
     weights: np.ndarray,
     *,
     iterations: int,
-    normalization: str = "after",
+    normalization: str | Sequence[str] = "after",
     mask: np.ndarray | None = None,
     reduce: float = 1e-4,
     count: int | None = None,
@@ -56,9 +56,10 @@ def mean_field(
         unary: (l, n) logits, float32 or float64, finite.
         lattices: of the n pixels, in the precision of ``unary``.
         grids: of the n pixels, row-major; of one shape.
-        weights: (variants, kernels) or (variants, kernels, l), lattices first; of messages, which attract.
+        weights: (variants, kernels) or (variants, kernels, l), lattices first; of messages, which attract
+            where they are positive.
         iterations: steps, >= 0; none are done without a kernel.
-        normalization: one of `NORMALIZATIONS`, of each kernel by its row sums.
+        normalization: one of `NORMALIZATIONS` for all kernels, or one for each, by its row sums.
         mask: (n,) bool, pixels that send and receive; others keep their unary. None for all.
         reduce: see above; 0 filters every label.
         count: of threads; of several numbers of threads the sums are rounded differently.
@@ -70,7 +71,8 @@ def mean_field(
     iterations = iterations if lattices or grids else 0
     count = threads.threads() if count is None else count
     kernels, tables_count, columns_weights = _weighed(lattices, grids, weights, labels_count, unary.dtype)
-    kernels = kernels._replace(normalization=NORMALIZATIONS.index(normalization))
+    names = [normalization] * len(kernels.slots) if isinstance(normalization, str) else normalization
+    kernels = kernels._replace(normalizations=np.array([NORMALIZATIONS.index(n) for n in names], np.int64))
     labels = _labels(unary, mask, columns_weights, len(weights), reduce)
     tables = _tables(unary, kernels, lattices, labels, tables_count, iterations, min(count, _MOST_PIECES))
     groups = -(-columns_weights.shape[1] // 8)
@@ -119,7 +121,7 @@ def _weighed(
         sums=np.array([grid.row_sums(dtype) for grid in grids], dtype).reshape(len(grids), 3, -1)
         if grids
         else np.empty((0, 3, 0), dtype),
-        normalization=0,
+        normalizations=np.zeros(number, np.int64),
         scales=scales.astype(dtype),
         slots=slots.astype(np.int64),
         adds=adds,

@@ -49,7 +49,7 @@ class Kernels(NamedTuple):
     radii: np.ndarray  #: int64 (grids, 3)
     taps: np.ndarray  #: (grids, 3, radius + 1)
     sums: np.ndarray  #: (grids, 3, longest axis), row sums along each axis
-    normalization: int  #: 0 none, 1 after, 2 before, 3 symmetric
+    normalizations: np.ndarray  #: int64 (kernels,): 0 none, 1 after, 2 before, 3 symmetric
     scales: np.ndarray  #: (kernels,), by which messages are multiplied
     slots: np.ndarray  #: int64 (kernels,), the table of messages to which each adds
     adds: np.ndarray  #: bool (kernels,), False for the first of a table
@@ -150,7 +150,7 @@ def _normalize(counters, padded, kernels, labels, tables):
     phase = wait(counters, 0, tasks)
     for k in range(len(kernels.slots)):
         known = k >= len(kernels.lattices) and not labels.masked
-        if kernels.normalization != 0 and not known:
+        if kernels.normalizations[k] != 0 and not known:
             phase = _pass_kernel(counters, phase, k, 1, 0, False, padded, kernels, tables)
         task = claim(counters, phase)
         while task < tasks:
@@ -171,11 +171,11 @@ def _set_factors(k, pixel, known, kernels, labels, tables):
         row_sum = (
             sums[2, pixel % width] * sums[1, pixel // width % height] * sums[0, pixel // width // height]
         )
-    if kernels.normalization == 3:
+    if kernels.normalizations[k] == 3:
         send = receive = one / np.sqrt(row_sum) if one > 0 else one
-    elif kernels.normalization == 2:
+    elif kernels.normalizations[k] == 2:
         send = one / row_sum if one > 0 else one
-    elif kernels.normalization == 1:
+    elif kernels.normalizations[k] == 1:
         receive = one / row_sum if one > 0 else one
     tables.send[k, pixel] = send
     tables.receive[k, pixel] = receive * kernels.scales[k]

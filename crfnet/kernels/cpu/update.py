@@ -218,6 +218,6 @@ def log_marginals(x, variants, labels, lanes, out, place, stride):
         store(lanes, 0, sums)
         for k in range(8):
             put(lanes, k, np.log(at(lanes, k)))
-        shift = add(best, load(lanes, 0))
+        shift = load(lanes, 0)  # apart from the best, beside which it may be lost to rounding
         for c in range(first, end):
-            store(out, place + c * stride, sub(load(x, 8 * c), shift))
+            store(out, place + c * stride, sub(sub(load(x, 8 * c), best), shift))

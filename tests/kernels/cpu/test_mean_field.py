@@ -1,5 +1,7 @@
 """The mean-field loop against the same steps in plain numpy with whole matrices, in float64."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,29 @@ def test_any_number_of_kernels():
         run = mean_field(unary, some, grids, weights, iterations=4)
         expected = _expected(unary, [_normalized(k, "after", mask) for k in matrices], weights[0], 4)
         np.testing.assert_allclose(run.log_marginals[0], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_each_kernel_has_a_normalization_of_its_own(masked):
+    features, unary, kernels = _problem((6, 7), 4)
+    lattice, grid = build_lattice(features[None]), grid_of((6, 7), THETA, np.float64)
+    mask = np.random.default_rng(1).random(42) > (0.3 if masked else -1)
+    for names in itertools.product(NORMALIZATIONS, repeat=2):
+        weights = np.array([[0.2 if name == "none" else 2.0 for name in names]])
+        run = mean_field(
+            unary, [lattice], [grid], weights, iterations=3, normalization=names,
+            mask=mask if masked else None,
+        )  # fmt: skip
+        matrices = [_normalized(kernel, name, mask) for kernel, name in zip(kernels, names, strict=True)]
+        expected = _expected(unary, matrices, weights[0], 3)
+        np.testing.assert_allclose(run.log_marginals[0], expected, atol=1e-10)
+
+
+def test_large_logits_do_not_round_the_marginals():
+    """Their spacing at 1e6 is 0.06 in float32."""
+    unary = np.float32(1e6) + np.random.default_rng(0).integers(-2, 3, (5, 24)).astype(np.float32)
+    run = mean_field(unary, [], [grid_of((4, 6), 1.0, np.float32)], np.zeros((1, 1)), iterations=1)
+    np.testing.assert_allclose(run.log_marginals[0], _log_softmax(unary.astype(float)), atol=1e-6)
 
 
 def test_no_step_is_a_softmax():

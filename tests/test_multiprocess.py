@@ -107,7 +107,7 @@ def test_what_one_process_cannot_use_ends_both(tmp_path):
 
 def fail_alone() -> None:
     """Rank 1 refuses what the other accepts, which is soon waiting for it."""
-    from crfnet import commands
+    from crfnet.cli import scores
     from crfnet.distributed import all_gather, rank
     from crfnet.errors import InputError
 
@@ -116,7 +116,7 @@ def fail_alone() -> None:
             raise InputError("root: is not there on this machine")
         return str(all_gather(rank()))
 
-    commands.COMMANDS["scores"] = command
+    scores.run = command
 
 
 def test_a_process_that_fails_alone_tells_the_other(trained, tmp_path):

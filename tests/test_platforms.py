@@ -15,7 +15,7 @@ from crfnet.memory import peak_memory_mb
 IMPORT_EVERYTHING = """
 import importlib, os, pkgutil, signal, sys
 import bokeh.server.server, jinja2, jsonargparse, matplotlib.figure, optuna, PIL.Image, safetensors.torch
-import scipy.io, scipy.ndimage, timm, torch, torchvision, tqdm, yaml
+import numba, scipy.io, scipy.ndimage, timm, torch, torchvision, tqdm, yaml
 import torch.distributed.rendezvous, torch.utils.data, torch.utils.tensorboard
 
 for name in "resource fcntl pwd grp termios tty pty syslog posix readline triton".split():

@@ -5,7 +5,7 @@ import torch
 
 from crfnet.crf import DenseCRF
 from crfnet.crf.filters import ExactFilter, PermutohedralFilter
-from crfnet.crf.filters.permutohedral.filter import _sampled_grad_features
+from crfnet.crf.filters.permutohedral.theta_gradient import SampledRows
 from crfnet.crf.filters.permutohedral.lattice import build_lattice
 from crfnet.crf.inference import FrankWolfe, MeanField
 from crfnet.crf.normalization import normalized
@@ -133,7 +133,7 @@ def test_the_sampled_gradient_of_features_does_not_wait(row_sums, monkeypatch):
     with fake_gpu(monkeypatch) as waits:
         grad, values, features = (torch.randn(2, c, 40, device="cuda") for c in (3, 3, 5))
         ones = torch.ones(2, 1, 40, device="cuda")
-        _sampled_grad_features(grad, values, features, ones, ones if row_sums else None, 8)
+        SampledRows(features, None, 8).gradient(grad, values, ones if row_sums else None)
     assert waits.found == []
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from crfnet.crf.filters.lattice import build_lattice as torch_lattice
+from crfnet.crf.filters.permutohedral.lattice import build_lattice as torch_lattice
 
 from crfnet.crf import reference
 from crfnet.kernels.cpu import lattice as module

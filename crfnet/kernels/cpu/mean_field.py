@@ -10,7 +10,8 @@ from crfnet.kernels.cpu.atomics import counters_for
 from crfnet.kernels.cpu.blurring import phases_of
 from crfnet.kernels.cpu.lattice import Lattice
 from crfnet.kernels.cpu.separable import Grid
-from crfnet.kernels.cpu.steps import BLOCKS, PIECES, Kernels, Labels, Tables, run_steps
+from crfnet.kernels.cpu.steps import phases_of_steps, run_steps
+from crfnet.kernels.cpu.tables import BLOCKS, PIECES, Kernels, Labels, Tables
 
 __all__ = ["NORMALIZATIONS", "Run", "mean_field"]
 
@@ -71,17 +72,17 @@ def mean_field(
     count = threads.threads() if count is None else count
     kernels, tables_count, columns_weights = _weighed(lattices, grids, weights, labels_count, unary.dtype)
     kernels = kernels._replace(normalization=NORMALIZATIONS.index(normalization))
-    labels = _labels(unary, mask, columns_weights, len(weights), reduce)
+    labels = _labels(unary, mask, weights, columns_weights, normalization, reduce)
     tables = _tables(unary, kernels, lattices, labels, tables_count, iterations, min(count, _MOST_PIECES))
     groups = -(-columns_weights.shape[1] // 8)
     phases = sum(phases_of(lattice.corners.shape[1]) for lattice in lattices) + separable.PHASES * len(grids)
-    counters = counters_for(2 + 2 * len(kernels.slots) + phases + iterations * (3 + groups * phases))
+    counters = counters_for(2 + 2 * len(kernels.slots) + phases + phases_of_steps(iterations, groups, phases))
     threads.run(run_steps, counters, kernels, labels, tables, iterations, count=count)
     if labels.last.size:
         tables.out[:, pixels - pixels % 8 :] = tables.last[:, : pixels % 8]
     return Run(
         tables.out.reshape(len(weights), labels_count, pixels),
-        np.minimum(8 * tables.groups, columns_weights.shape[1]),
+        np.minimum(8 * tables.chosen.max(1, initial=0), columns_weights.shape[1]),
         np.sqrt(tables.left[:, :, 0].sum(1) / (len(weights) * pixels)),
         np.sqrt(tables.left[:, :, 1].max(1, initial=0)),
     )
@@ -141,10 +142,16 @@ def _places(lattices: Sequence[Lattice]) -> np.ndarray:
 
 
 def _labels(
-    unary: np.ndarray, mask: np.ndarray | None, weights: np.ndarray, variants: int, reduce: float
+    unary: np.ndarray,
+    mask: np.ndarray | None,
+    weights: np.ndarray,
+    columns: np.ndarray,
+    normalization: str,
+    reduce: float,
 ) -> Labels:
     labels, pixels = unary.shape
     blocks, rest = -(-pixels // 8), pixels % 8
+    cut = _CUT[str(unary.dtype)]
     inside = np.zeros(8 * blocks, unary.dtype)
     inside[:pixels] = 1 if mask is None else mask
     last = np.zeros((labels if rest else 0, 8), unary.dtype)
@@ -155,12 +162,22 @@ def _labels(
         last=last,
         inside=inside,
         masked=mask is not None,
-        weights=weights,
-        variants=variants,
-        cut=_CUT[str(unary.dtype)],
+        weights=columns,
+        gains=(_sums(np.maximum(weights, 0), normalization, labels) + cut).astype(unary.dtype),
+        losses=-_sums(np.maximum(-weights, 0), normalization, labels).astype(unary.dtype),
+        variants=len(weights),
+        cut=cut,
         limit=reduce**2 if reduce > 0 else -1.0,
         sample=min(blocks, max(_FEWEST, blocks // _SHARE)),
     )
+
+
+def _sums(weights: np.ndarray, normalization: str, labels: int) -> np.ndarray:
+    """The most that messages of weights >= 0 come to, (variants l,): those of "after" are means."""
+    if normalization != "after":
+        return np.full(len(weights) * labels, np.inf)
+    sums = weights.sum(1)
+    return (sums if sums.ndim == 2 else np.repeat(sums[:, None], labels, 1)).reshape(-1)
 
 
 def _tables(
@@ -175,10 +192,12 @@ def _tables(
     pixels, dtype = unary.shape[1], unary.dtype
     columns = labels.weights.shape[1]
     blocks, groups = -(-pixels // 8), -(-columns // 8)
-    rows = np.empty((tables * groups + 1, 8 * blocks, 8), dtype)
+    rows = np.empty((tables * groups + max(1, groups - 1), 8 * blocks, 8), dtype)  # see `first_sent`
     rows[:, pixels:] = 0  # pixels that fill up the last block
     corners = max([lattice.size for lattice in lattices], default=0)
     reduced = labels.limit >= 0 and groups > 1
+    chosen = np.zeros((iterations, groups + 1), np.int64)
+    chosen[:, 0] = groups
     return Tables(
         rows=rows,
         lattice=np.empty((max(pieces, 2), corners + 1, 8), dtype),
@@ -186,10 +205,16 @@ def _tables(
         between=np.empty((2 if kernels.shape[0] > 1 else 1, pixels if len(kernels.radii) else 0, 8), dtype),
         send=np.ones((len(kernels.slots), pixels), dtype),
         receive=np.ones((len(kernels.slots), pixels), dtype),
+        logits=np.empty((len(unary) * blocks, 8), dtype),
+        names=np.empty(len(unary) * blocks, np.int32),
+        starts=np.empty(blocks, np.int64),
+        counts=np.empty(blocks, np.int64),
         basis=np.zeros((2, columns, 8 * groups if reduced else 0), dtype),
+        support=np.zeros((2, columns + 1), np.int64),
+        supported=np.zeros((2, columns), bool),
         minus=np.full(columns, -1, dtype),
         grams=np.empty((PIECES, columns, columns) if reduced else (PIECES, 0, 0)),
-        groups=np.full(iterations, groups),
+        chosen=chosen,
         left=np.zeros((iterations, -(-blocks // BLOCKS), 2)),
         out=np.empty((columns, pixels), dtype),
         last=np.empty((columns if labels.last.size else 0, 8), dtype),

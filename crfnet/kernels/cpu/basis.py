@@ -13,13 +13,12 @@ _TURNS = 2  # of orthogonal iteration, from a start that is already good
 
 
 @making_arrays
-def choose_basis(gram, limit, fewest, most, basis, supported):
+def choose_basis(gram, limit, most, basis, supported):
     """The smallest number of groups of eight directions that leave little of the marginals.
 
     Args:
         gram: (c, c) sum of q q^T over pixels, of all columns q of the marginals.
         limit: the sum of squares over those pixels that may be left.
-        fewest: groups to begin with.
         most: groups that all columns fill: the answer where fewer do not do.
         basis: (c, 8 groups or more), receives an orthonormal basis; columns beyond the rank of ``gram`` are
             0, and so are rows of columns whose squares come to nearly nothing.
@@ -28,7 +27,7 @@ def choose_basis(gram, limit, fewest, most, basis, supported):
     columns = len(gram)
     everything = np.trace(gram)
     gram = _supported_part(gram, limit, supported)
-    for groups in range(fewest, most):
+    for groups in range(1, most):
         directions = _pivoted(gram, 8 * groups)
         _orthonormalize(directions)
         for _ in range(_TURNS):

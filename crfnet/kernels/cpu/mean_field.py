@@ -80,9 +80,10 @@ def mean_field(
     threads.run(run_steps, counters, kernels, labels, tables, iterations, count=count)
     if labels.last.size:
         tables.out[:, pixels - pixels % 8 :] = tables.last[:, : pixels % 8]
+    sent = np.where(tables.again, tables.chosen[:, 1], tables.chosen[:, 0])
     return Run(
         tables.out.reshape(len(weights), labels_count, pixels),
-        np.minimum(8 * tables.chosen.max(1, initial=0), columns_weights.shape[1]),
+        np.minimum(8 * sent, columns_weights.shape[1]),
         np.sqrt(tables.left[:, :, 0].sum(1) / (len(weights) * pixels)),
         np.sqrt(tables.left[:, :, 1].max(1, initial=0)),
     )
@@ -196,8 +197,6 @@ def _tables(
     rows[:, pixels:] = 0  # pixels that fill up the last block
     corners = max([lattice.size for lattice in lattices], default=0)
     reduced = labels.limit >= 0 and groups > 1
-    chosen = np.zeros((iterations, groups + 1), np.int64)
-    chosen[:, 0] = groups
     return Tables(
         rows=rows,
         lattice=np.empty((max(pieces, 2), corners + 1, 8), dtype),
@@ -214,7 +213,8 @@ def _tables(
         supported=np.zeros((2, columns), bool),
         minus=np.full(columns, -1, dtype),
         grams=np.empty((PIECES, columns, columns) if reduced else (PIECES, 0, 0)),
-        chosen=chosen,
+        chosen=np.full((iterations, 2), groups),
+        again=np.zeros(iterations, bool),
         left=np.zeros((iterations, -(-blocks // BLOCKS), 2)),
         out=np.empty((columns, pixels), dtype),
         last=np.empty((columns if labels.last.size else 0, 8), dtype),

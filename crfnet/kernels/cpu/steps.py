@@ -23,14 +23,14 @@ _MARGIN = 0.9  # share of the limit that a basis may use up in the sample: other
 
 def phases_of_steps(iterations: int, groups: int, phases: int) -> int:
     """How many phases steps take at most, and the answer, of kernels with so many phases for each group."""
-    return 1 + iterations * (2 + 2 * groups + groups * phases)
+    return 1 + iterations * (7 + groups * phases)
 
 
 @entry
 def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     """Fills ``tables.out``, ``chosen`` and ``left``; see the tuples.
 
-    Threads come late to a phase: they decide by ``chosen`` alone, of which each number is written once.
+    Threads may come late to a phase: they decide by ``chosen`` and ``again``, which are written once.
     """
     columns, blocks = labels.weights.shape[1], tables.rows.shape[1] // 8
     tasks, most, before = (blocks + BLOCKS - 1) // BLOCKS, (columns + 7) // 8, 0
@@ -46,20 +46,21 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
             phase = visit_blocks(
                 SAMPLE, counters, phase, PIECES, labels.sample, step, before, most, labels, tables, scratch
             )
-            phase = _choose(counters, phase, step, most, labels, tables)
+            phase = _choose(counters, phase, step, 0, labels.sample, most, labels, tables)
             groups = tables.chosen[step, 0]
             pause = _pause(step, pause, groups == most)
             next_look = step + 1 + pause
         phase = visit_blocks(
             SEND, counters, phase, tasks, blocks, step, before, groups, labels, tables, scratch
         )
-        tried = 0
-        while groups < most:
-            phase = _judge(counters, phase, step, tried, groups, most, labels, tables)
-            tried += 1
-            if tables.chosen[step, tried] == 0:
-                break
-            groups = tables.chosen[step, tried]
+        if groups < most:
+            phase = _judge(counters, phase, step, labels, tables)
+        if tables.again[step]:
+            phase = visit_blocks(
+                SAMPLE, counters, phase, PIECES, blocks, step, before, most, labels, tables, scratch
+            )
+            phase = _choose(counters, phase, step, 1, blocks, most, labels, tables)
+            groups = tables.chosen[step, 1]
             phase = visit_blocks(
                 SEND, counters, phase, tasks, blocks, step, before, groups, labels, tables, scratch
             )
@@ -94,8 +95,8 @@ def _pause(step, pause, full):
 
 
 @making_arrays
-def _choose(counters, phase, step, most, labels, tables):
-    """One phase: the basis of a step, from the Gram matrices of all pieces of the sample."""
+def _choose(counters, phase, step, tried, visited, most, labels, tables):
+    """One phase: the basis of a step, from the Gram matrices of all pieces of so many blocks."""
     if claim(counters, phase) == 0:
         gram = tables.grams[0]
         for c in range(len(gram)):
@@ -103,31 +104,24 @@ def _choose(counters, phase, step, most, labels, tables):
                 for piece in range(1, PIECES):
                     gram[c, b] += tables.grams[piece, c, b]
                 gram[b, c] = gram[c, b]
-        tables.chosen[step, 0] = _basis(step, 1, most, labels, tables)
+        limit, now = _MARGIN * labels.limit * 8 * visited * labels.variants, step % 2
+        supported = tables.supported[now]
+        tables.chosen[step, tried] = choose_basis(gram, limit, most, tables.basis[now], supported)
+        count = 0
+        for c in range(len(supported)):
+            if supported[c]:
+                count += 1
+                tables.support[now, count] = c
+        tables.support[now, 0] = count
         finish(counters, phase)
     return wait(counters, phase, 1)
 
 
 @making_arrays
-def _judge(counters, phase, step, tried, groups, most, labels, tables):
-    """One phase: a larger basis where the last one left too much of all pixels, if not of the sample."""
+def _judge(counters, phase, step, labels, tables):
+    """One phase: whether a basis leaves too much of all pixels, although not of the sample."""
     if claim(counters, phase) == 0:
         total = tables.left[step, :, 0].sum()
-        if total > labels.limit * labels.unary.shape[1] * labels.variants:
-            tables.chosen[step, tried + 1] = _basis(step, groups + 1, most, labels, tables)
+        tables.again[step] = total > labels.limit * labels.unary.shape[1] * labels.variants
         finish(counters, phase)
     return wait(counters, phase, 1)
-
-
-@making_arrays
-def _basis(step, fewest, most, labels, tables):
-    limit, now = _MARGIN * labels.limit * 8 * labels.sample * labels.variants, step % 2
-    gram, basis, supported = tables.grams[0], tables.basis[now], tables.supported[now]
-    groups = choose_basis(gram, limit, fewest, most, basis, supported)
-    count = 0
-    for c in range(len(supported)):
-        if supported[c]:
-            count += 1
-            tables.support[now, count] = c
-    tables.support[now, 0] = count
-    return groups

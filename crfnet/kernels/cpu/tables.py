@@ -62,7 +62,8 @@ class Tables(NamedTuple):
     supported: np.ndarray  #: bool (2, columns), the same
     minus: np.ndarray  #: (columns,), -1
     grams: np.ndarray  #: float64 (PIECES, columns, columns)
-    chosen: np.ndarray  #: int64 (steps, groups + 1): groups of channels at each try of a step, then 0
+    chosen: np.ndarray  #: int64 (steps, 2): groups of channels by the sample, and by all pixels
+    again: np.ndarray  #: bool (steps,), the sample was not enough
     left: np.ndarray  #: float64 (steps, tasks, 2): sum and maximum of the squares that projections left
     out: np.ndarray  #: (columns, n), log marginals
     last: np.ndarray  #: (columns, 8), those of the last block

@@ -6,21 +6,9 @@ A vector is one label, or one direction, of eight pixels that lie side by side.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: PLR0917
 
+from crfnet.kernels.cpu.arithmetic import add, fma, maximum, mul, total_of_products
 from crfnet.kernels.cpu.compile import inline
-from crfnet.kernels.cpu.vectors import (
-    add,
-    at,
-    filled,
-    fma,
-    load,
-    maximum,
-    mul,
-    put,
-    spread_at,
-    store,
-    total_of_products,
-    transpose,
-)
+from crfnet.kernels.cpu.vectors import at, filled, load, put, spread_at, store, transpose
 
 __all__ = ["expand", "gram_block", "leftover", "project", "send_all"]
 

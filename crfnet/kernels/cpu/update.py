@@ -10,25 +10,10 @@ eight pixels is left out: most pixels know one to three labels.
 
 import numpy as np
 
+from crfnet.kernels.cpu.arithmetic import add, any_above, exp, fma, inverse, maximum, mul, sub
 from crfnet.kernels.cpu.compile import inline
 from crfnet.kernels.cpu.projection import expand
-from crfnet.kernels.cpu.vectors import (
-    add,
-    any_above,
-    at,
-    exp,
-    filled,
-    fma,
-    inverse,
-    load,
-    maximum,
-    mul,
-    put,
-    spread_at,
-    store,
-    sub,
-    transpose,
-)
+from crfnet.kernels.cpu.vectors import at, filled, load, put, spread_at, store, transpose
 
 __all__ = [
     "add_messages",

@@ -3,13 +3,14 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: PLR0917
 
+from crfnet.kernels.cpu.arithmetic import add, any_above, maximum
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.messages import first_sent
 from crfnet.kernels.cpu.projection import gram_block, leftover, project, send_all
 from crfnet.kernels.cpu.tables import BLOCKS
 from crfnet.kernels.cpu.update import add_messages, clear_rows, log_marginals, softmax_block, start_logits
-from crfnet.kernels.cpu.vectors import add, any_above, at, filled, load, maximum, put, spread_at, store
+from crfnet.kernels.cpu.vectors import at, filled, load, put, spread_at, store
 
 __all__ = ["ANSWER", "SAMPLE", "SEND", "list_labels", "visit_blocks"]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from crfnet.crf.heap import kept_pages
 from PIL import Image
 from torch import Tensor
 
+from crfnet.crf.allocator import retain_freed_memory
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.kernels.cpu.lattice import build_lattice
@@ -40,7 +40,7 @@ def main() -> None:
     titles = "image | theta | size | reduced ms | all labels ms | layer ms | pydensecrf ms | channels | equal"
     print(f"| {titles} |\n|" + " --- |" * 9)
     ratios = []
-    with torch.inference_mode(), kept_pages(torch.device("cpu")):
+    with torch.inference_mode(), retain_freed_memory(torch.device("cpu")):
         for number in range(0, options.images * options.every, options.every):
             image, logits = load(options, number)
             for theta in options.theta:

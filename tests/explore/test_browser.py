@@ -110,7 +110,9 @@ def test_a_slider_and_save(browser, tmp_path):
 def test_what_is_saved_is_what_evaluate_takes(tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr(evaluate_split, "console_table", lambda arms, config: "")
-    monkeypatch.setattr(evaluate_split, "write_report", lambda folder, arms, **rest: told.update(arms=arms) or folder)
+    monkeypatch.setattr(
+        evaluate_split, "write_report", lambda folder, arms, **rest: told.update(arms=arms) or folder
+    )
     save_crf(tmp_path / "mine.yaml", CRF, ["a test"])
     data = {"name": "toy", "toy": {"train": 1, "val": 1, "size": [32, 32]}}
     config = {"data": data, "output": str(tmp_path / "out"), "evaluation": {"draws": 5, "max_width": 1}}

@@ -8,11 +8,12 @@ from crfnet.kernels.cpu.compile import kernel, making_arrays
 
 __all__ = ["choose_basis"]
 
+_NOTHING = 1e-5  # share of the limit that columns may come to that the basis leaves out
 _TURNS = 2  # of orthogonal iteration, from a start that is already good
 
 
 @making_arrays
-def choose_basis(gram, limit, most, basis):
+def choose_basis(gram, limit, most, basis, supported):
     """The smallest number of groups of eight directions that leave little of the marginals.
 
     Args:
@@ -20,10 +21,12 @@ def choose_basis(gram, limit, most, basis):
         limit: the sum of squares over those pixels that may be left.
         most: groups that all columns fill: the answer where fewer do not do.
         basis: (c, 8 groups or more), receives an orthonormal basis; columns beyond the rank of ``gram`` are
-        0.
+            0, and so are rows of columns whose squares come to nearly nothing.
+        supported: bool (c,), receives which rows are not 0.
     """
     columns = len(gram)
     everything = np.trace(gram)
+    gram = _supported_part(gram, limit, supported)
     for groups in range(1, most):
         directions = _pivoted(gram, 8 * groups)
         _orthonormalize(directions)
@@ -41,6 +44,18 @@ def choose_basis(gram, limit, most, basis):
                     basis[c, k] = directions[c, k]
             return groups
     return most
+
+
+@making_arrays
+def _supported_part(gram, limit, supported):
+    """The matrix with 0 in rows and columns whose squares come to nearly nothing."""
+    part = gram.copy()
+    for c in range(len(gram)):
+        supported[c] = gram[c, c] > _NOTHING * limit / len(gram)
+        if not supported[c]:
+            part[c, :] = 0.0
+            part[:, c] = 0.0
+    return part
 
 
 @making_arrays

@@ -8,9 +8,10 @@ piece has a table of its own. Which thread takes which piece does not matter to 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: PLR0917
 
+from crfnet.kernels.cpu.arithmetic import add, fma, mul
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
-from crfnet.kernels.cpu.vectors import add, at, filled, fma, load, mul, spread_at, store
+from crfnet.kernels.cpu.vectors import at, filled, load, spread_at, store
 
 __all__ = ["filter_group", "phases_of"]
 

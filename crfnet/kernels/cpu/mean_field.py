@@ -10,7 +10,8 @@ from crfnet.kernels.cpu.atomics import counters_for
 from crfnet.kernels.cpu.blurring import phases_of
 from crfnet.kernels.cpu.lattice import Lattice
 from crfnet.kernels.cpu.separable import Grid
-from crfnet.kernels.cpu.steps import BLOCKS, PIECES, Kernels, Labels, Tables, run_steps
+from crfnet.kernels.cpu.steps import phases_of_steps, run_steps
+from crfnet.kernels.cpu.tables import BLOCKS, PIECES, Kernels, Labels, Tables
 
 __all__ = ["NORMALIZATIONS", "Run", "mean_field"]
 
@@ -56,8 +57,7 @@ def mean_field(
         unary: (l, n) logits, float32 or float64, finite.
         lattices: of the n pixels, in the precision of ``unary``.
         grids: of the n pixels, row-major; of one shape.
-        weights: (variants, kernels) or (variants, kernels, l), lattices first; of messages, which attract
-            where they are positive.
+        weights: (variants, kernels) or (variants, kernels, l), lattices first; of messages, which attract.
         iterations: steps, >= 0; none are done without a kernel.
         normalization: one of `NORMALIZATIONS` for all kernels, or one for each, by its row sums.
         mask: (n,) bool, pixels that send and receive; others keep their unary. None for all.
@@ -71,19 +71,20 @@ def mean_field(
     iterations = iterations if lattices or grids else 0
     count = threads.threads() if count is None else count
     kernels, tables_count, columns_weights = _weighed(lattices, grids, weights, labels_count, unary.dtype)
-    names = [normalization] * len(kernels.slots) if isinstance(normalization, str) else normalization
+    names = [normalization] * len(kernels.slots) if isinstance(normalization, str) else list(normalization)
     kernels = kernels._replace(normalizations=np.array([NORMALIZATIONS.index(n) for n in names], np.int64))
-    labels = _labels(unary, mask, columns_weights, len(weights), reduce)
+    labels = _labels(unary, mask, weights, columns_weights, names, reduce)
     tables = _tables(unary, kernels, lattices, labels, tables_count, iterations, min(count, _MOST_PIECES))
     groups = -(-columns_weights.shape[1] // 8)
     phases = sum(phases_of(lattice.corners.shape[1]) for lattice in lattices) + separable.PHASES * len(grids)
-    counters = counters_for(2 + 2 * len(kernels.slots) + phases + iterations * (3 + groups * phases))
+    counters = counters_for(2 + 2 * len(kernels.slots) + phases + phases_of_steps(iterations, groups, phases))
     threads.run(run_steps, counters, kernels, labels, tables, iterations, count=count)
     if labels.last.size:
         tables.out[:, pixels - pixels % 8 :] = tables.last[:, : pixels % 8]
+    sent = np.where(tables.again, tables.chosen[:, 1], tables.chosen[:, 0])
     return Run(
         tables.out.reshape(len(weights), labels_count, pixels),
-        np.minimum(8 * tables.groups, columns_weights.shape[1]),
+        np.minimum(8 * sent, columns_weights.shape[1]),
         np.sqrt(tables.left[:, :, 0].sum(1) / (len(weights) * pixels)),
         np.sqrt(tables.left[:, :, 1].max(1, initial=0)),
     )
@@ -143,10 +144,16 @@ def _places(lattices: Sequence[Lattice]) -> np.ndarray:
 
 
 def _labels(
-    unary: np.ndarray, mask: np.ndarray | None, weights: np.ndarray, variants: int, reduce: float
+    unary: np.ndarray,
+    mask: np.ndarray | None,
+    weights: np.ndarray,
+    columns: np.ndarray,
+    names: Sequence[str],
+    reduce: float,
 ) -> Labels:
     labels, pixels = unary.shape
     blocks, rest = -(-pixels // 8), pixels % 8
+    cut = _CUT[str(unary.dtype)]
     inside = np.zeros(8 * blocks, unary.dtype)
     inside[:pixels] = 1 if mask is None else mask
     last = np.zeros((labels if rest else 0, 8), unary.dtype)
@@ -157,12 +164,22 @@ def _labels(
         last=last,
         inside=inside,
         masked=mask is not None,
-        weights=weights,
-        variants=variants,
-        cut=_CUT[str(unary.dtype)],
+        weights=columns,
+        gains=(_sums(np.maximum(weights, 0), names, labels) + cut).astype(unary.dtype),
+        losses=-_sums(np.maximum(-weights, 0), names, labels).astype(unary.dtype),
+        variants=len(weights),
+        cut=cut,
         limit=reduce**2 if reduce > 0 else -1.0,
         sample=min(blocks, max(_FEWEST, blocks // _SHARE)),
     )
+
+
+def _sums(weights: np.ndarray, names: Sequence[str], labels: int) -> np.ndarray:
+    """The most that messages of weights >= 0 come to, (variants l,): those of "after" are means."""
+    if set(names) - {"after"}:
+        return np.full(len(weights) * labels, np.inf)
+    sums = weights.sum(1)
+    return (sums if sums.ndim == 2 else np.repeat(sums[:, None], labels, 1)).reshape(-1)
 
 
 def _tables(
@@ -177,7 +194,7 @@ def _tables(
     pixels, dtype = unary.shape[1], unary.dtype
     columns = labels.weights.shape[1]
     blocks, groups = -(-pixels // 8), -(-columns // 8)
-    rows = np.empty((tables * groups + 1, 8 * blocks, 8), dtype)
+    rows = np.empty((tables * groups + max(1, groups - 1), 8 * blocks, 8), dtype)  # see `first_sent`
     rows[:, pixels:] = 0  # pixels that fill up the last block
     corners = max([lattice.size for lattice in lattices], default=0)
     reduced = labels.limit >= 0 and groups > 1
@@ -188,10 +205,17 @@ def _tables(
         between=np.empty((2 if kernels.shape[0] > 1 else 1, pixels if len(kernels.radii) else 0, 8), dtype),
         send=np.ones((len(kernels.slots), pixels), dtype),
         receive=np.ones((len(kernels.slots), pixels), dtype),
+        logits=np.empty((len(unary) * blocks, 8), dtype),
+        names=np.empty(len(unary) * blocks, np.int32),
+        starts=np.empty(blocks, np.int64),
+        counts=np.empty(blocks, np.int64),
         basis=np.zeros((2, columns, 8 * groups if reduced else 0), dtype),
+        support=np.zeros((2, columns + 1), np.int64),
+        supported=np.zeros((2, columns), bool),
         minus=np.full(columns, -1, dtype),
         grams=np.empty((PIECES, columns, columns) if reduced else (PIECES, 0, 0)),
-        groups=np.full(iterations, groups),
+        chosen=np.full((iterations, 2), groups),
+        again=np.zeros(iterations, bool),
         left=np.zeros((iterations, -(-blocks // BLOCKS), 2)),
         out=np.empty((columns, pixels), dtype),
         last=np.empty((columns if labels.last.size else 0, 8), dtype),

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crfnet.kernels.cpu.arithmetic import add, fma, mul
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
-from crfnet.kernels.cpu.vectors import add, filled, fma, load, mul, spread_at, store
+from crfnet.kernels.cpu.vectors import filled, load, spread_at, store
 
 __all__ = ["PHASES", "Grid", "convolve_group", "grid_of"]
 

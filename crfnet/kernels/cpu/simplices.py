@@ -12,9 +12,10 @@ them in caches, whatever the order in which threads found them.
 
 import numpy as np
 
+from crfnet.kernels.cpu.arithmetic import add, fma, less, mul, rint, sub
 from crfnet.kernels.cpu.atomics import added, claim, exchanged, finish, read, wait
 from crfnet.kernels.cpu.compile import entry, inline
-from crfnet.kernels.cpu.vectors import add, at, filled, fma, less, load, mul, put, rint, store, sub
+from crfnet.kernels.cpu.vectors import at, filled, load, put, store
 
 __all__ = ["CHUNK", "EMPTY", "insert_points", "number_corners"]
 

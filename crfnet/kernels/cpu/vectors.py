@@ -8,19 +8,16 @@ counted in numbers from its first, whatever its shape, and is not checked.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: D103  # intrinsics: the name is what it does
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import extending, types
-from numba.core import cgutils
 from numba.extending import models, register_model
 
 __all__ = [
-    "add", "any_above", "at", "exp", "filled", "fma", "intrinsic", "inverse", "less", "load", "maximum",
-    "mul", "place_of", "put", "rint", "spread", "spread_at", "store", "sub", "total", "total_of_products",
-    "transpose",
+    "LANES", "VECTORS", "Vector", "at", "constant", "filled", "intrinsic", "ir_of", "load", "place_of",
+    "put", "spread", "spread_at", "store", "transpose",
 ]  # fmt: skip
 
 LANES = 8
@@ -42,20 +39,20 @@ class Vector(types.Type):
         super().__init__(name=f"{dtype}x{LANES}")
 
 
-_VECTORS = {dtype: Vector(dtype) for dtype in (types.float32, types.float64)}
+VECTORS = {dtype: Vector(dtype) for dtype in (types.float32, types.float64)}
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector) -> None:
-        super().__init__(manager, vector, _ir(vector))
+        super().__init__(manager, vector, ir_of(vector))
 
 
-def _ir(vector: Vector) -> ir.VectorType:
+def ir_of(vector: Vector) -> ir.VectorType:
     return ir.VectorType(ir.FloatType() if vector.dtype == types.float32 else ir.DoubleType(), LANES)
 
 
-def _constant(kind: ir.VectorType, value: float) -> ir.Constant:
+def constant(kind: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(kind, [value] * LANES)
 
 
@@ -68,7 +65,7 @@ def place_of(context, builder, array_type, array, place_type, place) -> ir.Instr
 def _lanes_at(context, builder, vector, sig, args) -> ir.Instruction:
     """Pointer to the eight numbers of ``args[0]`` from place ``args[1]`` on."""
     pointer = place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-    return builder.bitcast(pointer, _ir(vector).as_pointer())
+    return builder.bitcast(pointer, ir_of(vector).as_pointer())
 
 
 def _align(vector: Vector) -> int:
@@ -77,7 +74,7 @@ def _align(vector: Vector) -> int:
 
 @intrinsic
 def load(typing, array, place):
-    vector = _VECTORS[array.dtype]
+    vector = VECTORS[array.dtype]
 
     def code(context, builder, sig, args):
         return builder.load(_lanes_at(context, builder, vector, sig, args), align=_align(vector))
@@ -118,25 +115,25 @@ def put(typing, array, place, x):
 
 def _spread(builder, kind: ir.VectorType, value) -> ir.Instruction:
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT32, 0))
-    lanes = _constant(ir.VectorType(_INT32, LANES), 0)
+    lanes = constant(ir.VectorType(_INT32, LANES), 0)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), lanes)
 
 
 @intrinsic
 def spread(typing, x):
     """One number in all lanes."""
-    vector = _VECTORS[x]
-    return vector(x), lambda context, builder, sig, args: _spread(builder, _ir(vector), args[0])
+    vector = VECTORS[x]
+    return vector(x), lambda context, builder, sig, args: _spread(builder, ir_of(vector), args[0])
 
 
 @intrinsic
 def spread_at(typing, array, place):
     """One number of an array in all lanes."""
-    vector = _VECTORS[array.dtype]
+    vector = VECTORS[array.dtype]
 
     def code(context, builder, sig, args):
         pointer = place_of(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-        return _spread(builder, _ir(vector), builder.load(pointer))
+        return _spread(builder, ir_of(vector), builder.load(pointer))
 
     return vector(array, place), code
 
@@ -144,106 +141,18 @@ def spread_at(typing, array, place):
 @intrinsic
 def filled(typing, array, x):
     """A float64 in all lanes, in the precision of an array."""
-    vector = _VECTORS[array.dtype]
+    vector = VECTORS[array.dtype]
 
     def code(context, builder, sig, args):
-        return _spread(builder, _ir(vector), context.cast(builder, args[1], sig.args[1], vector.dtype))
+        return _spread(builder, ir_of(vector), context.cast(builder, args[1], sig.args[1], vector.dtype))
 
     return vector(array, x), code
-
-
-def _binary(operation: Callable[..., Any]) -> Any:
-    """``f(x, y)``, lane by lane."""
-
-    @intrinsic
-    def binary(typing, x, y):
-        return x(x, y), lambda context, builder, sig, args: operation(builder, args[0], args[1])
-
-    return binary
-
-
-add = _binary(lambda builder, x, y: builder.fadd(x, y))
-sub = _binary(lambda builder, x, y: builder.fsub(x, y))
-mul = _binary(lambda builder, x, y: builder.fmul(x, y))
-maximum = _binary(lambda builder, x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
-less = _binary(lambda builder, x, y: builder.uitofp(builder.fcmp_ordered("<", x, y), x.type))  # 1 or 0
-
-
-def _call(builder, name: str, result, *values) -> ir.Instruction:
-    kind = ir.FunctionType(result, [value.type for value in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
-
-
-def _suffix(x) -> str:
-    return "v8f32" if x.type.element == ir.FloatType() else "v8f64"
-
-
-@intrinsic
-def fma(typing, x, y, z):
-    """``x y + z``; in one instruction where there is one."""
-
-    def code(context, builder, sig, args):
-        return _call(builder, f"llvm.fmuladd.{_suffix(args[0])}", args[0].type, *args)
-
-    return x(x, y, z), code
-
-
-@intrinsic
-def rint(typing, x):
-    """The nearest integers, halves to even."""
-
-    def code(context, builder, sig, args):
-        return _call(builder, f"llvm.rint.{_suffix(args[0])}", args[0].type, args[0])
-
-    return x(x), code
-
-
-def _sum(builder, x) -> ir.Instruction:
-    kind = ir.FunctionType(x.type.element, [x.type.element, x.type])
-    name = f"llvm.vector.reduce.fadd.{_suffix(x)}"
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, [ir.Constant(x.type.element, 0.0), x], fastmath=("reassoc",))
-
-
-@intrinsic
-def total(typing, x):
-    """The sum of all lanes."""
-    return x.dtype(x), lambda context, builder, sig, args: _sum(builder, args[0])
-
-
-@intrinsic
-def total_of_products(typing, x, y):
-    """The sum of ``x y`` over all lanes, in float64."""
-    wide = ir.VectorType(ir.DoubleType(), LANES)
-
-    def code(context, builder, sig, args):
-        x, y = (arg if arg.type == wide else builder.fpext(arg, wide) for arg in args)
-        return _sum(builder, builder.fmul(x, y))
-
-    return types.float64(x, y), code
-
-
-@intrinsic
-def inverse(typing, x):
-    """``1 / x``."""
-    return x(x), lambda context, builder, sig, args: builder.fdiv(_constant(args[0].type, 1.0), args[0])
-
-
-@intrinsic
-def any_above(typing, x, y):
-    """Whether x is larger than y in some lane."""
-
-    def code(context, builder, sig, args):
-        lanes = builder.bitcast(builder.fcmp_ordered(">", args[0], args[1]), ir.IntType(LANES))
-        return builder.icmp_unsigned("!=", lanes, ir.Constant(ir.IntType(LANES), 0))
-
-    return types.boolean(x, y), code
 
 
 @intrinsic
 def transpose(typing, source, place, stride, target, where, step):
     """Eight rows of eight numbers, ``stride`` apart, become eight columns; their rows are ``step`` apart."""
-    vector = _VECTORS[source.dtype]
+    vector = VECTORS[source.dtype]
 
     def code(context, builder, sig, args):
         def rows(array, kind, start, stride):
@@ -279,36 +188,3 @@ def _swapped(builder, rows: list[Any], distance: int) -> list[Any]:
             swapped[k] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
             swapped[k + distance] = builder.shuffle_vector(*pair, ir.Constant(kind, high))
     return swapped
-
-
-# 2^f for f in [0, 1): a polynomial of least largest error in float32; in float64 the series around 1/2.
-_POWER_32 = (1.8775767e-3, 8.9893397e-3, 5.5826318e-2, 2.4015361e-1, 6.9315308e-1, 9.9999994e-1)
-_POWER_64 = tuple(math.sqrt(2) * math.log(2) ** k / math.factorial(k) for k in range(14, -1, -1))
-
-
-@intrinsic
-def exp(typing, x):
-    """To 2e-7 (float64: 1e-15) plus the rounding of x log2(e); x at most 88 (700); 0 far below."""
-    single = x.dtype == types.float32
-    bits, bias, shift = (32, 127, 23) if single else (64, 1023, 52)
-
-    def code(context, builder, sig, args):
-        kind = args[0].type
-        integers = ir.VectorType(ir.IntType(bits), LANES)
-        lowest = _constant(kind, 1.0 - bias)
-        t = builder.fmul(args[0], _constant(kind, math.log2(math.e)))
-        t = builder.select(builder.fcmp_ordered(">", t, lowest), t, lowest)
-        n = builder.sitofp(builder.fptosi(t, integers), kind)  # llvm.floor may become eight calls
-        n = builder.fsub(n, builder.uitofp(builder.fcmp_ordered(">", n, t), kind))
-        f = builder.fsub(t, n)
-        if not single:
-            f = builder.fsub(f, _constant(kind, 0.5))
-        highest, *others = _POWER_32 if single else _POWER_64
-        power = _constant(kind, highest)
-        for coefficient in others:
-            power = _call(builder, f"llvm.fmuladd.{_suffix(f)}", kind, power, f, _constant(kind, coefficient))
-        exponent = builder.add(builder.fptosi(n, integers), _constant(integers, bias))
-        scale = builder.bitcast(builder.shl(exponent, _constant(integers, shift)), kind)
-        return builder.fmul(power, scale)
-
-    return x(x), code

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from crfnet.crf.filters.permutohedral.lattice import build_lattice as torch_lattice
 
 from crfnet.crf import reference
+from crfnet.crf.filters.permutohedral.lattice import build_lattice as torch_lattice
 from crfnet.kernels.cpu import lattice as module
 from crfnet.kernels.cpu.filtering import filter_on_lattice
 from crfnet.kernels.cpu.lattice import build_lattice

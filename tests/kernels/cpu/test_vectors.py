@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crfnet.kernels.cpu import arithmetic as m
 from crfnet.kernels.cpu import vectors as v
 from crfnet.kernels.cpu.compile import entry
 
@@ -12,30 +13,30 @@ DTYPES = [np.float32, np.float64]
 @entry
 def _binary(x, y, out):
     a, b = v.load(x, 0), v.load(y, 0)
-    v.store(out, 0, v.add(a, b))
-    v.store(out, 8, v.sub(a, b))
-    v.store(out, 16, v.mul(a, b))
-    v.store(out, 24, v.maximum(a, b))
-    v.store(out, 32, v.less(a, b))
-    v.store(out, 40, v.fma(a, b, v.spread_at(y, 3)))
-    v.store(out, 48, v.rint(a))
-    v.store(out, 56, v.inverse(a))
+    v.store(out, 0, m.add(a, b))
+    v.store(out, 8, m.sub(a, b))
+    v.store(out, 16, m.mul(a, b))
+    v.store(out, 24, m.maximum(a, b))
+    v.store(out, 32, m.less(a, b))
+    v.store(out, 40, m.fma(a, b, v.spread_at(y, 3)))
+    v.store(out, 48, m.rint(a))
+    v.store(out, 56, m.inverse(a))
     v.store(out, 64, v.filled(out, 2.5))
 
 
 @entry
 def _reduced(x, y, out):
     a, b = v.load(x, 0), v.load(y, 0)
-    v.put(out, 0, v.total(a))
-    v.put(out, 1, v.total_of_products(a, b))
-    v.put(out, 2, 1 if v.any_above(a, b) else 0)
+    v.put(out, 0, m.total(a))
+    v.put(out, 1, m.total_of_products(a, b))
+    v.put(out, 2, 1 if m.any_above(a, b) else 0)
     v.put(out, 3, v.at(x, 5))
 
 
 @entry
 def _exponential(x, out):
     for place in range(0, x.size, 8):
-        v.store(out, place, v.exp(v.load(x, place)))
+        v.store(out, place, m.exp(v.load(x, place)))
 
 
 @entry

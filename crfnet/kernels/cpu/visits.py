@@ -1,0 +1,183 @@
+"""A pass over the pixels in blocks of eight: the local update, and what becomes of the marginals."""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
+# ruff: noqa: PLR0917
+
+from crfnet.kernels.cpu.arithmetic import add, any_above, maximum
+from crfnet.kernels.cpu.atomics import claim, finish, wait
+from crfnet.kernels.cpu.compile import inline, kernel
+from crfnet.kernels.cpu.messages import first_sent
+from crfnet.kernels.cpu.projection import gram_block, leftover, project, send_all
+from crfnet.kernels.cpu.tables import BLOCKS
+from crfnet.kernels.cpu.update import add_messages, clear_rows, log_marginals, softmax_block, start_logits
+from crfnet.kernels.cpu.vectors import at, filled, load, put, spread_at, store
+
+__all__ = ["ANSWER", "SAMPLE", "SEND", "list_labels", "visit_blocks"]
+
+SAMPLE, SEND, ANSWER = 0, 1, 2
+
+
+@kernel
+def list_labels(counters, phase, labels, tables, scratch):
+    """One phase: the labels that are possible in each block of pixels; the number of the next phase.
+
+    A label is impossible where it stays more than the cut below another one even if messages add the most to
+    it and the least to the other. Logits of the others are copied to lie side by side.
+    """
+    count, columns, blocks = len(labels.unary), len(scratch.x), tables.rows.shape[1] // 8
+    tasks = (blocks + BLOCKS - 1) // BLOCKS
+    task = claim(counters, phase)
+    while task < tasks:
+        place = task * BLOCKS * count
+        for block in range(task * BLOCKS, min(blocks, (task + 1) * BLOCKS)):
+            unary, first, stride = _unary(block, labels)
+            for start in range(0, columns, count):
+                best = add(load(unary, first), spread_at(labels.losses, start))
+                for c in range(1, count):
+                    best = maximum(
+                        add(load(unary, first + c * stride), spread_at(labels.losses, start + c)), best
+                    )
+                store(scratch.x, 8 * start, best)
+            tables.starts[block] = place
+            for c in range(count):
+                logit = load(unary, first + c * stride)
+                for start in range(0, columns, count):
+                    most = add(logit, spread_at(labels.gains, start + c))
+                    if any_above(most, load(scratch.x, 8 * start)):
+                        store(tables.logits, 8 * place, logit)
+                        put(tables.names, place, c)
+                        place += 1
+                        break
+            tables.counts[block] = place - tables.starts[block]
+        task = finish(counters, phase)
+    return wait(counters, phase, tasks)
+
+
+@inline
+def _unary(block, labels):
+    """The logits of eight pixels: an array, the place of the first and the distance of labels."""
+    if 8 * block + 8 <= labels.unary.shape[1]:
+        return labels.unary, 8 * block, labels.unary.shape[1]
+    return labels.last, 0, 8
+
+
+@kernel
+def visit_blocks(
+    purpose, counters, phase, tasks, visited, step, before, groups, labels, tables, scratch
+):  # fmt: skip
+    """One phase over blocks of pixels; the number of the next phase.
+
+    Args:
+        purpose: Gram matrices of a sample of the blocks, or what all blocks send, or the answer.
+        counters: of the call.
+        phase: number of this phase.
+        tasks: number of tasks.
+        visited: number of blocks: that of all, or of the sample.
+        step: number of steps before this one.
+        before: groups of channels of the messages that came.
+        groups: of channels to send.
+        labels: of the call, like the next two.
+        tables: see there.
+        scratch: see there.
+    """
+    blocks, most = tables.rows.shape[1] // 8, (labels.weights.shape[1] + 7) // 8
+    task = claim(counters, phase)
+    while task < tasks:
+        if purpose == SAMPLE:
+            _clear(tables.grams, task)
+        store(scratch.sums, 0, filled(scratch.sums, 0.0))
+        store(scratch.sums, 8, filled(scratch.sums, 0.0))
+        for i in range(visited * task // tasks, visited * (task + 1) // tasks):
+            block = i * blocks // visited
+            if purpose == ANSWER:
+                _answer(block, step, before, most, labels, tables, scratch)
+                continue
+            listed = _possible_logits(block, step, before, most, labels, tables, scratch)
+            count = _marginals(block, listed, labels, tables, scratch)
+            if purpose == SAMPLE:
+                gram_block(scratch.q, scratch.active, count, tables.grams[task])
+                clear_rows(scratch.q, scratch.active, count)
+            else:
+                _send(block, step, count, groups, most, labels, tables, scratch)
+        if purpose == SEND:
+            total = most_left = 0.0
+            for k in range(8):
+                total += scratch.sums[0, k]
+                most_left = max(most_left, scratch.sums[1, k])
+            tables.left[step, task, 0], tables.left[step, task, 1] = total, most_left
+        task = finish(counters, phase)
+    return wait(counters, phase, tasks)
+
+
+@inline
+def _clear(grams, task):
+    for place in range(task * grams[0].size, (task + 1) * grams[0].size):
+        put(grams, place, 0.0)
+
+
+@inline
+def _possible_logits(block, step, before, most, labels, tables, scratch):
+    """The logits of the labels that are possible in eight pixels; how many these are."""
+    listed, place, last = tables.counts[block], tables.starts[block], (step - 1) % 2
+    some = mine = 0
+    for variant in range(labels.variants):
+        for k in range(listed):
+            column = variant * len(labels.unary) + at(tables.names, place + k)
+            store(scratch.x, 8 * column, load(tables.logits, 8 * (place + k)))
+            put(scratch.possible, mine, column)
+            mine += 1
+            if before == most or tables.supported[last, column]:
+                put(scratch.some, some, column)
+                some += 1
+    if step > 0:
+        _add_messages(block, last, before, most, scratch.some, some, labels, tables, scratch)
+    return listed
+
+
+@inline
+def _add_messages(block, last, before, most, columns, count, labels, tables, scratch):
+    for table in range(len(labels.weights)):
+        add_messages(
+            scratch.x, columns, count, tables.rows, table * most, before, block, before < most,
+            tables.basis[last], labels.weights[table], scratch.messages,
+        )  # fmt: skip
+
+
+@inline
+def _marginals(block, listed, labels, tables, scratch):
+    """Those of eight pixels; how many columns are not 0."""
+    counts = -1 if not labels.masked and 8 * block + 8 <= labels.unary.shape[1] else 8 * block
+    return softmax_block(
+        scratch.x, scratch.q, scratch.possible, listed, scratch.active, labels.variants, labels.cut,
+        labels.inside, counts,
+    )  # fmt: skip
+
+
+@inline
+def _send(block, step, count, groups, most, labels, tables, scratch):
+    """What a block's pixels send: all columns, or their projections."""
+    now, sent = step % 2, first_sent(groups, most, labels)
+    if groups == most:
+        send_all(scratch.q, groups, tables.rows, sent, block)
+        clear_rows(scratch.q, scratch.active, count)
+        return
+    basis = tables.basis[now]
+    project(scratch.q, scratch.active, count, basis, groups, scratch.channels, tables.rows, sent, block)
+    leftover(
+        scratch.q, scratch.active, count, basis, tables.support[now], tables.supported[now], tables.minus,
+        groups, scratch.channels, scratch.sums,
+    )  # fmt: skip
+
+
+@inline
+def _answer(block, step, before, most, labels, tables, scratch):
+    """Log marginals of all labels."""
+    unary, place, stride = _unary(block, labels)
+    start_logits(unary, place, stride, labels.variants, len(labels.unary), scratch.x)
+    if step > 0:
+        columns = len(scratch.x)
+        _add_messages(block, (step - 1) % 2, before, most, scratch.every, columns, labels, tables, scratch)
+    out, place, stride = tables.out, 8 * block, labels.unary.shape[1]
+    if place + 8 > stride:
+        out, place, stride = tables.last, 0, 8
+    log_marginals(scratch.x, labels.variants, len(labels.unary), scratch.sums, out, place, stride)

@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 #: Imported once for all processes.
-PRELOADED = ["crfnet.pipeline.compare", "crfnet.pipeline.evaluate_split", "torch.utils.tensorboard"]
+PRELOADED = ["crfnet.pipeline.compare_arms", "crfnet.pipeline.evaluate_split", "torch.utils.tensorboard"]
 
 
 def start(

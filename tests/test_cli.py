@@ -14,7 +14,7 @@ from PIL import Image
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.main import main
-from crfnet.crf import messages
+from crfnet.crf import message_passing
 from crfnet.pipeline import evaluate_split
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
@@ -210,7 +210,9 @@ def test_how_labels_are_predicted_reaches_every_command(config, tmp_path, capsys
 def test_the_memory_of_the_crf_reaches_every_command(config, tmp_path, monkeypatch):
     """Two labels at a time, for a CRF that was trained and for one of a file, give the same label maps."""
     given = set()
-    monkeypatch.setattr(messages, "labels_at_once", lambda q, memory: given.add(memory) or memory or 99)
+    monkeypatch.setattr(
+        message_passing, "labels_at_once", lambda q, memory: given.add(memory) or memory or 99
+    )
     monkeypatch.setattr(evaluate_split, "write_report", lambda folder, *_, **__: folder / "report.md")
     main(["train", str(config)])
     unary = ["--checkpoint", str(tmp_path / "out/unary/train/checkpoint.pt")]

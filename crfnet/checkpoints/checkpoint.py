@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crfnet.checkpoints.older import current_settings, current_weights
+from crfnet.checkpoints.legacy import current_settings, current_weights
 from crfnet.config.nested import nested
 from crfnet.config.schema import build
 from crfnet.crf.layer import CRFConfig

@@ -13,7 +13,7 @@ from torch import Tensor
 from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from crfnet.checkpoints.layouts import import_state, read_weights
 from crfnet.checkpoints.layouts.layout import HEAD
-from crfnet.checkpoints.older import current_settings, current_weights
+from crfnet.checkpoints.legacy import current_settings, current_weights
 from crfnet.checkpoints.weight_files import read_safetensors, write_safetensors
 from crfnet.config.nested import changed, flat
 from crfnet.config.variants import to_plain

@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Compare, on the images of a config or on the built-in toy set."""
-    from crfnet.pipeline.compare import compare
+    from crfnet.pipeline.compare_arms import compare
 
     with ExitStack() as stack:
         if options.command == "demo":

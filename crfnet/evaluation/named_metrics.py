@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from crfnet.errors import InputError
+from crfnet.evaluation.bootstrap import Interval, PerImage, Statistic, bootstrap, seeds_bootstrap
 from crfnet.evaluation.boundary import boundary_f
 from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.significance import Interval, PerImage, Statistic, bootstrap, seeds_bootstrap
 from crfnet.evaluation.trimap import BANDS, Band
 
 __all__ = ["MEANS", "Arm", "NamedMetric", "difference", "interval", "named_metric"]

@@ -1,8 +1,8 @@
 """Files: written whole or not at all, and read without trust, whatever lies there."""
 
 from crfnet.files.arrays import read_arrays
+from crfnet.files.error_text import one_line
 from crfnet.files.images import open_image, read_indices
-from crfnet.files.messages import one_line
 from crfnet.files.writing import (
     check_writable,
     csv_text,

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crfnet.files.messages import one_line
+from crfnet.files.error_text import one_line
 
 __all__ = ["read_arrays"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crfnet.errors import InputError
-from crfnet.files.messages import one_line
+from crfnet.files.error_text import one_line
 
 __all__ = ["open_image", "read_indices"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from crfnet.errors import InputError
-from crfnet.files.messages import one_line
+from crfnet.files.error_text import one_line
 
 __all__ = ["read_yaml"]
 

@@ -13,7 +13,7 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
 from crfnet.config.variants import check_choices
 from crfnet.errors import require
-from crfnet.models.aspp import fc_branch
+from crfnet.models.aspp_v2 import fc_branch
 from crfnet.models.network import CommonConfig, Network, VariantConfig
 from crfnet.resize import resize_logits
 from crfnet.shapes import StridedLogits

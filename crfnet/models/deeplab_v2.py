@@ -11,7 +11,7 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.backbones.weights import imagenet_state
 from crfnet.config.variants import check_choices
 from crfnet.errors import require
-from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
+from crfnet.models.aspp_v2 import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.multi_scale import fused_by_max
 from crfnet.models.network import CommonConfig, Network, VariantConfig
 from crfnet.shapes import LogitMap, StridedLogits

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from crfnet.evaluation.significance import Interval
+from crfnet.evaluation.bootstrap import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.report.metric_intervals import MetricIntervals, class_metric, difference_name, trimap_metric
 

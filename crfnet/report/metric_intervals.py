@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
-from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.evaluation.named_metrics import named_metric
-from crfnet.evaluation.significance import (
+from crfnet.evaluation.bootstrap import (
     Interval,
     PerImage,
     PerSeed,
@@ -27,6 +24,9 @@ from crfnet.evaluation.significance import (
     seeds_generator,
     seeds_score,
 )
+from crfnet.evaluation.confusion import Absent, tallies, tally_metrics
+from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
+from crfnet.evaluation.named_metrics import named_metric
 from crfnet.evaluation.trimap import BANDS, Band
 from crfnet.report.arms import ArmResult, compared_pairs
 

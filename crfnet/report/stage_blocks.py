@@ -13,7 +13,7 @@ from crfnet.report.training_curves import (
     parameter_figure,
     read_training_log,
 )
-from crfnet.search.results import HEATMAP_FILE
+from crfnet.search.result_files import HEATMAP_FILE
 
 __all__ = ["ENERGY_FILE", "energy_blocks", "training_blocks", "search_blocks"]
 

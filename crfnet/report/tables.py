@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from crfnet.evaluation.bootstrap import Interval
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.named_metrics import difference
-from crfnet.evaluation.significance import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.files import csv_text
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs

@@ -1,10 +1,11 @@
 """CRF parameter search on cached scores: DeepLab's cross-validation of (w1, theta_alpha, theta_beta).
 
-What is searched: `config`, `grid` (points, published ranges), `sampling` (points of a round), `criteria`.
+What is searched: `config`, `grid` (points, published ranges), `sampling` (points of a round).
 Evaluating a point: `sweep` (mean field), `counting`, `images`.
-Choosing: `leaderboard` (results of every point), `racing` (elimination), `folds` (cross-validation).
+Choosing: `selection_criteria`, `leaderboard` (results of every point), `racing` (elimination), `folds`
+(cross-validation).
 Sharing the work: `task_queue` and `database` (Optuna studies), `heartbeat`, `run_tasks`, `workers`.
-From start to end: `search`; its files: `results`, `heatmap`.
+From start to end: `search`; its files: `result_files`, `heatmap`.
 """
 
 from crfnet.search.config import SearchConfig

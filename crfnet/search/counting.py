@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crfnet.evaluation.confusion import Prediction, confusion_matrix
 from crfnet.search.config import SearchConfig
-from crfnet.search.criteria import CRITERIA
+from crfnet.search.selection_criteria import CRITERIA
 from crfnet.shapes import LabelMap
 
 __all__ = ["PointCounts", "count_predictions"]

@@ -13,7 +13,7 @@ from crfnet.errors import InputError, require
 from crfnet.score_cache import ScoreFolder
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import PointCounts, count_predictions
-from crfnet.search.criteria import CRITERIA
+from crfnet.search.selection_criteria import CRITERIA
 from crfnet.shapes import Image, LabelMap, Logits
 
 __all__ = ["SearchImages", "SearchSample", "draw_images", "evaluation_order"]

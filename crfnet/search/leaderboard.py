@@ -15,11 +15,11 @@ from torch import Tensor
 from crfnet.evaluation.confusion import metrics
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import PointCounts
-from crfnet.search.criteria import CRITERIA
 from crfnet.search.folds import Fold, make_folds
 from crfnet.search.grid import Point, first_best
 from crfnet.search.racing import MIN_IMAGES, eliminated, image_blocks
 from crfnet.search.sampling import SAMPLERS
+from crfnet.search.selection_criteria import CRITERIA
 from crfnet.search.task_queue import Task, TaskResult
 
 __all__ = ["Candidate", "Leaderboard"]

@@ -17,13 +17,13 @@ from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError
 from crfnet.score_cache import ScoreFolder
 from crfnet.search.config import SearchConfig
-from crfnet.search.criteria import CRITERIA
 from crfnet.search.database import open_study
 from crfnet.search.grid import Point
 from crfnet.search.images import SearchImages, draw_images, evaluation_order
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.results import OUTPUT_FILES, best_config, write_results
+from crfnet.search.result_files import OUTPUT_FILES, best_config, write_results
 from crfnet.search.run_tasks import run_tasks
+from crfnet.search.selection_criteria import CRITERIA
 from crfnet.search.task_queue import STUDY_FILE, StudyLocation, TaskQueue
 from crfnet.search.workers import worker_processes
 

@@ -16,10 +16,10 @@ from crfnet.errors import InputError, require
 from crfnet.memory import peak_memory_mb
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, LabelMap
-from crfnet.training.checkpoint_saver import CheckpointSaver, resume_settings, seed_everything
 from crfnet.training.config import TrainConfig
 from crfnet.training.optim import build_optimizer
 from crfnet.training.run_logger import RunLogger
+from crfnet.training.save_and_resume import CheckpointSaver, resume_settings, seed_everything
 from crfnet.training.status import track_status
 from crfnet.training.stop_signals import TrainingInterrupted, stop_requests
 from crfnet.training.train_loader import TrainLoader

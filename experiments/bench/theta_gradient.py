@@ -26,8 +26,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from crfnet.crf.filters.permutohedral import theta_gradient
-from crfnet.crf.filters.permutohedral.theta_gradient import SampledRows
+from crfnet.crf.filters.permutohedral import sampled_theta_gradient
+from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.crf.layer import DenseCRF
 
 Example = tuple[Tensor, Tensor, Tensor]
@@ -39,7 +39,7 @@ def main() -> None:
     torch.manual_seed(0)
     print(
         f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__},"
-        f" numba {theta_gradient._has_numba()}; {options.images} images, crop {options.crop}"
+        f" numba {sampled_theta_gradient._has_numba()}; {options.images} images, crop {options.crop}"
     )
     (measure_time if options.time else measure_noise)(options)
 
@@ -144,7 +144,7 @@ def draws_of(steps: list[tuple[Tensor, Tensor, Tensor]], rows: int, draws: int) 
 
 def measure_time(options: argparse.Namespace) -> None:
     """Milliseconds of the forward pass, and of backward passes with theta fixed and learned."""
-    compiled = theta_gradient._has_numba
+    compiled = sampled_theta_gradient._has_numba
     sides = [("theta fixed", 1, None), ("compiled", 32, compiled), ("compiled", 1024, compiled)]
     sides += [("torch", 32, lambda: False), ("torch", 1024, lambda: False)]
     print(
@@ -157,7 +157,7 @@ def measure_time(options: argparse.Namespace) -> None:
         forward, backward = [], {side[:2]: [] for side in sides}
         for _ in range(options.repeats):
             for name, rows, has_numba in sides:
-                theta_gradient._has_numba = has_numba or compiled
+                sampled_theta_gradient._has_numba = has_numba or compiled
                 crf = crf_of(rows, learn_theta=has_numba is not None)
                 start = time.process_time()
                 loss = loss_of(crf, example)
@@ -167,7 +167,7 @@ def measure_time(options: argparse.Namespace) -> None:
                 backward[name, rows].append(time.process_time() - middle)
         times = [min(forward), *(min(some) for some in backward.values())]
         print(f"| {number} | " + " | ".join(f"{1000 * x:.0f}" for x in times) + " |", flush=True)
-    theta_gradient._has_numba = compiled
+    sampled_theta_gradient._has_numba = compiled
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import torch
 
+from crfnet.evaluation.bootstrap import percentile_interval, resample_counts, resampled
 from crfnet.evaluation.confusion import confusion_matrix
-from crfnet.evaluation.significance import percentile_interval, resample_counts, resampled
 from crfnet.evaluation.trimap import band_distance
 from crfnet.labels import VOID
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
+from crfnet.evaluation.bootstrap import bootstrap, seeds_bootstrap
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.named_metrics import MEANS, difference, interval, named_metric
-from crfnet.evaluation.significance import bootstrap, seeds_bootstrap
 from tests.evaluation.by_hand import paired_interval
 
 CONFIG = EvaluationConfig(max_width=5, draws=60, seed=3)

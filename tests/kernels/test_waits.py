@@ -6,7 +6,7 @@ import torch
 from crfnet.crf import DenseCRF
 from crfnet.crf.filters import ExactFilter, PermutohedralFilter
 from crfnet.crf.filters.permutohedral.lattice import build_lattice
-from crfnet.crf.filters.permutohedral.theta_gradient import SampledRows
+from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.crf.inference import FrankWolfe, MeanField
 from crfnet.crf.normalization import normalized
 from crfnet.kernels.gpu import exact, gather, local, update

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from crfnet.errors import InputError
 from crfnet.models import DeepLabV2Config, ModelConfig, build_network
-from crfnet.models.aspp import SummedBranches, convolution_branch, fc_branch
+from crfnet.models.aspp_v2 import SummedBranches, convolution_branch, fc_branch
 from crfnet.models.deeplab_v2 import RATES, DeepLabV2
 from tests.models.configs import model_config, refuse
 

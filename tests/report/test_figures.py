@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crfnet.errors import InputError
-from crfnet.evaluation.significance import Interval
+from crfnet.evaluation.bootstrap import Interval
 from crfnet.labels import VOC_PALETTE
 from crfnet.report import energy_curves, image_strip, metric_figures, training_curves
 from crfnet.report.document import png_of

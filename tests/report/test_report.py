@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from crfnet.errors import InputError
+from crfnet.evaluation.bootstrap import bootstrap
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.named_metrics import interval
-from crfnet.evaluation.significance import bootstrap
 from crfnet.labels import VOC_PALETTE
 from crfnet.report import console_table, largest_changes, read_report_json, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs

@@ -13,9 +13,9 @@ import yaml
 from crfnet.cli.main import main
 from crfnet.config.variants import free_keys
 from crfnet.errors import InputError
+from crfnet.evaluation.bootstrap import resample_counts, resample_seeds, seeds_generator
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.evaluation.named_metrics import difference
-from crfnet.evaluation.significance import resample_counts, resample_seeds, seeds_generator
 from crfnet.labels import VOC_PALETTE
 from crfnet.pipeline.run_config import Run
 from crfnet.report import ArmResult, combine, console_table, read_report_json

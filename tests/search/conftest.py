@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from crfnet.score_cache import ScoreFolder, write_scores
-from crfnet.search import SearchConfig, leaderboard, results
+from crfnet.search import SearchConfig, leaderboard, result_files
 from tests.search.search_processes import run_search
 from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 
@@ -12,7 +12,7 @@ from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 def _no_heatmaps():
     """Heat maps have tests of their own, and searches in other processes draw them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "write_heatmap", lambda path, _: path.write_bytes(b"picture"))
+        patch.setattr(result_files, "write_heatmap", lambda path, _: path.write_bytes(b"picture"))
         yield
 
 

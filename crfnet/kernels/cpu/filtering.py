@@ -7,10 +7,10 @@ import numpy as np
 
 from crfnet.kernels.cpu import separable, threads
 from crfnet.kernels.cpu.atomics import claim, counters_for, finish, wait
-from crfnet.kernels.cpu.blurring import filter_group, phases_of
 from crfnet.kernels.cpu.compile import entry, inline, kernel
 from crfnet.kernels.cpu.lattice import Lattice
 from crfnet.kernels.cpu.separable import Grid, convolve_group
+from crfnet.kernels.cpu.splat_blur_slice import filter_group, phases_of
 from crfnet.kernels.cpu.vectors import at, put, transpose
 
 __all__ = ["filter_on_grid", "filter_on_lattice"]

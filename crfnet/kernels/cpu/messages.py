@@ -6,9 +6,9 @@
 import numpy as np
 
 from crfnet.kernels.cpu.atomics import claim, finish, wait
-from crfnet.kernels.cpu.blurring import filter_group
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.separable import convolve_group
+from crfnet.kernels.cpu.splat_blur_slice import filter_group
 from crfnet.kernels.cpu.tables import BLOCKS
 from crfnet.kernels.cpu.vectors import filled, store
 

@@ -10,9 +10,9 @@ for what they send, then the kernels, group by group of channels. Marginals are 
 import numpy as np
 
 from crfnet.kernels.cpu.atomics import claim, finish, wait
-from crfnet.kernels.cpu.basis import choose_basis
 from crfnet.kernels.cpu.compile import entry, kernel, making_arrays
 from crfnet.kernels.cpu.messages import first_sent, normalize, pass_messages
+from crfnet.kernels.cpu.reduced_basis import choose_basis
 from crfnet.kernels.cpu.tables import BLOCKS, PIECES, Scratch
 from crfnet.kernels.cpu.visits import ANSWER, SAMPLE, SEND, list_labels, visit_blocks
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from crfnet.crf.filters.permutohedral.theta_gradient import SampledRows
+from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.kernels.cpu import sampled_rows
 from crfnet.kernels.cpu.sampled_rows import pixel_blocks
 

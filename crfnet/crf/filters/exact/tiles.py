@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crfnet.crf.filters.contract import require_finite
-from crfnet.crf.filters.places import places_of
+from crfnet.crf.filters.true_indices import places_of
 from crfnet.shapes import Features, Mask, Values
 
 __all__ = ["Tiles", "build_tiles"]

@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx
 
 from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice
-from crfnet.crf.filters.permutohedral.theta_gradient import SampledRows
+from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.crf.reference import permutohedral_matrix
 from crfnet.errors import require
 from crfnet.shapes import Channel, Features, Grid, Mask, Values

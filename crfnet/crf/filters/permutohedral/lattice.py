@@ -17,7 +17,7 @@ from torch import Tensor
 from crfnet.crf.filters.contract import require_finite
 from crfnet.crf.filters.permutohedral.gather_sum import GatherSum
 from crfnet.crf.filters.permutohedral.simplices import corner_codes, simplices
-from crfnet.crf.filters.places import places_of
+from crfnet.crf.filters.true_indices import places_of
 
 __all__ = ["Lattice", "build_lattice", "sum_of"]
 

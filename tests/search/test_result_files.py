@@ -10,7 +10,7 @@ from crfnet.search.counting import PointCounts
 from crfnet.search.grid import Point
 from crfnet.search.heatmap import write_heatmap
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.results import best_config, write_folds, write_table
+from crfnet.search.result_files import best_config, write_folds, write_table
 from crfnet.search.task_queue import TaskResult
 
 

@@ -11,8 +11,8 @@ from crfnet.score_cache import write_scores
 from crfnet.search import SearchConfig, search
 from crfnet.search.config import BoundaryCriterion, TrimapCriterion
 from crfnet.search.counting import PointCounts, count_predictions
-from crfnet.search.criteria import CRITERIA
 from crfnet.search.sampling import SAMPLERS
+from crfnet.search.selection_criteria import CRITERIA
 from tests.evaluation.by_hand import trimap_confusions
 from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from crfnet.evaluation.confusion import metrics
-from crfnet.evaluation.significance import (
+from crfnet.evaluation.bootstrap import (
     bootstrap,
     percentile_interval,
     resample_counts,
@@ -14,6 +13,7 @@ from crfnet.evaluation.significance import (
     resampled,
     seeds_bootstrap,
 )
+from crfnet.evaluation.confusion import metrics
 from tests.evaluation.by_hand import paired_interval
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig, DenseCRF, MeanField
-from crfnet.crf import messages as module
+from crfnet.crf import message_passing as module
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters.permutohedral.lattice import build_lattice
-from crfnet.crf.messages import labels_at_once
+from crfnet.crf.message_passing import labels_at_once
 from crfnet.errors import InputError
 from tests.allocations import Held
 from tests.tolerances import assert_close

@@ -81,7 +81,7 @@ class Page:
             "prune": select("prune: labels less likely everywhere are left out", _PRUNES, f"{crf.prune:g}"),
         }
         self.opacity = Slider(title="opacity", start=0, end=1, step=0.05, value=0.5, width=WIDTH)
-        self.file = TextInput(title="file", value="crf.yaml", width=WIDTH, name="file")
+        self.file = TextInput(title="file", value="crf.yaml", width=WIDTH, name="file", css_classes=["file"])
         self.replace = Checkbox(label="replace", active=False, name="replace")
         self.save = Button(label="save", button_type="primary", width=WIDTH, name="save")
         self.saved = Div(width=WIDTH, name="saved")

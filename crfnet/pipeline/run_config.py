@@ -18,12 +18,11 @@ from crfnet.data import DataConfig
 from crfnet.errors import require
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.inference import PredictConfig
-from crfnet.files import write_atomically
 from crfnet.models import ModelConfig
 from crfnet.search import SearchConfig
 from crfnet.training import TrainConfig
 
-__all__ = ["Run", "dump_run", "load_run", "save_run"]
+__all__ = ["Run", "dump_run", "load_run"]
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,6 @@ def load_run(path: Path | None, overrides: Sequence[str] = ()) -> Run:
         InputError: the file cannot be read; an unknown key, a wrong type or a value that is not allowed.
     """
     return read_config(Run, path, overrides)
-
-
-def save_run(run: Run, path: Path) -> None:
-    """Write the resolved config, every key with its value, so that the run can be repeated from it alone."""
-    write_atomically(path, dump_run(run).encode())
 
 
 def dump_run(run: Run) -> str:

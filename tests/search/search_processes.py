@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import torch
 
-from crfnet.score_cache import write_scores
+from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, leaderboard, run_tasks, search
 from crfnet.search.workers import process_context
 from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
@@ -50,9 +50,13 @@ def _run_slowly(root: Path, name: str, options: dict) -> None:
 def run_search(root: Path, name: str, **changes) -> None:
     """The same search in this process."""
     config = SearchConfig(**{**vars(CONFIG), **changes})
-    dataset = TinyDataset(config.images + 1)
-    scores = write_scores(root / "scores", noisy_logits(dataset), CLASSES, False, "noise")
+    dataset, scores = _write_inputs(root, config)
     search(dataset, dataset.ids, scores, config, root / name, resume=True)
+
+
+def _write_inputs(root: Path, config: SearchConfig) -> tuple[TinyDataset, ScoreFolder]:
+    dataset = TinyDataset(config.images + 1)
+    return dataset, write_scores(root / "scores", noisy_logits(dataset), CLASSES, False, "noise")
 
 
 def same_results(a: Path, b: Path) -> bool:
@@ -78,6 +82,7 @@ def task_keys(url: str) -> tuple[list[str], list[str]]:
 
 def share_storage(root: Path, url: str, expected: Path) -> None:
     """Two processes search at one database and both end as `expected`, with no task computed twice."""
+    _write_inputs(root, CONFIG)  # once: a folder of scores has one writer, its searches may be many
     processes = [start(root, name, pause=0.05, storage=url) for name in ("a", "b")]
     for process in processes:
         process.join(120)

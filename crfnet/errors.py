@@ -42,6 +42,7 @@ EXTRAS = {
     "matplotlib": ("matplotlib", "cli"),
     "optuna": ("optuna", "cli"),
     "psycopg": ("psycopg", "postgresql"),
+    "rasterio": ("rasterio", "geo"),
     "safetensors": ("safetensors", "cli"),
     "scipy": ("scipy", "cli"),
     "tensorboard": ("tensorboard", "cli"),

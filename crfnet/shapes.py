@@ -46,5 +46,5 @@ GridImage: TypeAlias = Num[Tensor, "b c *grid"]  #: `Image` on such a grid, any 
 GridMask: TypeAlias = Bool[Tensor, "b *grid"]  #: True for the pixels that count, False for padding
 GridLabels: TypeAlias = Int[Tensor, "b *grid"]  #: class index
 Labels: TypeAlias = Int[Tensor, "b h w"]  #: class index, 255 = void
-ImageBytes: TypeAlias = UInt8[Tensor, "3 h w"]  #: one stored image, RGB
+ImageBytes: TypeAlias = UInt8[Tensor, "c h w"]  #: one stored image, RGB or of as many channels as it has
 LabelMap: TypeAlias = Int[Tensor, "h w"]  #: labels of one image, 255 = void

@@ -39,7 +39,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Serve the page until it is interrupted."""
     from crfnet.crf.config_file import load_crf_config
     from crfnet.crf.layer import CRFConfig
-    from crfnet.data.file_dataset import read_image
+    from crfnet.data.image_files import read_image
     from crfnet.explore import open_session
     from crfnet.explore.server import serve
 

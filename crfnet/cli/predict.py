@@ -66,7 +66,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
 def _images(options: Namespace, run: "Run") -> tuple[list[str], "Iterator[ImageBytes]"]:
     """What is predicted: names, all different, and the images; the data set is needed for a split alone."""
     from crfnet.data import load_dataset
-    from crfnet.data.file_dataset import read_image
+    from crfnet.data.image_files import read_image
 
     if options.split is not None:
         dataset = load_dataset(run.data, options.split)

@@ -49,9 +49,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if crf is not None and options.crf is not None:
         crf = warm_start(crf, load_crf_config(options.crf))
     model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, crf)
-    for images in (dataset, validation):
-        if images is not None:
-            on_rank_zero(images.check)
+    on_rank_zero(lambda: dataset.check("train"))
+    if validation is not None:
+        on_rank_zero(lambda: validation.check("val"))
     run = replace(run, output=run.output / options.stage / "train")
     on_rank_zero(lambda: open_run(run, resume=options.resume, overwrite=options.overwrite, command=command))
     result = train(

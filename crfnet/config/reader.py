@@ -24,6 +24,7 @@ _IN_WORDS: dict[Any, str] = {
     Path: "path",
     type(None): "null",
 }
+_QUOTE = "in quotes where YAML would read a number, or yes, no, on, off, null as something else"
 _ARTICLES = {"integer": "an ", "number": "a ", "path": "a "}
 
 
@@ -108,7 +109,8 @@ def _explained(message: str, kind: type[Any], shape: type[Any]) -> str:
     message = message.replace("<class '", "").replace("'>", "")
     if wrong := re.fullmatch(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)', message):
         key, value = wrong.groups()
-        return f"{key} is {value}, must be {_in_words(_hint(shape, key))}"
+        hint = _hint(shape, key)
+        return f"{key} is {value}, must be {_in_words(hint)}{_quoting(hint, value)}"
     unknown = re.search(r"(?:Option '|unrecognized arguments: (?:--)?)([\w.-]+)", message)
     inside = re.search(r"Group '([\w.-]+)' does not accept option '([\w.-]+)'", message)
     if unknown is None and inside is None:
@@ -146,9 +148,16 @@ def _in_words(hint: Any) -> str:
     if get_origin(hint) is tuple:
         number = "" if ... in inside else f"{len(inside)} "
         return f"a list of {number}{_IN_WORDS.get(inside[0], 'value')}s"
-    if inside:  # a union
-        return " or ".join(map(_in_words, inside))
+    if inside:  # of a mapping, or of a union
+        return (": " if get_origin(hint) is dict else " or ").join(map(_in_words, inside))
     return _ARTICLES.get(_IN_WORDS.get(hint, ""), "") + _IN_WORDS.get(hint, str(hint))
+
+
+def _quoting(hint: Any, value: str) -> str:
+    """What to do about texts that YAML takes for something else, such as the name no or 0."""
+    inside = get_args(hint)
+    texts = str in inside or any(str in get_args(each) for each in inside)
+    return "" if not texts or "'" in value.partition(": ")[2] else f" ({_QUOTE})"
 
 
 def _known_keys(kind: type[Any], prefix: str = "") -> list[str]:

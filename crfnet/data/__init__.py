@@ -5,14 +5,17 @@ from collections.abc import Callable
 from crfnet.data.augment import MEAN_COLOR, AugmentConfig, TrainingStream, augment
 from crfnet.data.camvid import camvid
 from crfnet.data.cityscapes import cityscapes
+from crfnet.data.config import DataConfig, ToyConfig
 from crfnet.data.context import context, context59
-from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split, ToyConfig
+from crfnet.data.dataset import Sample, SegmentationDataset, Split, Subset
 from crfnet.data.folders import folders
+from crfnet.data.image_files import read_image
+from crfnet.data.label_map import resolve_labels
 from crfnet.data.person_part import person_part
 from crfnet.data.toy import toy
 from crfnet.data.voc import voc
 from crfnet.errors import require
-from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, Classes
+from crfnet.labels import Classes
 
 __all__ = [
     "DATASETS",
@@ -22,11 +25,13 @@ __all__ = [
     "Sample",
     "SegmentationDataset",
     "Split",
+    "Subset",
     "ToyConfig",
     "TrainingStream",
     "augment",
     "classes_of",
     "load_dataset",
+    "read_image",
 ]
 
 DATASETS: dict[str, Callable[[DataConfig, Split], SegmentationDataset]] = {
@@ -56,6 +61,4 @@ def load_dataset(config: DataConfig, split: Split) -> SegmentationDataset:
 
 def classes_of(config: DataConfig) -> Classes:
     """Names and colors of the classes of the data set that ``config`` names; no file is needed."""
-    if config.name == "folders":
-        return Classes(config.classes, VOC_PALETTE[: len(config.classes)])
-    return DATASET_CLASSES[config.name]
+    return resolve_labels(config).classes

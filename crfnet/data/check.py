@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +11,13 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from crfnet.data.dataset import SegmentationDataset
+from crfnet.data.dataset import SegmentationDataset, Split
 from crfnet.data.file_dataset import MissingMaskError
 from crfnet.errors import InputError, require
 from crfnet.files import write_json
 from crfnet.labels import VOID
 
-__all__ = ["SplitStatistics", "check_splits", "split_statistics", "statistics_table"]
+__all__ = ["SplitStatistics", "balanced_weights", "check_splits", "split_statistics", "statistics_table"]
 
 _SHOWN = 5  #: unusable files that the text names; the JSON holds all
 
@@ -44,7 +45,10 @@ class SplitStatistics:
         images_with: Usable images that hold each class.
         void: Share of void among all pixels, 0..1.
         no_mask: Ids of images without a mask.
+        first_no_mask: Where the mask of the first of them was looked for: one line, empty without one.
         unreadable: For each other id that cannot be used, why: one line.
+        no_image: Names of the masks that belong to no image, where images are those of a folder.
+        labels: What is odd about the labels of all images, or None: one line.
     """
 
     split: str
@@ -56,18 +60,24 @@ class SplitStatistics:
     images_with: list[int] = field(default_factory=list)
     void: float = 0.0
     no_mask: list[str] = field(default_factory=list)
+    first_no_mask: str = ""
     unreadable: dict[str, str] = field(default_factory=dict)
+    no_image: list[str] = field(default_factory=list)
+    labels: str | None = None
 
     @property
     def first_problem(self) -> str | None:
-        """One line about the first image that cannot be used, or None."""
-        if self.unreadable:
-            return next(iter(self.unreadable.values()))
-        return f"{self.no_mask[0]}: no mask" if self.no_mask else None
+        """One line about the first image that cannot be used, or else about the labels of all, or None."""
+        return next(iter(self.unreadable.values()), None) or self.first_no_mask or self.labels
+
+    @property
+    def balanced_weights(self) -> list[float]:
+        """For each class ``pixels of all / (classes * its pixels)``; see `balanced_weights`."""
+        return balanced_weights(self.pixels)
 
     def as_dict(self) -> dict[str, Any]:
         """All attributes, as JSON can hold them."""
-        return asdict(self)
+        return asdict(self) | {"balanced_weights": self.balanced_weights}
 
 
 class _StatisticsDataset(Dataset[_ImageStatistics]):
@@ -95,7 +105,13 @@ def _identity(statistics: Any) -> Any:
     return statistics
 
 
-def split_statistics(dataset: SegmentationDataset, split: str, *, workers: int = 4) -> SplitStatistics:
+def balanced_weights(pixels: Sequence[int]) -> list[float]:
+    """For each class ``all pixels / (classes * its pixels)``, so that all count the same; 0 without any."""
+    total = sum(pixels)
+    return [total / (len(pixels) * count) if count else 0.0 for count in pixels]
+
+
+def split_statistics(dataset: SegmentationDataset, split: Split, *, workers: int = 4) -> SplitStatistics:
     """Read every sample of `dataset` once, in `workers` processes (0: in this one), with a progress bar.
 
     There are never more processes than cores: torch warns of more, and they read no faster. Nothing is
@@ -113,6 +129,7 @@ def split_statistics(dataset: SegmentationDataset, split: str, *, workers: int =
     for image_id, of_image in zip(dataset.ids, progress, strict=True):
         if of_image.no_mask:
             found.no_mask.append(image_id)
+            found.first_no_mask = found.first_no_mask or of_image.error
         elif of_image.error:
             found.unreadable[image_id] = of_image.error
         else:
@@ -123,6 +140,9 @@ def split_statistics(dataset: SegmentationDataset, split: str, *, workers: int =
     found.sizes = dict(sizes.most_common())
     found.pixels, found.images_with = pixels[:-1].tolist(), present[:-1].tolist()
     found.void = float(pixels[-1] / max(1, pixels.sum()))
+    found.no_image = list(getattr(dataset, "without_image", ()))
+    if found.usable:
+        found.labels = dataset.label_problem(pixels.tolist(), split)
     return found
 
 
@@ -146,7 +166,8 @@ def check_splits(
     if output is not None and output.exists() and not overwrite:
         raise InputError(f"--output: {output} exists, must be a new file, or pass --overwrite")
     splits = [
-        split_statistics(each, name, workers=workers) for name, each in (("train", train), ("val", val))
+        split_statistics(train, "train", workers=workers),
+        split_statistics(val, "val", workers=workers),
     ]
     both = sorted(set(train.ids) & set(val.ids))
     text = statistics_table(splits)
@@ -158,7 +179,8 @@ def check_splits(
     first = next((each.first_problem for each in splits if each.first_problem), None)
     pairs = [(each.images - each.usable, each.images) for each in splits]
     wrong, images = (sum(numbers) for numbers in zip(*pairs, strict=True))
-    return text, None if first is None else f"{first} (of {images} images, {wrong} cannot be used)"
+    counted = f" (of {images} images, {wrong} cannot be used)" if wrong else ""
+    return text, None if first is None else f"{first}{counted}"
 
 
 def statistics_table(splits: list[SplitStatistics]) -> str:
@@ -174,7 +196,8 @@ def statistics_table(splits: list[SplitStatistics]) -> str:
             for each in splits
         ]
         lines.append(f"{label:>3}  {name:<{wide}}{''.join(cells)}")
-    return "\n".join(lines)
+    weights = ", ".join(f"{weight:.4g}" for weight in splits[0].balanced_weights)
+    return "\n".join([*lines, f"class_weights: balanced is [{weights}]"])
 
 
 def _paragraph(found: SplitStatistics) -> list[str]:
@@ -189,8 +212,15 @@ def _paragraph(found: SplitStatistics) -> list[str]:
     ]
     if absent:
         lines.append(f"  classes that no image holds: {', '.join(absent)}")
-    if found.no_mask:
-        dots = ", ..." if len(found.no_mask) > _SHOWN else ""
-        lines.append(f"  without a mask: {', '.join(found.no_mask[:_SHOWN])}{dots}")
+    lines += _named("without a mask", found.no_mask)
+    lines += [f"    {found.first_no_mask}"] if found.no_mask else []
+    lines += _named("masks without an image", found.no_image)
     lines += [f"  unreadable: {error}" for error in list(found.unreadable.values())[:_SHOWN]]
+    lines += [f"  {found.labels}"] if found.labels else []
     return lines
+
+
+def _named(what: str, names: Sequence[str]) -> list[str]:
+    """A line with the first of the names; none without one."""
+    dots = ", ..." if len(names) > _SHOWN else ""
+    return [f"  {what}: {', '.join(names[:_SHOWN])}{dots}"] if names else []

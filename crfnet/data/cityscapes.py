@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.config import DataConfig
+from crfnet.data.dataset import SegmentationDataset, Split
 from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
 from crfnet.data.id_lists import existing_root
 from crfnet.errors import InputError
-from crfnet.labels import DATASET_CLASSES, VOID
+from crfnet.labels import VOID
 
 __all__ = ["LABEL_IDS", "cityscapes", "train_ids"]
 
@@ -47,7 +48,8 @@ def cityscapes(config: DataConfig, split: Split) -> SegmentationDataset:
     if not images.is_dir():
         there = ", ".join(sorted(path.name for path in images.parent.iterdir() if path.is_dir())) or "none"
         raise InputError(f"data.{split}: {folder!r}: no folder {images}; folders there: {there}")
-    ids = sorted(path.name.removesuffix(_IMAGE) for path in images.glob(f"*/*{_IMAGE}"))
+    found = [path for path in images.glob(f"*/*{_IMAGE}") if not path.name.startswith(".")]
+    ids = sorted(path.name.removesuffix(_IMAGE) for path in found)
     if not ids:
         raise InputError(f"{images}: no image, must be at least one <city>/<id>{_IMAGE}")
     own, trained = train_ids(), label_table(len(LABEL_IDS))
@@ -60,7 +62,7 @@ def cityscapes(config: DataConfig, split: Split) -> SegmentationDataset:
         "cityscapes",
         root,
         tuple(ids),
-        *DATASET_CLASSES["cityscapes"],
+        config,
         images=(f"leftImg8bit/{folder}/{{city}}/{{id}}{_IMAGE}",),
         masks=tuple(masks),
     )

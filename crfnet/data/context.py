@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.config import DataConfig
+from crfnet.data.dataset import SegmentationDataset, Split
 from crfnet.data.file_dataset import FileDataset, MaskFiles, read_mat
 from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.data.voc import IMAGES
@@ -59,8 +60,7 @@ def context59(config: DataConfig, split: Split) -> SegmentationDataset:
 
 def _context(name: str, config: DataConfig, split: Split, *, background: int) -> FileDataset:
     root = existing_root(name, config.root, IMAGES)
-    classes, colors = DATASET_CLASSES[name]
-    first = len(classes) - len(CONTEXT)
+    first = len(DATASET_CLASSES[name].names) - len(CONTEXT)
     label = {each: first + place for place, each in enumerate(CONTEXT)}
     full = np.full(_ALL + 2, background, np.int64)
     full[list(CONTEXT.values())] = list(label.values())
@@ -77,8 +77,7 @@ def _context(name: str, config: DataConfig, split: Split, *, background: int) ->
         name,
         root,
         read_ids(lists, config.train if split == "train" else config.val),
-        classes,
-        colors,
+        config,
         images=(f"{IMAGES}/{{id}}.jpg", f"{IMAGES}/{{id}}.png"),
         masks=tuple(masks),
     )

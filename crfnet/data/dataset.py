@@ -1,20 +1,20 @@
 """What every data set is: a named list of images with label maps, read by index."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from crfnet.config.variants import check_choices, free, section
-from crfnet.errors import InputError, require
+from crfnet.errors import InputError
 from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
 
-__all__ = ["DataConfig", "Sample", "SegmentationDataset", "Split", "ToyConfig"]
+__all__ = ["Sample", "SegmentationDataset", "Split", "Subset"]
 
 Split: TypeAlias = Literal["train", "val"]
 
@@ -24,81 +24,13 @@ class Sample(NamedTuple):
 
     Attributes:
         id: Name of the image, unique in its split and usable as a file name.
-        image: RGB, uint8.
+        image: uint8, RGB or as many channels as ``data.channels`` says.
         labels: Class indices, int64; 255 = void.
     """
 
     id: str
     image: ImageBytes
     labels: LabelMap
-
-
-@dataclass(frozen=True)
-class ToyConfig:
-    """The set toy, drawn on the fly.
-
-    Attributes:
-        train: Number of training images, >= 1.
-        val: Number of validation images, >= 1.
-        size: Height and width in pixels, each >= 32.
-        seed: Another seed is another toy set; >= 0.
-    """
-
-    train: int = 200
-    val: int = 60
-    size: tuple[int, int] = (96, 128)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require("train", self.train, self.train >= 1, ">= 1")
-        require("val", self.val, self.val >= 1, ">= 1")
-        require("size", list(self.size), min(self.size) >= 32, "height and width, each >= 32")
-        require("seed", self.seed, self.seed >= 0, ">= 0")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which data set, where it lies and which of its lists are trained on and scored.
-
-    Attributes:
-        name: ``toy`` (drawn on the fly), ``camvid``, ``voc``, ``context`` (60 classes), ``context59`` (the
-            same without background), ``person_part``, ``cityscapes``, or ``folders``: your own.
-        root: The folder of the data set, laid out as the file of its name in crfnet/data says; unused by toy.
-        train: Name of the training list (without ``.txt``) or folder; unused by toy.
-        val: Name of the validation list (without ``.txt``) or folder; unused by toy.
-        classes: Class names of folders, the position is the label; the other sets know theirs.
-        images: Folder of the images below the root; of folders alone.
-        masks: Folder of the masks below the root; of folders alone.
-        void: Numbers in the masks that mean void, beside 255; of folders alone.
-        toy: Of the set toy.
-    """
-
-    name: Literal["toy", "camvid", "voc", "context", "context59", "person_part", "cityscapes", "folders"] = (
-        "toy"
-    )
-    root: Path | None = free(None)
-    train: str = "train"
-    val: str = "val"
-    classes: tuple[str, ...] = ()
-    images: str = "images"
-    masks: str = "masks"
-    void: tuple[int, ...] = ()
-    toy: ToyConfig = section(ToyConfig, "name", ("toy",))
-
-    def __post_init__(self) -> None:
-        check_choices(self, "data.")
-        self._check_classes()
-
-    def _check_classes(self) -> None:
-        own = self.name == "folders"
-        for key in ("classes", "void"):
-            value = list(getattr(self, key))
-            require(f"data.{key}", value, own or not value, f"left out: {self.name} knows its own")
-        good = 1 <= len(self.classes) <= VOID and len(set(self.classes)) == len(self.classes)
-        names = f"1 to {VOID} names, each once, in the order of the masks' labels"
-        require("data.classes", list(self.classes), good or not own, names)
-        inside = all(0 <= number <= VOID for number in self.void)
-        require("data.void", list(self.void), inside, f"numbers in 0..{VOID}")
 
 
 class SegmentationDataset(Dataset[Sample], ABC):
@@ -128,24 +60,69 @@ class SegmentationDataset(Dataset[Sample], ABC):
         """Number of labels l, void not counted."""
         return len(self.classes)
 
-    def check(self) -> None:
+    def label_problem(self, pixels: Sequence[int], split: Split | None) -> str | None:
+        """One line about counts that only masks have whose numbers mean something else; None otherwise.
+
+        Args:
+            pixels: of each class and, last, of void, over all images.
+            split: ``train`` where the images are to be trained on.
+        """
+        del pixels, split
+        return None
+
+    def check(self, split: Split | None = None) -> None:
         """Reads every sample once, so that no file can stop a long run in its middle.
+
+        Args:
+            split: ``train`` where it is to be trained on: every class must be in an image.
 
         Raises:
             InputError: One line about the first sample of ``ids`` that cannot be used: the file,
-                the value and what is allowed; and how many others there are.
+                the value and what is allowed; and how many others there are. Or about the labels of all: see
+                `label_problem`.
         """
         with ThreadPoolExecutor(max_workers=4) as pool:
-            found = pool.map(self._problem, range(len(self)))
+            found = pool.map(self._pixels_or_problem, range(len(self)))
             progress = tqdm(found, desc=f"check {self.name}", total=len(self), unit="image", mininterval=0.5)
-            problems = [problem for problem in progress if problem is not None]
+            read = list(progress)
+        problems = [each for each in read if isinstance(each, str)]
+        counts = [each for each in read if not isinstance(each, str)]
         if problems:
             others = f" (and {len(problems) - 1} more of {len(self)} images)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{others}")
+        self.pixels = np.sum(counts, 0).tolist()
+        if (problem := self.label_problem(self.pixels, split)) is not None:
+            raise InputError(problem)
 
-    def _problem(self, index: int) -> str | None:
+    @cached_property
+    def pixels(self) -> list[int]:
+        """Pixels of each class and, last, of void, over all images; read once, by `check` if that was first.
+
+        Raises:
+            InputError: see `check`.
+        """
+        self.check()
+        return list(vars(self)["pixels"])
+
+    def _pixels_or_problem(self, index: int) -> np.ndarray | str:
         try:
-            self[index]
+            labels = self[index].labels.numpy()
         except InputError as error:
             return str(error)
-        return None
+        counts = np.bincount(labels.ravel(), minlength=VOID + 1)
+        return np.append(counts[: self.num_classes], counts[VOID])
+
+
+class Subset(SegmentationDataset):
+    """Some images of a data set, in the order of their ids."""
+
+    def __init__(self, dataset: SegmentationDataset, ids: Sequence[str]) -> None:
+        """Reads nothing; every id must be one of the data set's."""
+        self.name, self.classes, self.palette = dataset.name, dataset.classes, dataset.palette
+        self.ids = tuple(ids)
+        index = {name: number for number, name in enumerate(dataset.ids)}
+        self._dataset, self._indices = dataset, [index[name] for name in ids]
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample number ``index`` of the chosen ones."""
+        return self._dataset[self._indices[index]]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.config import DataConfig
+from crfnet.data.dataset import SegmentationDataset, Split
 from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table, read_mat
 from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.data.voc import IMAGES
@@ -49,7 +50,7 @@ def person_part(config: DataConfig, split: Split) -> SegmentationDataset:
         "person_part",
         root,
         read_ids(lists, config.train if split == "train" else config.val),
-        *DATASET_CLASSES["person_part"],
+        config,
         images=(f"{IMAGES}/{{id}}.jpg", f"{IMAGES}/{{id}}.png"),
         masks=(
             MaskFiles("pascal_person_part_gt/{id}.png", table),

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from crfnet.data.dataset import DataConfig, Sample, SegmentationDataset, Split
+from crfnet.data.config import DataConfig
+from crfnet.data.dataset import Sample, SegmentationDataset, Split
 from crfnet.labels import DATASET_CLASSES, VOID
 
 __all__ = ["ToyDataset", "toy"]

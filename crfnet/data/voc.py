@@ -1,9 +1,10 @@
 """PASCAL VOC 2012, and any other data set in the layout of its folders."""
 
-from crfnet.data.dataset import DataConfig, SegmentationDataset, Split
+from crfnet.data.config import DataConfig
+from crfnet.data.dataset import SegmentationDataset, Split
 from crfnet.data.file_dataset import FileDataset, MaskFiles, label_table
 from crfnet.data.id_lists import existing_root, read_ids
-from crfnet.labels import DATASET_CLASSES, Color
+from crfnet.labels import DATASET_CLASSES
 
 __all__ = ["AUG_MASKS", "IMAGES", "LISTS", "MASKS", "voc", "voc_layout"]
 
@@ -18,15 +19,14 @@ def voc(config: DataConfig, split: Split) -> SegmentationDataset:
     trainaug needs no other setting than its list, and an image that VOC labeled itself is never trained on
     or scored with a mask of SBD, which has no void.
     """
-    return voc_layout("voc", config, split, *DATASET_CLASSES["voc"], masks=(MASKS, AUG_MASKS))
+    return voc_layout("voc", config, split, len(DATASET_CLASSES["voc"].names), masks=(MASKS, AUG_MASKS))
 
 
 def voc_layout(
     name: str,
     config: DataConfig,
     split: Split,
-    classes: tuple[str, ...],
-    colors: tuple[Color, ...],
+    num_classes: int,
     *,
     masks: tuple[str, ...] = (MASKS,),
     also_void: tuple[int, ...] = (),
@@ -41,8 +41,7 @@ def voc_layout(
         name: Short name for logs and messages.
         config: ``root`` is the folder; ``train`` and ``val`` name the lists.
         split: Which of the two lists.
-        classes: Class names; the position is the label.
-        colors: One color for each class.
+        num_classes: Number of labels in the masks.
         masks: Folders of the masks, the first that has one is used.
         also_void: Labels in the files, beside 255, that mean void.
 
@@ -51,13 +50,12 @@ def voc_layout(
             name of a file or stands in the list twice.
     """
     root = existing_root(name, config.root, IMAGES, MASKS, LISTS)
-    table = label_table(len(classes), also_void)
+    table = label_table(num_classes, also_void)
     return FileDataset(
         name,
         root,
         read_ids([root / LISTS], config.train if split == "train" else config.val),
-        classes,
-        colors,
+        config,
         images=tuple(f"{IMAGES}/{{id}}{ending}" for ending in (".jpg", ".png")),
         masks=tuple(MaskFiles(f"{folder}/{{id}}.png", table) for folder in masks),
     )

@@ -2,7 +2,7 @@
 
 from crfnet.files.arrays import read_arrays
 from crfnet.files.error_text import one_line
-from crfnet.files.images import open_image, read_indices
+from crfnet.files.images import open_image, read_indices, upright
 from crfnet.files.writing import (
     check_writable,
     csv_text,
@@ -22,6 +22,7 @@ __all__ = [
     "read_arrays",
     "read_indices",
     "read_yaml",
+    "upright",
     "write_atomically",
     "write_csv",
     "write_json",

@@ -11,7 +11,19 @@ from PIL import Image
 from crfnet.errors import InputError
 from crfnet.files.error_text import one_line
 
-__all__ = ["open_image", "read_indices"]
+__all__ = ["open_image", "read_indices", "upright"]
+
+_ORIENTATION = 0x0112  #: the EXIF tag
+#: What undoes each of its values.
+_UNDONE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @contextmanager
@@ -30,8 +42,18 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: cannot be read as an image ({one_line(error)})") from error
 
 
+def upright(file: Image.Image) -> Image.Image:
+    """The image as viewers show it: turned and mirrored as its EXIF data say, where they can be read."""
+    file.load()  # of a TIFF, Pillow does it there, and the tag is gone
+    try:
+        undone = _UNDONE.get(file.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as with broken pixels, anything; viewers show such an image as it is stored
+        undone = None
+    return file if undone is None else file.transpose(undone)
+
+
 def read_indices(path: Path) -> NDArray[np.uint8]:
-    """Read the stored numbers of a palette or 8-bit gray image, never through its colors.
+    """Read the stored numbers of a palette or 8-bit gray image, never through its colors, `upright`.
 
     Returns:
         (h, w).
@@ -43,8 +65,15 @@ def read_indices(path: Path) -> NDArray[np.uint8]:
         # Gray of 1, 2 or 4 bits would be stretched to 0..255 by the reader; its raw mode says so.
         tiles = getattr(file, "tile", None)
         mode, raw = file.mode, tiles[0][3] if tiles else file.mode
-        values: NDArray[np.uint8] = np.array(file)
+        raw = raw[0] if isinstance(raw, tuple) and raw else raw  # of a TIFF or BMP
+        values: NDArray[np.uint8] = np.array(upright(file))
     if mode != "P" and (mode, raw) != ("L", "L"):
         kind = raw if isinstance(raw, str) else mode
-        raise InputError(f"{path} is a mask of mode {kind}, must be a palette image (P) or 8-bit gray (L)")
+        raise InputError(
+            f"{path} is a mask of mode {kind}, must be a palette image (P) or 8-bit gray (L){_advice(kind)}"
+        )
     return values
+
+
+def _advice(kind: str) -> str:
+    return "; for a mask of colors give data.colors" if kind.startswith("RGB") else ""

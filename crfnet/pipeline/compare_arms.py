@@ -137,8 +137,8 @@ class _Job:
         self.search_ids = draw_images(self.val.ids, run.search)
         searched = set(self.search_ids)
         self.report_ids = [name for name in self.val.ids if name not in searched]
-        on_rank_zero(self.train_set.check)
-        on_rank_zero(self.val.check)
+        on_rank_zero(lambda: self.train_set.check("train"))
+        on_rank_zero(lambda: self.val.check("val"))
 
     def folder(self, arm: str) -> Path:
         return self.run.output / arm.replace("+", "_plus")

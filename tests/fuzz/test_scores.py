@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from crfnet.data.file_dataset import read_image
+from crfnet.data.image_files import read_image
 from crfnet.explore import open_session
 from crfnet.score_cache import ScoreFolder
 from tests.fuzz.damage import Damage, damages

@@ -9,7 +9,7 @@ import torch
 
 from crfnet.errors import InputError
 from crfnet.files import read_indices, write_atomically
-from crfnet.shapes import ImageBytes, LabelMap
+from crfnet.shapes import ImageBytes, LabelMap, Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -21,6 +21,7 @@ __all__ = [
     "Classes",
     "Color",
     "Palette",
+    "as_rgb",
     "overlay",
     "paint",
     "read_label_png",
@@ -126,20 +127,27 @@ DATASET_CLASSES: dict[str, Classes] = {
 }  # fmt: skip
 
 
-def paint(labels: LabelMap, palette: Palette = VOC_PALETTE) -> ImageBytes:
+def paint(labels: LabelMap, palette: Palette = VOC_PALETTE) -> Picture:
     """Paint each pixel in the color of its class; void, where the palette has no color for it, in cream."""
     table = torch.tensor(VOC_PALETTE, dtype=torch.uint8)
     table[: len(palette)] = torch.tensor([list(color) for color in palette], dtype=torch.uint8)
     return table[labels.cpu().long()].permute(2, 0, 1)
 
 
+def as_rgb(image: ImageBytes) -> Picture:
+    """An image of any channels as a picture: gray repeated, of many channels the first three."""
+    if image.shape[0] == 3:
+        return image
+    return image[:3] if image.shape[0] > 3 else image[:1].expand(3, -1, -1)
+
+
 def overlay(
     image: ImageBytes, labels: LabelMap, palette: Palette = VOC_PALETTE, opacity: float = 0.5
-) -> ImageBytes:
+) -> Picture:
     """Blend the class colors over the image, ``opacity`` in 0..1; void pixels show the image alone."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}, must be in 0..1")
-    picture = image.cpu().float()
+    picture = as_rgb(image).cpu().float()
     mixed = torch.lerp(picture, paint(labels, palette).float(), opacity)
     return torch.where(labels.cpu() == VOID, picture, mixed).round().byte()
 
@@ -168,7 +176,7 @@ def write_label_png(path: Path, labels: LabelMap, palette: Palette = VOC_PALETTE
     _write_png(path, picture)
 
 
-def write_picture(path: Path, picture: ImageBytes) -> None:
+def write_picture(path: Path, picture: Picture) -> None:
     """Write an RGB picture as PNG, atomically."""
     from PIL import Image
 

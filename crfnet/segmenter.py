@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.errors import require
 from crfnet.models import ModelConfig, build_network
+from crfnet.models.input_channels import adapt_first_convolution, channel_statistics
 from crfnet.resize import resize_logits
 from crfnet.shapes import Image, LogitMap, Logits, StridedLogits
 
@@ -27,9 +29,9 @@ class Segmenter(nn.Module):
     as it came, on the scale 0..255.
 
     Args:
-        network: takes a normalized image ``(b, 3, h, w)``, returns logits ``(b, l, hs, ws)`` of any stride,
-            or an object that holds them: as ``["out"]`` (torchvision's segmentation networks), as
-            ``["logits"]`` or as ``.logits`` (transformers').
+        network: takes a normalized image ``(b, c, h, w)``, RGB or of ``mean``'s channels, returns logits
+            ``(b, l, hs, ws)`` of any stride, or an object that holds them: as ``["out"]`` (torchvision's
+            segmentation networks), as ``["logits"]`` or as ``.logits`` (transformers').
         crf: a `DenseCRF` of as many classes, or any module that is called as ``crf(logits, image)``.
         mean: subtracted from the image, in the channel order of the network.
         std: what the difference is divided by, in the channel order of the network.
@@ -37,7 +39,8 @@ class Segmenter(nn.Module):
         align_corners: geometry of the resize of logits to image size; see `resize_logits`.
 
     Raises:
-        ValueError: ``mean`` or ``std`` are not three finite numbers, or a ``std`` is not positive.
+        ValueError: ``mean`` or ``std`` are not finite numbers, three or as many as each other, or a ``std``
+            is not positive.
     """
 
     mean: Tensor
@@ -54,26 +57,29 @@ class Segmenter(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if len(mean) != 3 or not all(map(math.isfinite, mean)):
-            raise ValueError(f"mean: {tuple(mean)}, must be three finite numbers")
-        if len(std) != 3 or not all(0 < value < math.inf for value in std):
-            raise ValueError(f"std: {tuple(std)}, must be three positive finite numbers")
+        of_channels = "three finite numbers, or one for each channel of the images, for mean and std"
+        if len(mean) != len(std) or not mean or not all(map(math.isfinite, mean)):
+            raise ValueError(f"mean: {tuple(mean)}, must be {of_channels}")
+        if not all(0 < value < math.inf for value in std):
+            raise ValueError(
+                f"std: {tuple(std)}, must be {of_channels.replace('finite', 'positive finite', 1)}"
+            )
         self.network = network
         self.crf = crf
         self.bgr = bgr
         self.align_corners = align_corners
         # Buffers, so that they move with the model; in no checkpoint, because the configuration gives them.
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def strided_logits(self, image: Image) -> StridedLogits:
         """Compute the network's own logits at its stride, in its own precision.
 
         Args:
-            image: RGB in 0..255, uint8 or float, not normalized.
+            image: RGB in 0..255, uint8 or float, not normalized; or of as many channels as ``mean`` has.
 
         Raises:
-            ValueError: not three channels, empty, not finite, or clearly not 0..255.
+            ValueError: other channels, empty, not finite, or clearly not 0..255.
             TypeError: the network returned neither a tensor nor an object that holds one as above.
         """
         return _logits_of(self.network(self.normalized(image)))
@@ -90,7 +96,7 @@ class Segmenter(nn.Module):
 
     def normalized(self, image: Image) -> Image:
         """Normalize as the network expects: the channels in its order, minus ``mean``, divided by ``std``."""
-        check_image(image)
+        check_image(image, len(self.mean.flatten()))
         channels = image.flip(1) if self.bgr else image
         return (channels.to(self.mean.dtype) - self.mean) / self.std
 
@@ -109,14 +115,14 @@ class Segmenter(nn.Module):
         return resize_logits(strided, size, align_corners=self.align_corners)
 
 
-def check_image(image: Num[Tensor, "..."]) -> None:
-    """Refuse what is clearly no batch of RGB images in 0..255.
+def check_image(image: Num[Tensor, "..."], channels: int = 3) -> None:
+    """Refuse what is clearly no batch of images in 0..255 with that many channels.
 
     Raises:
         ValueError: names what came and what is allowed.
     """
-    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
-        raise ValueError(f"image: shape {tuple(image.shape)}, must be (b, 3, h, w), not empty")
+    if image.ndim != 4 or image.shape[1] != channels or image.numel() == 0:
+        raise ValueError(f"image: shape {tuple(image.shape)}, must be (b, {channels}, h, w), not empty")
     check_image_range(image)
 
 
@@ -139,20 +145,27 @@ def _described(output: object) -> str:
     return f"a {type(output).__name__}"
 
 
-def build_segmenter(model: ModelConfig, num_classes: int, crf: CRFConfig | None = None) -> Segmenter:
+def build_segmenter(
+    model: ModelConfig, num_classes: int, crf: CRFConfig | None = None, *, channels: int = 3
+) -> Segmenter:
     """Build the model of a configuration.
 
     Args:
         model: the network.
         num_classes: at least 2.
         crf: the dense CRF behind it; None for the network alone.
+        channels: of the images; see `adapt_first_convolution` for others than RGB's three.
 
     Raises:
-        InputError: the backbone or its weights are not to be had, or the CRF cannot be built.
+        InputError: the backbone or its weights are not to be had, the CRF cannot be built, or the
+            preprocessing is of three channels.
         ValueError: fewer than two classes.
     """
     layer = None if crf is None else DenseCRF(num_classes, crf)
+    rgb = channels == 3 or model.preprocessing != "caffe"
+    require("model.preprocessing", model.preprocessing, rgb, f"backbone or imagenet for {channels} channels")
     network = build_network(model, num_classes)
+    adapt_first_convolution(network, channels)
     mean, std = {
         "backbone": (network.backbone.mean, network.backbone.std),
         "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
@@ -161,8 +174,8 @@ def build_segmenter(model: ModelConfig, num_classes: int, crf: CRFConfig | None 
     return Segmenter(
         network,
         layer,
-        mean=mean,
-        std=std,
+        mean=channel_statistics(mean, channels),
+        std=channel_statistics(std, channels),
         bgr=model.preprocessing == "caffe",
         align_corners=model.align_corners,
     )

@@ -23,6 +23,7 @@ __all__ = [
     "LabelMap",
     "Logits",
     "Marginals",
+    "Picture",
     "LogitMap",
     "Mask",
     "StridedLogits",
@@ -47,4 +48,5 @@ GridMask: TypeAlias = Bool[Tensor, "b *grid"]  #: True for the pixels that count
 GridLabels: TypeAlias = Int[Tensor, "b *grid"]  #: class index
 Labels: TypeAlias = Int[Tensor, "b h w"]  #: class index, 255 = void
 ImageBytes: TypeAlias = UInt8[Tensor, "c h w"]  #: one stored image, RGB or of as many channels as it has
+Picture: TypeAlias = UInt8[Tensor, "3 h w"]  #: RGB, to be looked at
 LabelMap: TypeAlias = Int[Tensor, "h w"]  #: labels of one image, 255 = void

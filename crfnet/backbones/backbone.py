@@ -19,7 +19,8 @@ __all__ = [
     "scaled_channels",
 ]
 
-NormalizedImage: TypeAlias = Float[Tensor, "b 3 h w"]  #: RGB minus `Backbone.mean`, divided by `Backbone.std`
+#: RGB minus `Backbone.mean`, divided by `Backbone.std`; or of other channels, where the network is adapted.
+NormalizedImage: TypeAlias = Float[Tensor, "b _ h w"]
 FeatureMap: TypeAlias = Float[Tensor, "b c hs ws"]  #: a cell for every s-th pixel, starting with the first
 AnyFeatureMap: TypeAlias = Float[Tensor, "b _ _ _"]  #: `FeatureMap` beside others of other sizes
 

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,4 +81,5 @@ def _images(options: Namespace, run: "Run") -> tuple[list[str], "Iterator[ImageB
         raise InputError(
             f"predict: two images are named {min(twice)!r}; their label maps would replace each other"
         )
-    return names, map(read_image, options.images)
+    read = partial(read_image, channels=run.data.channels, image_range=run.data.image_range)
+    return names, map(read, options.images)

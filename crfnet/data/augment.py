@@ -45,7 +45,8 @@ def augment(sample: Sample, config: AugmentConfig, fill: Color, seed: int) -> Sa
     Args:
         sample: An image of any size.
         config: The ranges to draw from.
-        fill: Color outside the image; the labels there are void.
+        fill: Color outside the image (of one channel its mean, of more the colors in turn); the labels there
+            are void.
         seed: >= 0.
 
     Returns:
@@ -66,11 +67,17 @@ def augment(sample: Sample, config: AugmentConfig, fill: Color, seed: int) -> Sa
     right, bottom = left + config.crop[1], top + config.crop[0]
     missing = [max(0, -left), max(0, -top), max(0, right - width), max(0, bottom - height)]
     box = (max(0, top), max(0, left), *config.crop)
-    image = transforms.crop(transforms.pad(image, missing, fill=list(fill)), *box)
+    image = transforms.crop(transforms.pad(image, missing, fill=_filling(fill, sample.image.shape[0])), *box)
     labels = transforms.crop(transforms.pad(labels, missing, fill=VOID), *box)
     if config.mirror and draw.random() < 0.5:
         image, labels = transforms.horizontal_flip(image), transforms.horizontal_flip(labels)
     return Sample(sample.id, image.contiguous(), labels[0].long())
+
+
+def _filling(fill: Color, channels: int) -> list[int]:
+    if channels == 1:
+        return [round(sum(fill) / 3)]
+    return [fill[channel % 3] for channel in range(channels)]
 
 
 class TrainingStream(Dataset[Sample]):

@@ -15,6 +15,7 @@ from crfnet.config.reader import read_config
 from crfnet.config.variants import check_choices, free, to_plain
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import DataConfig
+from crfnet.data.config import expanded
 from crfnet.errors import require
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.inference import PredictConfig
@@ -64,6 +65,7 @@ class Run:
 
     def __post_init__(self) -> None:
         check_choices(self, "")
+        object.__setattr__(self, "output", expanded(self.output))
         require("output", str(self.output), "\0" not in str(self.output), "the name of a folder")
         require("seed", self.seed, 0 <= self.seed < 2**32, f"in 0..{2**32 - 1}")
         require("pictures", self.pictures, self.pictures >= 1, ">= 1")

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from crfnet.data import Sample, SegmentationDataset
 from crfnet.distributed import is_rank_zero
 from crfnet.errors import InputError
-from crfnet.labels import read_label_png
+from crfnet.labels import as_rgb, read_label_png
 from crfnet.report import StripSample
 
 __all__ = ["select_samples", "strip_samples", "with_progress"]
@@ -39,7 +39,7 @@ def strip_samples(
     return [
         (
             sample.id,
-            sample.image,
+            as_rgb(sample.image),
             sample.labels,
             {arm: read_label_png(folder / f"{sample.id}.png") for arm, folder in folders.items()},
         )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import is_rank_zero
 from crfnet.files import write_atomically
-from crfnet.labels import paint
+from crfnet.labels import as_rgb, paint
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = ["RunLogger"]
@@ -106,7 +106,7 @@ class RunLogger:
     ) -> None:
         """Log image, truth and prediction side by side, in the colors of ``dataset``, to TensorBoard."""
         palette = dataset.palette
-        strip = torch.cat([image.cpu(), paint(labels, palette), paint(prediction, palette)], dim=2)
+        strip = torch.cat([as_rgb(image).cpu(), paint(labels, palette), paint(prediction, palette)], dim=2)
         self._board.add_image("image, truth, prediction", strip, step)
 
     def flush(self) -> None:

@@ -22,7 +22,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, is_refusal
 
 __all__ = [
     "all_gather",
@@ -136,6 +136,7 @@ def on_rank_zero(work: Callable[[], T]) -> T:
         try:
             result = [(work(), None)]
         except Exception as error:  # whatever it was, the others must not wait for ever
+            error.refusal = is_refusal(error)  # type: ignore[attr-defined]  # read by the others' command lines
             result = [(None, error)]
         finally:
             _in_rank_zero_work = False
@@ -157,6 +158,7 @@ def on_all_ranks(work: Callable[[], T]) -> list[T]:
     try:
         own = (work(), None)
     except Exception as error:  # as in `on_rank_zero`
+        error.refusal = is_refusal(error)  # type: ignore[attr-defined]
         own = (None, error)
     results = all_gather(own)
     # This rank's own exception, which has a traceback, before those of others.

@@ -3,10 +3,11 @@
 What a smaller installation lacks is a `ModuleNotFoundError`, as everywhere, that says what to install.
 """
 
+import dis
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["EXTRAS", "InputError", "how_to_install", "needing", "require"]
+__all__ = ["EXTRAS", "InputError", "how_to_install", "is_refusal", "needing", "require"]
 
 
 class InputError(ValueError):
@@ -31,6 +32,24 @@ def require(place: str, value: object, holds: bool, allowed: str) -> None:
     """
     if not holds:
         raise InputError(f"{place} is {value!r}, must be {allowed}")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an exception says what cannot be used: an `InputError`, or a `ValueError` that crfnet raises.
+
+    A ValueError out of another package, or out of an operation of ours that failed, is a bug. What another
+    process raised (`crfnet.distributed`) carries the answer in its attribute ``refusal``.
+    """
+    if isinstance(error, InputError) or getattr(error, "refusal", False):
+        return True
+    trace = error.__traceback__
+    if not isinstance(error, ValueError) or trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    raised = trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    module = str(trace.tb_frame.f_globals.get("__name__", ""))
+    return raised and module.partition(".")[0] == "crfnet" and module != "crfnet.distributed"
 
 
 #: What brings a module that ``pip install crfnet`` does not: the distribution, and the extra of crfnet.

@@ -45,6 +45,7 @@ class Checkpoint(_Always, total=False):
 
     scaler: dict[str, Any]  #: of float16, empty otherwise
     best: float  #: highest mean IoU of a validation so far
+    stale: int  #: validations since that one
     pending_validation: dict[str, float]  #: this step's metrics if training stopped before its validation
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
-from crfnet.errors import InputError, how_to_install
+from crfnet.errors import InputError, how_to_install, is_refusal
 
 __all__ = ["main"]
 
@@ -123,7 +123,7 @@ def _end_bars() -> None:
 
 def _ending(error: BaseException) -> tuple[str | None, int]:
     """What is said of an error, nothing of a bug; and the exit status."""
-    refusal = str(error) if isinstance(error, InputError) else how_to_install(error)
+    refusal = str(error) if is_refusal(error) else how_to_install(error)
     if refusal is not None:
         return refusal, 2
     if isinstance(error, (KeyboardInterrupt, _Terminated)):

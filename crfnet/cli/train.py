@@ -33,7 +33,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.distributed import on_rank_zero
     from crfnet.pipeline.build import build_run_segmenter, warm_start
     from crfnet.pipeline.run_folder import open_run
-    from crfnet.training import check_batch_size, train
+    from crfnet.training import check_training, train
 
     run = load(options, overrides)
     joint = options.stage == "joint"
@@ -42,13 +42,13 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if options.crf is not None and not joint:
         raise InputError("train --crf: only --stage joint trains a CRF")
     config = run.joint if joint else run.train
-    check_batch_size(config)
     dataset = load_dataset(run.data, "train")
     validation = load_dataset(run.data, "val") if config.validate_every else None
     crf = run.crf if joint else None
     if crf is not None and options.crf is not None:
         crf = warm_start(crf, load_crf_config(options.crf))
     model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, crf)
+    check_training(model, dataset, config, validation)
     on_rank_zero(lambda: dataset.check("train"))
     if validation is not None:
         on_rank_zero(lambda: validation.check("val"))

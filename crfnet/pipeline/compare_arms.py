@@ -19,9 +19,9 @@ from pathlib import Path
 
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig, DenseCRF
-from crfnet.data import load_dataset
+from crfnet.data import SegmentationDataset, Subset, load_dataset
 from crfnet.distributed import on_rank_zero
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
 from crfnet.pipeline.build import build_run_segmenter, resolve_device, warm_start
 from crfnet.pipeline.cache_scores import cache_scores
 from crfnet.pipeline.evaluate_arm import evaluate_arm
@@ -32,9 +32,9 @@ from crfnet.pipeline.samples import strip_samples
 from crfnet.pipeline.trace_energy import trace_energy
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
-from crfnet.search import SearchConfig, draw_images, search
+from crfnet.search import SearchConfig, check_search, draw_images, search
 from crfnet.segmenter import Segmenter
-from crfnet.training import TrainConfig, check_batch_size, train
+from crfnet.training import TrainConfig, check_training, train
 
 __all__ = ["ARMS", "compare"]
 
@@ -126,8 +126,6 @@ class _Job:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.device = resolve_device(run.device)  # refused before any work
-        for config in (run.train, run.joint):
-            check_batch_size(config)
         self.train_set, self.val = load_dataset(run.data, "train"), load_dataset(run.data, "val")
         if run.search.images >= len(self.val.ids):
             raise InputError(
@@ -137,8 +135,20 @@ class _Job:
         self.search_ids = draw_images(self.val.ids, run.search)
         searched = set(self.search_ids)
         self.report_ids = [name for name in self.val.ids if name not in searched]
+        self._check_stages()
         on_rank_zero(lambda: self.train_set.check("train"))
         on_rank_zero(lambda: self.val.check("val"))
+        on_rank_zero(lambda: check_search(self.val, self.search_ids, run.search))
+
+    def _check_stages(self) -> None:
+        """Refuse what any stage would refuse, hours later: each model is built once."""
+        run = self.run
+        same = "0 in a comparison, where unary+ is trained for as many iterations as joint"
+        require("joint.early_stop", run.joint.early_stop, run.joint.early_stop == 0, same)
+        searched = dataclasses.replace(run.crf, normalization=run.search.normalization)
+        stages = {"train.": (run.train, None), "joint.": (run.joint, warm_start(run.crf, searched))}
+        for place, (config, crf) in stages.items():
+            check_training(self.segmenter(None, crf), self.train_set, config, self.val, place)
 
     def folder(self, arm: str) -> Path:
         return self.run.output / arm.replace("+", "_plus")
@@ -159,13 +169,17 @@ class _Job:
                 config,
                 folder,
                 seed=self.run.seed,
-                validation=self.val,  # for the log; what goes on is the last network, not the best
+                validation=self._validation(config),
                 resume=True,
             )
             return {"seconds": result.seconds}  # over all parts of a run that was killed and resumed
 
         run_stage(folder, work)
         return folder / "checkpoint.pt"
+
+    def _validation(self, config: TrainConfig) -> SegmentationDataset:
+        """The images for the log; those that decide when training ends must not be reported on."""
+        return Subset(self.val, self.search_ids) if config.early_stop else self.val
 
     def search(self, arm: str, checkpoint: Path) -> CRFConfig:
         folder = self.folder(arm) / "search"

@@ -9,7 +9,7 @@ From start to end: `search`; its files: `result_files`, `heatmap`.
 """
 
 from crfnet.search.config import SearchConfig
-from crfnet.search.images import draw_images
+from crfnet.search.images import check_search, draw_images
 from crfnet.search.search import search
 
-__all__ = ["SearchConfig", "draw_images", "search"]
+__all__ = ["SearchConfig", "check_search", "draw_images", "search"]

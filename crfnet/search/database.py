@@ -14,7 +14,7 @@ from crfnet.search.task_queue import StudyLocation, TaskQueue
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["open_study"]
+__all__ = ["check_storage", "open_study"]
 
 _SETTINGS_ATTRIBUTE = "settings"
 #: Seconds to wait: SQLite for another process's write, the others for the server.
@@ -68,6 +68,20 @@ def open_study(
         finally:
             storage.remove_session()
             storage.engine.dispose()
+
+
+def check_storage(url: str) -> None:
+    """Refuse a database that `open_study` could not open."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with _quiet_optuna():
+            storage = _open_storage(url)
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError) as error:
+        raise InputError(f"{_display_name(url)}: {_explain(error)}") from error
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _open_storage(url: str) -> "optuna.storages.RDBStorage":

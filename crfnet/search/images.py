@@ -10,13 +10,15 @@ from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError, require
+from crfnet.labels import VOID
 from crfnet.score_cache import ScoreFolder
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import PointCounts, count_predictions
+from crfnet.search.database import check_storage
 from crfnet.search.selection_criteria import CRITERIA
 from crfnet.shapes import Image, LabelMap, Logits
 
-__all__ = ["SearchImages", "SearchSample", "draw_images", "evaluation_order"]
+__all__ = ["SearchImages", "SearchSample", "check_search", "draw_images", "evaluation_order"]
 
 
 def draw_images(ids: Sequence[str], config: SearchConfig) -> list[str]:
@@ -31,6 +33,24 @@ def draw_images(ids: Sequence[str], config: SearchConfig) -> list[str]:
     require("search.images", config.images, fits, f"at most {len(ids)}, the number of images to draw from")
     chosen = np.random.default_rng(config.seed).choice(len(ids), config.images, replace=False)
     return [ids[i] for i in sorted(chosen.tolist())]
+
+
+def check_search(dataset: SegmentationDataset, ids: Sequence[str], config: SearchConfig) -> None:
+    """Refuse a search whose images or database cannot be used, before there are scores.
+
+    Raises:
+        InputError: all pixels of the images are void, or none is inside the trimap of the criterion; the
+            database of ``config.storage`` cannot be opened.
+    """
+    if config.storage:
+        check_storage(config.storage)
+    index = {image_id: number for number, image_id in enumerate(dataset.ids)}
+    labels = [dataset[index[image_id]].labels for image_id in ids]
+    if all(bool((each == VOID).all()) for each in labels):
+        raise InputError(f"search: all pixels of the {len(ids)} images are void (255)")
+    trimap = [CRITERIA["trimap"].prepare(each, config) for each in labels if config.criterion == "trimap"]
+    if trimap and all(bool((inside == VOID).all()) for inside in trimap):
+        raise InputError("search.criterion is 'trimap', but no pixel of the images is inside it")
 
 
 def evaluation_order(drawn: Sequence[str], config: SearchConfig) -> list[str]:

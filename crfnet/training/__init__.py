@@ -1,10 +1,10 @@
 """Training of a segmenter, with or without its CRF: one linear loop that can be killed and resumed."""
 
+from crfnet.training.checks import check_training
 from crfnet.training.config import TrainConfig
 from crfnet.training.failures import TrainingDivergedError, TrainingFailedError
 from crfnet.training.loop import TrainResult, train
 from crfnet.training.stop_signals import TrainingInterrupted
-from crfnet.training.train_step import check_batch_size
 
 __all__ = [
     "TrainConfig",
@@ -12,6 +12,6 @@ __all__ = [
     "TrainingDivergedError",
     "TrainingFailedError",
     "TrainingInterrupted",
-    "check_batch_size",
+    "check_training",
     "train",
 ]

@@ -33,6 +33,14 @@ class TrainConfig:
         loss: ``stride``: on labels subsampled at the network's stride (v1, v2), without a CRF. ``image``: at
             image size, behind the CRF where there is one.
         unary_loss: with ``image``, weight of the ``stride`` loss on the network's own logits that is added.
+        class_weights: of the cross-entropy, a number >= 0 for each class in their order, or ``balanced``:
+            inverse to the pixels of each class in the training images (what ``crfnet data check`` prints).
+            None by default.
+        focal: exponent gamma of the focal loss, ``(1 - p)^gamma`` times the cross-entropy; 0 is the
+            cross-entropy alone, 2 what its authors use.
+        dice: share of the Dice loss, ``1 - dice`` that of the cross-entropy; in [0, 1].
+        early_stop: validations in a row without a higher mean IoU after which training ends; 0 for never.
+            Needs validate_every. best.pt is the network from before them.
         crf_lr: learning rate of the CRF's parameters (logarithms of widths, inverse softplus of weights), for
             a loss that is a mean over pixels. Also follows the schedule, so that the CRF settles with the
             network.
@@ -73,6 +81,10 @@ class TrainConfig:
     bias_lr: float = 2.0
     loss: Literal["stride", "image"] = "stride"
     unary_loss: float = 0.0
+    class_weights: Literal["balanced"] | tuple[float, ...] = ()
+    focal: float = 0.0
+    dice: float = 0.0
+    early_stop: int = 0
     crf_lr: float = 1e-2
     crf_warmup: int = 0
     clip: float = 0.0
@@ -91,9 +103,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "step_size", "checkpoint_every", "log_every", "accumulate"):
             self._require(name, getattr(self, name) >= 1, ">= 1")
-        for name in ("crf_warmup", "picture_every", "validate_every", "validate_images", "workers"):
+        for name in (
+            "crf_warmup",
+            "picture_every",
+            "validate_every",
+            "validate_images",
+            "workers",
+            "early_stop",
+        ):
             self._require(name, getattr(self, name) >= 0, ">= 0")
-        for name in ("lr", "power", "weight_decay", "head_lr", "bias_lr", "unary_loss", "crf_lr", "clip"):
+        for name in (
+            "lr",
+            "power",
+            "weight_decay",
+            "head_lr",
+            "bias_lr",
+            "unary_loss",
+            "crf_lr",
+            "clip",
+            "focal",
+        ):
             self._require(name, 0 <= getattr(self, name) < math.inf, "a number >= 0")
         self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
         self._require("schedule", self.schedule in ("poly", "step"), "poly or step")
@@ -105,6 +134,12 @@ class TrainConfig:
         self._require("accumulate", divides, f"a divisor of batch_size ({self.batch_size})")
         self._require("loss", self.loss in ("stride", "image"), "stride or image")
         self._require("unary_loss", self.loss == "image" or self.unary_loss == 0, "0 with loss stride")
+        self._require("dice", 0 <= self.dice <= 1, "in [0, 1]")
+        weights = (1.0,) if self.class_weights == "balanced" else self.class_weights
+        good = all(0 <= weight < math.inf for weight in weights) and (not weights or sum(weights) > 0)
+        self._require("class_weights", good, "balanced, or a number >= 0 for each class")
+        without = self.early_stop == 0 or self.validate_every > 0
+        self._require("early_stop", without, "0 without validate_every")
         self._require("crf_warmup", self.crf_warmup <= self.iterations, f"<= iterations ({self.iterations})")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:

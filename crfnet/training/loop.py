@@ -4,26 +4,28 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.amp.grad_scaler import GradScaler
 
 from crfnet.crf.layer import DenseCRF
-from crfnet.data import SegmentationDataset
+from crfnet.data import Sample, SegmentationDataset
 from crfnet.distributed import broadcast, on_rank_zero
 from crfnet.errors import InputError, require
 from crfnet.memory import peak_memory_mb
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import Image, LabelMap
+from crfnet.training.checks import check_training
 from crfnet.training.config import TrainConfig
+from crfnet.training.criterion import Criterion, class_weights
 from crfnet.training.optim import build_optimizer
 from crfnet.training.run_logger import RunLogger
 from crfnet.training.save_and_resume import CheckpointSaver, resume_settings, seed_everything
 from crfnet.training.status import track_status
 from crfnet.training.stop_signals import TrainingInterrupted, stop_requests
 from crfnet.training.train_loader import TrainLoader
-from crfnet.training.train_step import TrainStep, check_batch_size, has_trainable_crf, prepare_model
+from crfnet.training.train_step import TrainStep, has_trainable_crf, prepare_model
 from crfnet.training.validation import validate
 
 __all__ = ["TrainResult", "train"]
@@ -66,6 +68,8 @@ def train(
     data, ``config``, ``seed`` and the number of processes alone, bit for bit, however often the run was
     killed and resumed. Several processes (`crfnet.distributed`) all call it, with the same arguments.
 
+    With ``early_stop`` it may end before its iterations are done; resumed, it stays ended.
+
     SIGTERM and Ctrl-C let it finish its step and write a checkpoint; a second one ends the process at once.
 
     Args:
@@ -80,27 +84,24 @@ def train(
 
     Raises:
         InputError: ``folder`` holds a run and neither ``resume`` nor ``overwrite`` is given; the checkpoint
-            is damaged, of another model or made with other settings; the loss has no use for the model's CRF;
-            the batch cannot be shared.
+            is damaged, of another model or made with other settings; what `check_training` refuses.
         TrainingDivergedError: loss, gradient or a weight is not finite; the last checkpoint is kept.
         TrainingFailedError: a file cannot be written or read any more; the last checkpoint is kept.
         TrainingInterrupted: by a signal, after a checkpoint was written.
     """
-    _check(model, config, folder, validation, resume=resume, overwrite=overwrite)
+    check_training(model, dataset, config, validation)
+    _check_folder(folder, resume=resume, overwrite=overwrite)
     prepare_model(model, config)
     optimizer = build_optimizer(model, config)
-    device = next(model.parameters()).device
-    scaler = GradScaler(device.type, enabled=config.precision == "float16")
+    scaler = GradScaler(next(model.parameters()).device.type, enabled=config.precision == "float16")
     saver = CheckpointSaver(folder, resume_settings(model, dataset, config, seed), model, optimizer, scaler)
 
     # Everything random is drawn from the seed, or goes on where the checkpoint was.
     seed_everything(seed)
-    start, seconds = (0 if has_trainable_crf(optimizer) else config.crf_warmup), 0.0
-    pending: dict[str, float] = {}
+    start, seconds, pending = (0 if has_trainable_crf(optimizer) else config.crf_warmup), 0.0, {}
     if on_rank_zero(lambda: _prepare_folder(folder, resume=resume, overwrite=overwrite)):
         start, seconds, pending = saver.resume()
-    train_step = TrainStep(model, optimizer, scaler, config, saver.path)
-    loader = TrainLoader(dataset, config, seed, start)
+    train_step = TrainStep(model, optimizer, scaler, config, saver.path, _criterion(config, dataset))
 
     with (
         track_status(folder, start) as status,
@@ -109,8 +110,13 @@ def train(
     ):
         started = time.perf_counter() - seconds
         log_step = _step_logger(model, validation, config, saver, logger, started)
+        log_picture = partial(_log_picture, model, dataset, config, logger)
         if pending:
             log_step(start, pending)
+        step = start
+        loader = TrainLoader(
+            dataset, config, seed, config.iterations if _stops_early(saver, config) else start
+        )
         # Steps are counted from 1 in all that is written: as many updates are in the weights.
         for step, batch in enumerate(loader, start=start + 1):
             metrics, signal = train_step(step - 1, batch, stop)
@@ -120,17 +126,17 @@ def train(
             pending = metrics if stopping and _is_due(step, config.validate_every) else {}
             if not pending:
                 log_step(step, metrics)
-            if _is_due(step, config.picture_every) and not logger.silent:
-                prediction = _predict(model, batch.image[:1].to(device))
-                logger.log_images(step, batch.image[0], batch.labels[0], prediction, dataset)
+            log_picture(step, batch)
             if stopping or (_is_due(step, config.checkpoint_every) and step < config.iterations):
                 logger.flush()
                 saver.save(step, time.perf_counter() - started, pending)
                 status.write("running")
             if stopping:
                 raise TrainingInterrupted(signal, step, config.iterations)
+            if _stops_early(saver, config):
+                break
         seconds = time.perf_counter() - started
-        saver.save(config.iterations, seconds)
+        saver.save(step, seconds)
     broadcast(model.buffers())
     model.eval()
     log.info("trained for %.0f s, %.0f s of them waiting for images", seconds, loader.wait_seconds)
@@ -157,24 +163,19 @@ def _step_logger(
     return log_step
 
 
+def _stops_early(saver: CheckpointSaver, config: TrainConfig) -> bool:
+    """Whether the validation has not been better for long enough; alike on every rank."""
+    ended = 0 < config.early_stop <= saver.stale
+    if ended:
+        log.info("no higher mean IoU than %.4f in %d validations: training ends", saver.best, saver.stale)
+    return ended
+
+
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _check(
-    model: Segmenter,
-    config: TrainConfig,
-    folder: Path,
-    validation: SegmentationDataset | None,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    if config.loss == "stride" and model.crf is not None:
-        raise InputError("loss is 'stride', must be image for a model with a CRF: stride leaves it untrained")
-    without_images = validation is None and config.validate_every > 0
-    require("validate_every", config.validate_every, not without_images, "0 without validation images")
-    check_batch_size(config)
+def _check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     require("overwrite", overwrite, not (resume and overwrite), "False with resume")
     used = [name for name in ("checkpoint.pt", "log.jsonl") if (folder / name).exists()]
     if used and not resume and not overwrite:
@@ -196,8 +197,22 @@ def _crf_parameters(model: Segmenter) -> dict[str, float | torch.Tensor]:
     return model.crf.parameters_by_name() if isinstance(model.crf, DenseCRF) else {}
 
 
+def _criterion(config: TrainConfig, dataset: SegmentationDataset) -> Criterion:
+    return Criterion(class_weights(config, dataset), config.focal, config.dice)
+
+
 @torch.no_grad()
-def _predict(model: Segmenter, image: Image) -> LabelMap:
+def _log_picture(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    config: TrainConfig,
+    logger: RunLogger,
+    step: int,
+    batch: Sample,
+) -> None:
+    """The first image of the batch, its labels and what the model makes of it now, if that is due."""
+    if logger.silent or not _is_due(step, config.picture_every):
+        return
     model.eval()
-    labels: LabelMap = model(image)[0].argmax(0)
-    return labels
+    prediction = model(batch.image[:1].to(next(model.parameters()).device))[0].argmax(0)
+    logger.log_images(step, batch.image[0], batch.labels[0], prediction, dataset)

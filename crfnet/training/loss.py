@@ -1,4 +1,4 @@
-"""Cross-entropy as DeepLab v1/v2 have it (at the network's stride), at image size, and both together."""
+"""The loss as DeepLab v1/v2 have it (at the network's stride), at image size, and both together."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -6,7 +6,6 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from crfnet.distributed import all_reduce_sum
 from crfnet.labels import VOID
@@ -14,6 +13,7 @@ from crfnet.resize import stride_between
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels, LogitMap, Logits, StridedLogits
 from crfnet.training.config import TrainConfig
+from crfnet.training.criterion import CROSS_ENTROPY, Criterion
 
 __all__ = ["image_loss", "sampled_positions", "stride_loss", "training_loss"]
 
@@ -32,10 +32,8 @@ def image_loss(logits: Logits, labels: Labels, num_valid: Int[Tensor, ""] | None
             the valid ones of ``labels``.
     """
     if num_valid is None:
-        num_valid = _count_valid(labels)
-    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total = F.cross_entropy(precise, labels, ignore_index=VOID, reduction="sum")
-    return total / num_valid.clamp_min(1)
+        num_valid = (labels != VOID).sum()
+    return CROSS_ENTROPY.loss(logits, labels, torch.stack([num_valid, num_valid]))
 
 
 def stride_loss(
@@ -47,10 +45,6 @@ def stride_loss(
     interpolated, at `sampled_positions`.
     """
     return image_loss(scores, _subsample(labels, scores), num_valid)
-
-
-def _count_valid(labels: Tensor) -> Int[Tensor, ""]:
-    return (labels != VOID).sum()
 
 
 def _subsample(labels: Tensor, scores: LogitMap) -> Tensor:
@@ -81,6 +75,7 @@ def training_loss(
     config: TrainConfig,
     *,
     batch: BatchLabels | None = None,
+    criterion: Criterion = CROSS_ENTROPY,
     all_logits: Callable[[Image], list[LogitMap]] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute what a training step minimizes, or this part's share of it.
@@ -98,6 +93,7 @@ def training_loss(
             Where the network has more maps than one (`Segmenter.all_logits`), ``stride`` adds one loss for
             each with equal weights, as DeepLab v2 does for its scales.
         batch: labels of this process's whole batch, where ``labels`` are a part of it.
+        criterion: what is computed from logits and labels, at either place.
         all_logits: the same as ``model.all_logits``, compiled.
 
     Returns:
@@ -108,25 +104,31 @@ def training_loss(
     # Counted before anything that may end differently on another rank: all have to take part.
     counts = all_reduce_sum(
         torch.stack(
-            [_count_valid(all_labels), *(_count_valid(_subsample(all_labels, scores)) for scores in maps)]
+            [
+                criterion.sizes(all_labels),
+                *(criterion.sizes(_subsample(all_labels, scores)) for scores in maps),
+            ]
         )
     )
     if config.loss == "stride":
-        return _sum_stride_losses(maps, labels, counts[1:])
+        return _sum_stride_losses(criterion, maps, labels, counts[1:])
     scores = maps[0]
     if not scores.isfinite().all():
         return scores.sum()  # not finite either; the CRF would refuse such logits as an input error
     logits = model.upsample(scores, (image.shape[2], image.shape[3]))
     if model.crf is not None:
         logits = model.crf(logits, image)
-    total = image_loss(logits, labels, counts[0])
+    total = criterion.loss(logits, labels, counts[0])
     return (
-        total + config.unary_loss * _sum_stride_losses(maps, labels, counts[1:])
+        total + config.unary_loss * _sum_stride_losses(criterion, maps, labels, counts[1:])
         if config.unary_loss
         else total
     )
 
 
-def _sum_stride_losses(maps: Sequence[LogitMap], labels: Labels, counts: Tensor) -> Float[Tensor, ""]:
+def _sum_stride_losses(
+    criterion: Criterion, maps: Sequence[LogitMap], labels: Labels, counts: Tensor
+) -> Float[Tensor, ""]:
     parts = zip(maps, counts.unbind(), strict=True)
-    return torch.stack([stride_loss(scores, labels, num_valid) for scores, num_valid in parts]).sum()
+    losses = [criterion.loss(scores, _subsample(labels, scores), sizes) for scores, sizes in parts]
+    return torch.stack(losses).sum()

@@ -45,6 +45,7 @@ class CheckpointSaver:
         optimizer: over its trainable parameters.
         scaler: of float16; disabled otherwise.
         best: highest mean IoU of a validation so far.
+        stale: validations since that one.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class CheckpointSaver:
     optimizer: SGD
     scaler: GradScaler
     best: float = -math.inf
+    stale: int = 0
 
     @property
     def path(self) -> Path:
@@ -85,7 +87,7 @@ class CheckpointSaver:
         restore(self.path, checkpoint, self.model, self.optimizer)
         if checkpoint.get("scaler"):
             self.scaler.load_state_dict(checkpoint["scaler"])
-        self.best = checkpoint.get("best", -math.inf)
+        self.best, self.stale = checkpoint.get("best", -math.inf), checkpoint.get("stale", 0)
         set_random_state(checkpoint["random"][str(rank())], self.device)
         pending = checkpoint.get("pending_validation") or {}
         return checkpoint["step"], checkpoint["seconds"], pending
@@ -111,8 +113,9 @@ class CheckpointSaver:
 
     def save_if_best(self, step: int, seconds: float, miou: float) -> None:
         """Write ``best.pt``, weights alone, if ``miou`` is the highest so far; raises what `save` raises."""
+        self.stale += 1
         if miou > self.best:
-            self.best = miou
+            self.best, self.stale = miou, 0
             self._write(self.folder / "best.pt", step, seconds, dict)
 
     def _write(self, path: Path, step: int, seconds: float, training: Callable[[], dict[str, Any]]) -> None:
@@ -133,6 +136,7 @@ class CheckpointSaver:
                 "random": {},
                 "scaler": self.scaler.state_dict(),
                 "best": self.best,
+                "stale": self.stale,
                 "pending_validation": {},
                 **training(),
             }

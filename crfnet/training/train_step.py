@@ -13,16 +13,16 @@ from torch.optim import SGD
 
 from crfnet.data import Sample
 from crfnet.distributed import distributed_data_parallel, no_sync, world_size
-from crfnet.errors import InputError, require
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels
 from crfnet.training.config import TrainConfig
+from crfnet.training.criterion import CROSS_ENTROPY, Criterion
 from crfnet.training.failures import check_finite
 from crfnet.training.loss import BatchLabels, training_loss
 from crfnet.training.optim import learning_rate_factor, set_learning_rates
 from crfnet.training.stop_signals import StopRequest, sum_loss_and_signal
 
-__all__ = ["ModelWithLoss", "TrainStep", "check_batch_size", "has_trainable_crf", "prepare_model"]
+__all__ = ["ModelWithLoss", "TrainStep", "has_trainable_crf", "prepare_model"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,9 +30,9 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 class ModelWithLoss(nn.Module):
     """A segmenter and its loss in one module, which `DistributedDataParallel` wraps and calls."""
 
-    def __init__(self, model: Segmenter, config: TrainConfig) -> None:
+    def __init__(self, model: Segmenter, config: TrainConfig, criterion: Criterion) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.criterion = model, config, criterion
         # DistributedDataParallel with find_unused_parameters warns where it finds none: here is one.
         self._unused = nn.Parameter(next(model.parameters()).new_zeros(()))
         # In training alone: validation and pictures have images of other sizes, each compiled anew.
@@ -40,40 +40,25 @@ class ModelWithLoss(nn.Module):
 
     def forward(self, image: Image, labels: Labels, batch: BatchLabels) -> Float[Tensor, ""]:
         """See `training_loss`."""
-        return training_loss(self.model, image, labels, self.config, batch=batch, all_logits=self._all_logits)
-
-
-def check_batch_size(config: TrainConfig) -> None:
-    """Refuse a batch size that the processes and ``accumulate`` do not divide.
-
-    Raises:
-        InputError: ``batch_size`` is no multiple of the number of processes times ``accumulate``.
-    """
-    parts = world_size() * config.accumulate
-    allowed = f"a multiple of {parts}: {world_size()} processes, accumulate {config.accumulate}"
-    require("batch_size", config.batch_size, config.batch_size % parts == 0, allowed)
+        return training_loss(
+            self.model,
+            image,
+            labels,
+            self.config,
+            batch=batch,
+            criterion=self.criterion,
+            all_logits=self._all_logits,
+        )
 
 
 def prepare_model(model: Segmenter, config: TrainConfig) -> None:
-    """Set memory layout and batch normalization of the network, in place; weights keep names and values.
-
-    Raises:
-        InputError: statistics over several processes on CPUs, for which torch has no operation.
-    """
+    """Set memory layout and batch normalization of the network, in place; weights keep names and values."""
     if config.channels_last:
         model.network.to(memory_format=torch.channels_last)
-    if world_size() == 1:
-        return
-    if config.sync_batch_norm:
+    if world_size() > 1 and config.sync_batch_norm:
         from timm.layers.norm_act import convert_sync_batchnorm  # knows timm's own layers, too
 
         model.network = convert_sync_batchnorm(model.network)
-    synchronized = any(isinstance(layer, nn.SyncBatchNorm) for layer in model.modules())
-    if synchronized and next(model.parameters()).device.type == "cpu":
-        raise InputError(
-            "sync_batch_norm (or model.batch_norm sync) is on in several processes on CPUs, must be off: "
-            "torch has SyncBatchNorm for GPUs alone"
-        )
 
 
 class TrainStep:
@@ -85,14 +70,21 @@ class TrainStep:
         scaler: of float16; disabled otherwise.
         config: see `TrainConfig`.
         path: of the last checkpoint, for messages.
+        criterion: what is minimized.
     """
 
     def __init__(
-        self, model: Segmenter, optimizer: SGD, scaler: GradScaler, config: TrainConfig, path: Path
+        self,
+        model: Segmenter,
+        optimizer: SGD,
+        scaler: GradScaler,
+        config: TrainConfig,
+        path: Path,
+        criterion: Criterion = CROSS_ENTROPY,
     ) -> None:
         self._model, self._optimizer, self._scaler = model, optimizer, scaler
         self._config, self._path = config, path
-        self._model_with_loss = distributed_data_parallel(ModelWithLoss(model, config))
+        self._model_with_loss = distributed_data_parallel(ModelWithLoss(model, config, criterion))
         self._parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
         self._warmup = config.crf_warmup if has_trainable_crf(optimizer) else 0
 

@@ -1,8 +1,7 @@
 """``crfnet predict``: label maps and overlays of images, or of a split."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,17 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--checkpoint", metavar="CKPT", type=Path, required=True, help="trained weights")
     parser.add_argument("--split", choices=("train", "val"), help="default: none")
     add_crf(parser)
+    parser.add_argument(
+        "--window", metavar="N", type=int, default=2048, help="pixels: GeoTIFFs are read in such squares"
+    )
+    parser.add_argument(
+        "--margin", metavar="N", type=int, default=256, help="pixels around a window that are seen, too"
+    )
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="*", help="image files; or use --split")
 
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
-    """Write a label map and an overlay for every image."""
+    """Write a label map and an overlay for every image; of a GeoTIFF as GeoTIFFs in the same place."""
     from tqdm import tqdm
 
     from crfnet.checkpoints.checkpoint import checkpoint_crf
@@ -37,18 +42,22 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.files import check_writable
     from crfnet.labels import overlay, write_label_png, write_picture
     from crfnet.pipeline.build import build_run_segmenter
+    from crfnet.pipeline.predict_raster import check_windows, is_raster, predict_raster
     from crfnet.pipeline.run_folder import open_folder
 
     del command
     run = load(options, overrides)
     if bool(options.images) == (options.split is not None):
         raise InputError("predict: give image files, or --split train|val; one of the two")
-    names, images = _images(options, run)
+    check_windows(options.window, options.margin)
+    names = _names(options, run)
+    rasters = {path.stem: path for path in options.images if is_raster(path, options.window)}
     folder = run.output / "predictions"
     check_writable(folder)
-    there = [name for name in names if (folder / f"{name}.png").exists()]
+    files = {name: folder / f"{name}.{'tif' if name in rasters else 'png'}" for name in names}
+    there = [path for path in files.values() if path.exists()]
     if there and not options.overwrite:
-        raise InputError(f"{folder / there[0]}.png: exists already; give --overwrite or another --output")
+        raise InputError(f"{there[0]}: exists already; give --overwrite or another --output")
     classes, colors = classes_of(run.data)
     crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
     with_crf = options.crf is None and crf is not None
@@ -56,22 +65,23 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     model = TiledInference(network, run.predict).eval()
     device = next(model.parameters()).device
     open_folder(folder, resume=True, overwrite=False)  # other images' label maps stay
-    pairs = zip(names, images, strict=True)
-    for name, image in tqdm(pairs, "predict", len(names), unit="image", mininterval=0.5):
+    sides = {"window": options.window, "margin": options.margin}
+    for path in rasters.values():
+        predict_raster(model, path, folder, config=run.data, palette=colors, device=device, **sides)
+    images = _images(options, run, rasters)
+    for name, image in tqdm(images, "predict", len(names) - len(rasters), unit="image", mininterval=0.5):
         labels = predict_labels(model, image.to(device)).cpu()
-        write_label_png(folder / f"{name}.png", labels, colors)
+        write_label_png(files[name], labels, colors)
         write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colors))
     return f"label maps and overlays of {len(names)} image{'s' * (len(names) > 1)}: {folder}"
 
 
-def _images(options: Namespace, run: "Run") -> tuple[list[str], "Iterator[ImageBytes]"]:
-    """What is predicted: names, all different, and the images; the data set is needed for a split alone."""
+def _names(options: Namespace, run: "Run") -> list[str]:
+    """What is predicted, all different; the data set is needed for a split alone."""
     from crfnet.data import load_dataset
-    from crfnet.data.image_files import read_image
 
     if options.split is not None:
-        dataset = load_dataset(run.data, options.split)
-        return list(dataset.ids), (dataset[i].image for i in range(len(dataset)))
+        return list(load_dataset(run.data, options.split).ids)
     missing = [path for path in options.images if not path.is_file()]
     if missing:
         raise InputError(f"{missing[0]}: no such image file")
@@ -81,5 +91,16 @@ def _images(options: Namespace, run: "Run") -> tuple[list[str], "Iterator[ImageB
         raise InputError(
             f"predict: two images are named {min(twice)!r}; their label maps would replace each other"
         )
-    read = partial(read_image, channels=run.data.channels, image_range=run.data.image_range)
-    return names, map(read, options.images)
+    return names
+
+
+def _images(options: Namespace, run: "Run", rasters: Collection[str]) -> "Iterator[tuple[str, ImageBytes]]":
+    """Names and images, but for those that are read window by window."""
+    from crfnet.data import load_dataset, read_image
+
+    if options.split is not None:
+        dataset = load_dataset(run.data, options.split)
+        yield from ((dataset.ids[number], dataset[number].image) for number in range(len(dataset)))
+    for path in options.images:
+        if path.stem not in rasters:
+            yield path.stem, read_image(path, run.data.channels, run.data.image_range)

@@ -1,10 +1,11 @@
 """GeoTIFF through rasterio (``crfnet[geo]``): any bands and bits, window by window, with its georeference."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,15 @@ from crfnet.files import one_line
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-__all__ = ["available", "open_raster", "read_pixels"]
+__all__ = [
+    "RasterWindow",
+    "available",
+    "georeference",
+    "open_raster",
+    "raster_windows",
+    "read_bands",
+    "read_pixels",
+]
 
 
 def available() -> bool:
@@ -24,34 +33,85 @@ def available() -> bool:
 
 @contextmanager
 def open_raster(path: Path) -> Iterator["DatasetReader"]:
-    """Open a raster of any kind that GDAL reads from a file; errors within name the file.
+    """Open a TIFF, with a georeference or without.
 
     Raises:
         ModuleNotFoundError: rasterio is not installed.
-        InputError: the file is missing or broken.
+        InputError: the file is missing or no TIFF.
     """
     with needing(f"{path}"):
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    import warnings
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # most images are not
-            with rasterio.open(path, driver="GTiff") as raster:
-                yield raster
+            raster = rasterio.open(path, driver="GTiff")
     except RasterioError as error:
         raise InputError(f"{path}: cannot be read as a GeoTIFF ({one_line(error)})") from error
+    with raster:
+        yield raster
 
 
-def read_pixels(path: Path, window: Any = None) -> np.ndarray:
-    """The pixels (h, w, bands) of a TIFF, or of a window of it, in its own type.
+class RasterWindow(NamedTuple):
+    """A part of a raster that is predicted at once.
+
+    Attributes:
+        read: rows and columns that are read: those of ``kept`` and a margin, as far as the raster goes.
+        kept: rows and columns whose labels are written.
+    """
+
+    read: tuple[slice, slice]
+    kept: tuple[slice, slice]
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """The kept part as rows and columns of what was read."""
+        rows, columns = (
+            slice(kept.start - read.start, kept.stop - read.start)
+            for read, kept in zip(self.read, self.kept, strict=True)
+        )
+        return rows, columns
+
+
+def raster_windows(height: int, width: int, side: int, margin: int) -> Iterator[RasterWindow]:
+    """Cut a raster into windows of ``side`` pixels, row by row, each read with a margin around it."""
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            kept = (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
+            rows, columns = (
+                slice(max(0, part.start - margin), min(part.stop + margin, size))
+                for part, size in zip(kept, (height, width), strict=True)
+            )
+            yield RasterWindow((rows, columns), kept)
+
+
+def georeference(raster: "DatasetReader") -> dict[str, Any]:
+    """What places a raster on the earth, as `rasterio.open` takes it for a new one; empty without a place."""
+    if raster.gcps[0]:
+        return {"gcps": raster.gcps[0], "crs": raster.gcps[1]}
+    placed = raster.crs is not None or not raster.transform.is_identity
+    return {"crs": raster.crs, "transform": raster.transform} if placed else {}
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """The pixels (h, w, bands) of a TIFF in its own type.
 
     Raises:
         ModuleNotFoundError: rasterio is not installed.
         InputError: the file is missing or broken.
     """
     with open_raster(path) as raster:
-        bands: np.ndarray = raster.read(window=window)
+        return read_bands(raster, (slice(0, raster.height), slice(0, raster.width)))
+
+
+def read_bands(raster: "DatasetReader", part: tuple[slice, slice]) -> np.ndarray:
+    """The pixels (h, w, bands) of some rows and columns; `InputError` where they are broken."""
+    from rasterio.errors import RasterioError
+
+    place = tuple((each.start, each.stop) for each in part)
+    try:
+        bands: np.ndarray = raster.read(window=place)
+    except RasterioError as error:
+        raise InputError(f"{raster.name}: cannot be read as a GeoTIFF ({one_line(error)})") from error
     return np.moveaxis(bands, 0, 2)

@@ -44,7 +44,7 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
         ids = _names(root / config.images / name, _beside_masks(config))
         without_image = _unpaired(root / config.masks / name, ids, config)
     elif (root / f"{name}.txt").is_file():
-        ids = read_ids([root], name)
+        ids = tuple(_without_ending(image_id) for image_id in read_ids([root], name))
     else:
         raise InputError(
             f"data.{split} is {name!r}, must be the name of a folder {root / config.images / name} "
@@ -63,6 +63,11 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
         ),
         without_image=without_image,
     )
+
+
+def _without_ending(name: str) -> str:
+    """``a`` for ``a`` and for ``a.jpg``, as many lists have it."""
+    return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in IMAGE_ENDINGS else name
 
 
 def _beside_masks(config: DataConfig) -> str | None:

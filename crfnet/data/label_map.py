@@ -1,6 +1,6 @@
 """What the numbers or colors of masks mean: classes renumbered, merged, mapped to void."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,10 +85,8 @@ def _meant(config: DataConfig, own: Classes) -> dict[int, str]:
     else:
         before = dict(enumerate(own.names)) | dict.fromkeys((VOID, *config.void), _VOID)
     after = dict(before)
-    given = config.label_map or {}
-    names, numbers = {key: v for key, v in given.items() if isinstance(key, str)}, dict(given)
+    names, numbers = _split_keys(config.label_map or {}, before.values())
     for key, value in names.items():
-        del numbers[key]
         found = [number for number, name in before.items() if name == key]
         if not found:
             raise InputError(f"data.label_map has {key!r}, must be numbers or {_listed(before.values())}")
@@ -100,8 +98,21 @@ def _meant(config: DataConfig, own: Classes) -> dict[int, str]:
                 "names of data.colors" if config.colors else f"labels of {config.name}, {_numbers(before)}"
             )
             raise InputError(f"data.label_map has {number}, must be {whose}")
-        after[int(number)] = value
+        after[number] = value
     return after
+
+
+def _split_keys(
+    given: Mapping[int | str, str], known: Collection[str]
+) -> tuple[dict[str, str], dict[int, str]]:
+    """``label_map`` by names, and by numbers: also those in quotes, as JSON has them."""
+    names, numbers = dict[str, str](), dict[int, str]()
+    for key, value in given.items():
+        if isinstance(key, str) and (key in known or not key.isdecimal()):
+            names[key] = value
+        else:
+            numbers[int(key)] = value
+    return names, numbers
 
 
 def _check_targets(config: DataConfig, meant: dict[int, str], order: Sequence[str]) -> None:

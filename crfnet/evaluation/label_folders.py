@@ -9,7 +9,7 @@ from tqdm import tqdm
 from crfnet.distributed import is_rank_zero, on_all_ranks, shard
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
-from crfnet.labels import read_label_png
+from crfnet.labels import VOID, read_label_png
 
 __all__ = ["evaluate_folders", "png_pairs"]
 
@@ -52,29 +52,39 @@ def evaluate_folders(
         device: where pixels are counted.
 
     Raises:
-        InputError: see `png_pairs`; a file is no label map, the sizes of two differ, or a label is outside
-            the classes.
+        InputError: see `png_pairs`; a file is no label map, the sizes of two differ, a label is outside
+            the classes, or 255 seems to be the object.
     """
     pairs = png_pairs(predictions, labels)
 
-    def some(ids: Sequence[str]) -> Evaluation:
+    def some(ids: Sequence[str]) -> tuple[Evaluation, set[int]]:
+        values: set[int] = set()
         evaluation = Evaluation(num_classes, config.max_width, config.element, config.boundary)
         for id in tqdm(ids, "evaluate", unit="image", mininterval=0.5, disable=not is_rank_zero()):
             mine, truth = pairs[id]
-            prediction = read_label_png(mine).to(device)
+            prediction, target = read_label_png(mine).to(device), read_label_png(truth)
+            values.update(target.unique().tolist())
             try:
-                evaluation.add(id, prediction, read_label_png(truth))
+                evaluation.add(id, prediction, target)
             except InputError as error:
                 raise InputError(f"{mine} against {truth}: {error}") from error
-        return evaluation
+        return evaluation, values
 
-    return Evaluation.of_parts(on_all_ranks(lambda: some(shard(list(pairs)))), list(pairs))
+    parts, values = zip(*on_all_ranks(lambda: some(shard(list(pairs)))), strict=True)
+    if set().union(*values) == {0, VOID} and num_classes > 1:
+        raise InputError(
+            f"{labels}: the label maps hold 0 and 255 alone, must hold numbers of {num_classes} classes "
+            "(255 is void, which is not scored)"
+        )
+    return Evaluation.of_parts(parts, list(pairs))
 
 
 def _pngs(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, must be one of label PNGs")
-    found = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".png"}
+    found = {
+        path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".png" and path.name[0] != "."
+    }
     for id in [id for id in found if id.endswith(_OVERLAY) and id.removesuffix(_OVERLAY) in found]:
         del found[id]
     if not found:

@@ -98,7 +98,11 @@ def train(
 
     # Everything random is drawn from the seed, or goes on where the checkpoint was.
     seed_everything(seed)
-    start, seconds, pending = (0 if has_trainable_crf(optimizer) else config.crf_warmup), 0.0, {}
+    start, seconds, pending = (
+        (0 if has_trainable_crf(optimizer) else config.crf_warmup),
+        0.0,
+        dict[str, float](),
+    )
     if on_rank_zero(lambda: _prepare_folder(folder, resume=resume, overwrite=overwrite)):
         start, seconds, pending = saver.resume()
     train_step = TrainStep(model, optimizer, scaler, config, saver.path, _criterion(config, dataset))

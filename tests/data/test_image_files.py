@@ -117,6 +117,15 @@ def test_images_and_masks_in_one_folder(tmp_path, suffix):
     assert int(dataset[1].labels[0, 0]) == 1
 
 
+def test_lists_of_file_names(tmp_path):
+    image(tmp_path / "images/a.jpg")
+    mask(tmp_path / "masks/a.png", 1)
+    (tmp_path / "train.txt").write_text("a.jpg\n")
+    dataset = load_dataset(DataConfig(name="folders", root=tmp_path, classes=("a", "b")), "train")
+    assert dataset.ids == ("a",)
+    dataset.check()
+
+
 def test_home_in_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert DataConfig(name="voc", root=Path("~/voc")).root == tmp_path / "voc"

@@ -102,6 +102,8 @@ def test_label_map_gives_numbers_a_class(tmp_path):
     assert np.array_equal(dataset[0].labels.numpy(), half(0, 1))
     spread = own(tmp_path, half(100, 200), label_map={100: "background", 200: "object"})
     assert np.array_equal(spread[0].labels.numpy(), half(0, 1))
+    quoted = own(tmp_path, half(0, 200), label_map={"200": "object"})
+    assert np.array_equal(quoted[0].labels.numpy(), half(0, 1))
     unknown = own(tmp_path, half(100, 201), label_map={100: "background", 200: "object"})
     refused(unknown, "label 201 at x=3, y=2", "data.label_map")
 

@@ -1,7 +1,9 @@
 """Two folders of PNGs against the same maps added by hand, and everything that is wrong with folders."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from crfnet.errors import InputError
 from crfnet.evaluation.boundary import BoundaryConfig
@@ -84,3 +86,16 @@ def test_maps_that_do_not_fit(folders):
     (predictions / "b.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"b\.png: cannot be read as an image"):
         evaluate_folders(predictions, labels, 2, CONFIG)
+
+
+def test_an_object_of_255_is_refused_and_hidden_files_are_none(tmp_path):
+    for folder, values in (("mine", [0, 1]), ("truth", [0, 255])):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.array([values] * 4, np.uint8)).save(tmp_path / folder / "a.png")
+        (tmp_path / folder / "._a.png").write_bytes(b"resource fork")
+    with pytest.raises(InputError, match="label maps hold 0 and 255 alone"):
+        evaluate_folders(tmp_path / "mine", tmp_path / "truth", 2, EvaluationConfig())
+    Image.fromarray(np.array([[0, 1, 255]] * 4, np.uint8)).save(tmp_path / "truth/a.png")
+    Image.fromarray(np.array([[0, 1, 1]] * 4, np.uint8)).save(tmp_path / "mine/a.png")
+    found = evaluate_folders(tmp_path / "mine", tmp_path / "truth", 2, EvaluationConfig())
+    assert found.ids == ("a",)

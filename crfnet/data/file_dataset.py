@@ -1,6 +1,7 @@
 """Data sets of one image file and one mask file for each id: finding, reading and checking them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,7 +132,7 @@ class FileDataset(SegmentationDataset):
         """The masks as ``label_map`` and ``colors`` have them."""
         colors, labels = self._labeling.colors, self._labeling.labels
         if colors:
-            return kind._replace(labels=labels, read=lambda path: read_colors(path, colors))
+            return kind._replace(labels=labels, read=partial(read_colors, colors=colors))
         return kind._replace(labels=np.where(kind.labels < 0, -1, labels[kind.labels]))
 
     def _useless(self, kind: MaskFiles) -> bool:

@@ -1,5 +1,6 @@
 """Masks that hold something else than class numbers: refused with what to write, or translated."""
 
+import pickle
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 from PIL import Image
 
 from crfnet.cli.main import main
-from crfnet.data import DataConfig, classes_of, load_dataset
+from crfnet.data import DataConfig, Subset, classes_of, load_dataset
 from crfnet.errors import InputError
 from crfnet.labels import DATASET_CLASSES
 from crfnet.pipeline.run_config import dump_run, load_run
@@ -143,6 +144,14 @@ def test_every_reader_has_label_map(voc_writer, tmp_path):
     assert np.array_equal(found[0].labels.numpy(), half(0, 1))
 
 
+def test_a_subset_has_the_chosen_images(voc_writer):
+    dataset = load_dataset(DataConfig(name="voc", root=voc_writer("a", "b", "c").root), "train")
+    chosen = Subset(dataset, ["c", "a"])
+    assert (chosen.ids, len(chosen), chosen.classes) == (("c", "a"), 2, dataset.classes)
+    assert [chosen[number].id for number in range(2)] == ["c", "a"]
+    assert chosen.pixels[:3] == [35, 0, 35]
+
+
 RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
 
 
@@ -157,6 +166,8 @@ def test_masks_in_colors(tmp_path):
     assert (dataset.classes, dataset.palette) == (("road", "tree"), (RED, GREEN))
     assert np.array_equal(dataset[0].labels.numpy(), half(0, 1))
     assert np.array_equal(dataset[1].labels.numpy(), half(1, 255))
+    again = pickle.loads(pickle.dumps(dataset))  # as worker processes get it
+    assert np.array_equal(again[0].labels.numpy(), half(0, 1))
     merged = own(tmp_path, classes=("all",), colors=colors, label_map={"road": "all", "tree": "all"})
     assert (merged.classes, merged.palette) == (("all",), (RED,))
     assert np.array_equal(merged[1].labels.numpy(), half(0, 255))

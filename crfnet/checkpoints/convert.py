@@ -14,12 +14,12 @@ from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_chec
 from crfnet.checkpoints.layouts import import_state, read_weights
 from crfnet.checkpoints.layouts.layout import HEAD
 from crfnet.checkpoints.legacy import current_settings, current_weights
-from crfnet.checkpoints.weight_files import read_safetensors, write_safetensors
 from crfnet.config.nested import changed, flat
 from crfnet.config.variants import to_plain
 from crfnet.crf.crfasrnn import NAMES, from_crfasrnn
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
+from crfnet.files.weight_files import read_safetensors, write_safetensors
 from crfnet.models import ModelConfig, build_network
 from crfnet.segmenter import Segmenter, build_segmenter
 

@@ -8,8 +8,8 @@ from crfnet.checkpoints.layouts.kazuto import KAZUTO
 from crfnet.checkpoints.layouts.layout import Imported, Layout, State, check_fits
 from crfnet.checkpoints.layouts.torchvision import TORCHVISION
 from crfnet.checkpoints.layouts.vainf import VAINF
-from crfnet.checkpoints.weight_files import read_weights
 from crfnet.errors import InputError
+from crfnet.files.weight_files import read_weights
 
 __all__ = ["LAYOUTS", "Imported", "Layout", "State", "import_state", "read_weights"]
 

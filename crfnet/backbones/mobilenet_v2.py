@@ -9,7 +9,7 @@ from crfnet.backbones.weights_file import load_weights
 from crfnet.config.variants import check_choices
 from crfnet.errors import require
 
-__all__ = ["MobileNetV2Options", "TensorFlowMobileNetV2"]
+__all__ = ["MobileNetV2Options", "TensorFlowMobileNetV2", "stage_channels"]
 
 STAGES = (
     Stage(1, 16, 1, 3, 1),
@@ -64,12 +64,15 @@ class TensorFlowMobileNetV2(InvertedResidualNetwork):
         divisible_by: int = 8,
     ) -> None:
         multiplier = depth_multiplier * width
-        stages = [
-            stage._replace(channels=make_divisible(stage.channels * multiplier, divisible_by))
-            for stage in STAGES
-        ]
-        stem = make_divisible(STEM * multiplier, divisible_by)
+        stem, *channels = stage_channels(multiplier, divisible_by)
+        stages = [stage._replace(channels=c) for stage, c in zip(STAGES, channels, strict=True)]
         # Folded into the weights of TF-Lite's files; torchvision's were trained with this one.
         super().__init__(stem, stages, output_stride=output_stride, eps=1e-5)
         if pretrained:
             load_weights(self, imagenet_state("mobilenet_v2"), "ImageNet weights of mobilenet_v2")
+
+
+def stage_channels(multiplier: float, divisible_by: int) -> list[int]:
+    """Channels of the first convolution and of the output of every stage."""
+    channels = (STEM, *(stage.channels for stage in STAGES))
+    return [make_divisible(number * multiplier, divisible_by) for number in channels]

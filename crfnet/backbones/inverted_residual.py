@@ -131,7 +131,7 @@ class _Unit(nn.Module):
         return x + residual if self.adds_input else residual
 
 
-def make_divisible(channels: float, divisor: int = 8) -> int:
+def make_divisible(channels: float | int, divisor: int = 8) -> int:
     """Channels rounded to a multiple of ``divisor``, never below 0.9 of them (as in the MobileNets)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded

@@ -52,14 +52,13 @@ class InvertedResidualNetwork(Backbone):
         self.bn1 = nn.BatchNorm2d(stem, eps=eps)
         self.act1 = nn.ReLU6(inplace=True)
         self.blocks = nn.ModuleList()
-        self.low_channels = {}
+        self.low_channels: dict[str, int] = {}
         self._low: dict[int, str] = {}
         channels, reached, rate = stem, 2, 1
         for number, stage in enumerate(stages):
-            if stage.stride > 1 and reached in LEVELS and reached < output_stride:
-                # The last features before a stride.
-                self._low[number - 1] = LEVELS[reached]
-                self.low_channels[LEVELS[reached]] = channels
+            level = LEVELS.get(reached)
+            if stage.stride > 1 and level is not None and level not in self.low_channels:
+                self._low[number - 1], self.low_channels[level] = level, channels  # the last before a stride
             stride, dilation = stage.stride, rate
             if reached * stride > output_stride:
                 stride, rate = 1, rate * stride

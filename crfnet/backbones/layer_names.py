@@ -7,7 +7,7 @@ from typing import NamedTuple
 __all__ = ["HEAD", "PREFIXES", "common_names"]
 
 #: What may stand in front of a backbone's names.
-PREFIXES = ("", "network.backbone.", "backbone.", "encoder.", "model.")
+PREFIXES = ("", "network.backbone.", "backbone.", "encoder.", "model.", "module.")
 #: What stands behind the features of a classifier.
 HEAD = re.compile(
     r"(fc|_fc|classifier|head|conv_head|_conv_head|bn2|_bn1|norm|fc_norm|norm_head|pre_logits|features\.18"

@@ -229,7 +229,7 @@ def test_published_network_gives_the_stored_scores(extra_data: Path) -> None:
 @pytest.mark.slow
 @torch.no_grad()
 def test_published_network_reaches_its_miou(extra_data: Path) -> None:
-    """72.9 on the first 54 images of val.txt; 72.6 with the file's int8 arithmetic."""
+    """72.9 on the first 54 images of val.txt, of 19 classes; 72.6 with the file's int8 arithmetic."""
     model = public_segmenter(extra_data / WEIGHTS)
     names = (extra_data / "voc" / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
     counts = np.zeros((21, 21))
@@ -240,6 +240,7 @@ def test_published_network_reaches_its_miou(extra_data: Path) -> None:
         resized = torch.nn.functional.interpolate(scores, labels.shape, mode="bilinear", align_corners=True)
         found, valid = resized.argmax(1)[0].numpy(), labels != 255
         np.add.at(counts, (labels[valid], found[valid]), 1)
-    hits = np.diag(counts)
-    iou = hits / (counts.sum(0) + counts.sum(1) - hits)
+    hits, labeled = np.diag(counts), counts.sum(1) > 0
+    iou = (hits / (counts.sum(0) + counts.sum(1) - hits))[labeled]
+    assert len(iou) == 19
     assert iou.mean() == pytest.approx(0.729, abs=0.002)

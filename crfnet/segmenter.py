@@ -166,6 +166,7 @@ def build_segmenter(model: ModelConfig, num_classes: int, crf: CRFConfig | None 
         "backbone": (network.backbone.mean, network.backbone.std),
         "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
         "caffe": (CAFFE_MEAN_BGR, (1.0, 1.0, 1.0)),
+        "tensorflow": ((127.5,) * 3, (127.5,) * 3),
     }[model.preprocessing]
     return Segmenter(
         network,

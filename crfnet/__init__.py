@@ -13,16 +13,18 @@ if TYPE_CHECKING:
     from crfnet.crf.config_file import load_crf_config
     from crfnet.crf.layer import DenseCRF
     from crfnet.crf.loss import DenseCRFLoss
+    from crfnet.domain_transform import DomainTransform
     from crfnet.segmenter import Segmenter
 
 __version__ = "0.1.0"
 
-__all__ = ["CRFConfig", "DenseCRF", "DenseCRFLoss", "Segmenter", "load_crf_config"]
+__all__ = ["CRFConfig", "DenseCRF", "DenseCRFLoss", "DomainTransform", "Segmenter", "load_crf_config"]
 
 _MODULES = {
     "CRFConfig": "crfnet.crf.config",
     "DenseCRF": "crfnet.crf.layer",
     "DenseCRFLoss": "crfnet.crf.loss",
+    "DomainTransform": "crfnet.domain_transform",
     "Segmenter": "crfnet.segmenter",
     "load_crf_config": "crfnet.crf.config_file",
 }

@@ -65,6 +65,7 @@ EXTRAS = {
     "safetensors": ("safetensors", "cli"),
     "scipy": ("scipy", "cli"),
     "tensorboard": ("tensorboard", "cli"),
+    "tflite": ("tflite", "tflite"),
     "timm": ("timm", "cli"),
     "torchvision": ("torchvision", "cli"),
     "tqdm": ("tqdm", "cli"),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.domain_transform.edges import features_of
 from crfnet.errors import require
 from crfnet.models import ModelConfig, build_network
 from crfnet.models.input_channels import adapt_first_convolution, channel_statistics
@@ -32,7 +33,9 @@ class Segmenter(nn.Module):
         network: takes a normalized image ``(b, c, h, w)``, RGB or of ``mean``'s channels, returns logits
             ``(b, l, hs, ws)`` of any stride, or an object that holds them: as ``["out"]`` (torchvision's
             segmentation networks), as ``["logits"]`` or as ``.logits`` (transformers').
-        crf: a `DenseCRF` of as many classes, or any module that is called as ``crf(logits, image)``.
+        crf: a `DenseCRF` of as many classes, a `DomainTransform`, or any module that is called as
+            ``crf(logits, image)``. One with an attribute ``edge_net`` that is not None is called with
+            ``edges=edge_net(features, size)`` as well: features of the network's ``edge_net.layers``.
         mean: subtracted from the image, in the channel order of the network.
         std: what the difference is divided by, in the channel order of the network.
         bgr: the network takes its channels as blue, green, red.
@@ -106,9 +109,15 @@ class Segmenter(nn.Module):
 
     def both(self, image: Image) -> tuple[Logits, StridedLogits]:
         """Compute the logits of `forward` and those at the network's stride, for a loss on each."""
-        strided = self.strided_logits(image)
-        logits = self.upsample(strided, (image.shape[2], image.shape[3]))
-        return (logits if self.crf is None else self.crf(logits, image)), strided
+        size = (image.shape[2], image.shape[3])
+        edge_net = getattr(self.crf, "edge_net", None)
+        with features_of(self.network, edge_net.layers if edge_net else ()) as features:
+            strided = self.strided_logits(image)
+        logits = self.upsample(strided, size)
+        if self.crf is None:
+            return logits, strided
+        options = {"edges": edge_net(features, size)} if edge_net else {}
+        return self.crf(logits, image, **options), strided
 
     def upsample(self, strided: StridedLogits, size: tuple[int, int]) -> Logits:
         """Scores resized to ``size`` (rows, columns); see `resize_logits`."""
@@ -170,6 +179,7 @@ def build_segmenter(
         "backbone": (network.backbone.mean, network.backbone.std),
         "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
         "caffe": (CAFFE_MEAN_BGR, (1.0, 1.0, 1.0)),
+        "tensorflow": ((127.5,) * 3, (127.5,) * 3),
     }[model.preprocessing]
     return Segmenter(
         network,

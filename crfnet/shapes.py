@@ -11,6 +11,7 @@ from torch import Tensor
 
 __all__ = [
     "Channel",
+    "EdgeMap",
     "Features",
     "Grid",
     "GridImage",
@@ -26,6 +27,7 @@ __all__ = [
     "Picture",
     "LogitMap",
     "Mask",
+    "NeighborWeights",
     "StridedLogits",
     "Spacing",
     "Values",
@@ -42,6 +44,8 @@ Marginals: TypeAlias = Float[Tensor, "b l h w"]  #: probabilities Q, summing to 
 StridedLogits: TypeAlias = Float[Tensor, "b l hs ws"]  #: a network's logits at its own output stride
 LogitMap: TypeAlias = Float[Tensor, "b l _ _"]  #: `StridedLogits` beside others of another stride
 Image: TypeAlias = Num[Tensor, "b c h w"]  #: RGB in 0..255, uint8 or float (the scale of theta_beta)
+EdgeMap: TypeAlias = Float[Tensor, "b #2 h w"]  #: >= 0: between each pixel and the one left of it, above it
+NeighborWeights: TypeAlias = Float[Tensor, "k 2 b h w"]  #: of k iterations; neighbors as in `EdgeMap`
 GridLogits: TypeAlias = Float[Tensor, "b l *grid"]  #: `Logits` on a grid of 1, 2 or 3 axes
 GridImage: TypeAlias = Num[Tensor, "b c *grid"]  #: `Image` on such a grid, any number of channels
 GridMask: TypeAlias = Bool[Tensor, "b *grid"]  #: True for the pixels that count, False for padding

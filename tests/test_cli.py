@@ -496,3 +496,26 @@ def test_every_command_is_in_the_table_once(capsys):
 def test_every_config_in_the_repository_is_valid(path, capsys):
     main(["config", str(path)])
     assert yaml.safe_load(capsys.readouterr().out)["title"]
+
+
+@pytest.mark.parametrize("display", [True, False])
+def test_demo_opens_its_report_or_says_where_it_is(display, tmp_path, monkeypatch, capsys, refused):
+    report = tmp_path / "report.md"
+    opened = []
+    monkeypatch.setattr("crfnet.pipeline.compare_arms.compare", lambda *_, **__: (report, "the table"))
+    monkeypatch.setattr("webbrowser.open", lambda page: opened.append(page) or True)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":0") if display else monkeypatch.delenv("DISPLAY", raising=False)
+    page = (tmp_path / "report.html").as_uri()
+    main(["demo", "--open"])
+    said = capsys.readouterr().out
+    assert f"report: {report}, report.html" in said
+    assert opened == [page] * display
+    assert (f"no display to open it on: {page}" in said) == (not display)
+    main(["demo"])
+    assert opened == [page] * display
+    monkeypatch.setattr("webbrowser.open", lambda page: False)  # a display, but no browser
+    main(["demo", "--open"])
+    assert page in capsys.readouterr().out
+    assert "--open" in refused("compare", "x.yaml", "--open")

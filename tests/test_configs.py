@@ -31,6 +31,12 @@ def test_published_rows_are_configs(file):
         assert (changed == plain) == (not changes), (table, changes)  # what is changed was not so before
 
 
+@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda file: file.name)
+def test_every_config_is_read_and_writes_to_a_folder_of_its_name(file):
+    run = load_run(file)
+    assert run.output.name == f"{file.parent.name}_{file.stem}"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

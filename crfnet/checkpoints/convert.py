@@ -11,15 +11,15 @@ import yaml
 from torch import Tensor
 
 from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from crfnet.checkpoints.layouts import import_state, read_weights
+from crfnet.checkpoints.layouts import Imported, import_state, import_tflite, read_weights
 from crfnet.checkpoints.layouts.layout import HEAD
 from crfnet.checkpoints.legacy import current_settings, current_weights
-from crfnet.checkpoints.weight_files import read_safetensors, write_safetensors
 from crfnet.config.nested import changed, flat
 from crfnet.config.variants import to_plain
 from crfnet.crf.crfasrnn import NAMES, from_crfasrnn
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
+from crfnet.files.weight_files import read_safetensors, write_safetensors
 from crfnet.models import ModelConfig, build_network
 from crfnet.segmenter import Segmenter, build_segmenter
 
@@ -54,13 +54,18 @@ def convert_file(
 
     Args:
         path: a checkpoint or safetensors file of a layout in `crfnet.checkpoints.layouts.LAYOUTS`, of this
-            library, or one with a layer of CRF-as-RNN in it.
+            library, or one with a layer of CRF-as-RNN in it; or a TF-Lite file.
         num_classes: another number of classes than the file's, whose classifiers then start anew.
         output_stride: where the layout leaves it open.
 
     Raises:
         InputError: it cannot be read, is of no known layout, or of a network that cannot be expressed.
     """
+    try:
+        if path.suffix == ".tflite":
+            return _converted(import_tflite(path, num_classes=num_classes, output_stride=output_stride))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     state = read_weights(path)
     try:
         if all(name.startswith(("network.", "crf.")) for name in state):
@@ -71,6 +76,10 @@ def convert_file(
         imported = import_state(state, num_classes=num_classes, output_stride=output_stride)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    return _converted(imported)
+
+
+def _converted(imported: Imported) -> Converted:
     weights = imported.state
     if not any(HEAD.fullmatch(name) for name in weights):  # for other classes: their start
         weights = build_network(imported.config, imported.num_classes).state_dict() | weights

@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from typing import Any
 
 from crfnet.cli.parser import add_run_command
-from crfnet.cli.shared import load
+from crfnet.cli.shared import load, open_page
 
 __all__ = ["add_parser", "run"]
 
@@ -15,7 +15,10 @@ __all__ = ["add_parser", "run"]
 def add_parser(commands: Any) -> None:
     """``demo`` and ``compare``."""
     summary = "the whole comparison on the built-in toy set: CPU, offline, minutes"
-    add_run_command(commands, "demo", summary, config=False, resume=True)
+    demo = add_run_command(commands, "demo", summary, config=False, resume=True)
+    demo.add_argument(
+        "--open", action="store_true", help="show the report in a browser; without a display, say where it is"
+    )
     summary = "train, search, train jointly, score all five arms, write one report"
     add_run_command(commands, "compare", summary, resume=True)
 
@@ -29,4 +32,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
             options.config = stack.enter_context(as_file(files("crfnet.pipeline") / "demo.yaml"))
         run = load(options, overrides)
     report, table = compare(run, resume=options.resume, overwrite=options.overwrite, command=command)
-    return f"\n{table}\n\nreport: {report}, report.html"
+    said = f"\n{table}\n\nreport: {report}, report.html"
+    if options.command != "demo" or not options.open or open_page(report.with_name("report.html")):
+        return said
+    return f"{said}\nno display to open it on: {report.with_name('report.html').resolve().as_uri()}"

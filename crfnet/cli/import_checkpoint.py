@@ -11,9 +11,9 @@ __all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
 Says what a file of weights is: torchvision's DeepLabV3, kazuto1011/deeplab-pytorch (v2, MSC),
-VainF/DeepLabV3Plus-Pytorch (v3, v3+), jfzhang95/pytorch-deeplab-xception (v3+), a CRF-as-RNN layer, or one of
-crfnet's own. The network is rebuilt as it was: order of channels and mean, geometry of strides, pools and
-resizes. Files are read without running code from them.
+VainF/DeepLabV3Plus-Pytorch (v3, v3+), jfzhang95/pytorch-deeplab-xception (v3+), a TF-Lite file of v3 with
+MobileNetV2, a CRF-as-RNN layer, or one of crfnet's own. The network is rebuilt as it was: order of channels
+and mean, geometry of strides, pools and resizes. Files are read without running code from them.
 """
 _EPILOG = """\
 examples:
@@ -22,6 +22,7 @@ examples:
   crfnet evaluate v2.yaml --checkpoint v2.pt --data.name voc --data.root PATH/TO/VOC
   crfnet import best_deeplabv3plus_resnet101_voc_os16.pth --classes 11 --out start.pt
                                                                        other classes: a new classifier
+  crfnet import deeplabv3.tflite --out start.pt                        TF-Lite: pip install 'crfnet[tflite]'
   crfnet import plain/checkpoint.pt --config msc.yaml --out start.pt   what fits another model; it says which
 """
 
@@ -30,7 +31,7 @@ def add_parser(commands: Any) -> None:
     """``import``."""
     summary = "identify a public checkpoint, and make it one of ours"
     parser = commands.add_parser("import", help=summary, description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("file", metavar="FILE", type=Path, help="a .pth, .pt or .safetensors file")
+    parser.add_argument("file", metavar="FILE", type=Path, help="a .pth, .pt, .safetensors or .tflite file")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="write it as .pt or .safetensors, a .yaml beside it"
     )

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, fields
 
-from crfnet.backbones import RESNETS, ResNetOptions, VGGOptions
+from crfnet.backbones import RESNETS, MobileNetV2Options, ResNetOptions, VGGOptions
 from crfnet.config.variants import check_choices, name_of, variant
 from crfnet.errors import InputError, require
 from crfnet.models.deeplab_v1 import DeepLabV1Config
@@ -30,14 +30,19 @@ class ModelConfig(CommonConfig):
     Attributes:
         variant: the published network that is followed, of `VARIANTS`, or its name; its own parameters are in
             the section of that name.
-        backbone: vgg16, resnet18, resnet50, resnet101, timm:<name> for a network of timm; and for published
-            weights aligned_xception, mobilenet_v3_large, mobilenet_v2_vainf and mobilenet_v2_jfzhang95.
+        backbone: vgg16, resnet18, resnet50, resnet101, mobilenet_v2 (TensorFlow's), efficientnet_lite0 to 4,
+            timm:<name> for a network of timm; and for published weights aligned_xception,
+            mobilenet_v3_large, mobilenet_v2_vainf and mobilenet_v2_jfzhang95.
         resnet: of the backbones resnet18, resnet50 and resnet101.
         vgg: of the backbone vgg16.
+        mobilenet_v2: of the backbone mobilenet_v2.
         width: multiplier of the channels, for small runs; 1 with ImageNet weights and for timm.
         weights: what the backbone starts from.
+        backbone_weights: a file that it starts from instead: .pth, .pt or .safetensors, with the names of
+            torchvision, timm or efficientnet-lite-pytorch, or a checkpoint of this library. All its weights
+            must be there; the classifier behind them is not needed but for fc6 and fc7 of v1 and v2.
         preprocessing: what the network sees: the backbone's own (of ImageNet weights), ImageNet's mean and
-            standard deviation in RGB, or minus Caffe's mean in BGR.
+            standard deviation in RGB, minus Caffe's mean in BGR, or TensorFlow's RGB / 127.5 - 1.
         batch_norm: frozen keeps statistics and affine parameters as they are, as published for v2 (meant for
             ImageNet weights) and for the second stage of v3; sync takes the statistics over all processes.
         align_corners: geometry of the resize of scores to image size. True, as DeepLab's release, puts
@@ -58,6 +63,7 @@ class ModelConfig(CommonConfig):
         for options, default, names in (
             ("resnet", ResNetOptions(), tuple(RESNETS)),
             ("vgg", VGGOptions(), ("vgg16",)),
+            ("mobilenet_v2", MobileNetV2Options(), ("mobilenet_v2",)),
         ):
             value = getattr(self, options)
             allowed = f"left out for the backbone {self.backbone}"

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
-from crfnet.backbones.weights import imagenet_state
 from crfnet.config.variants import check_choices
 from crfnet.errors import require
 from crfnet.models.aspp_v2 import fc_branch
@@ -94,8 +93,7 @@ class DeepLabV1(Network):
 
     def __init__(self, config: DeepLabV1Config, common: CommonConfig, num_classes: int) -> None:
         super().__init__()
-        pretrained = common.weights == "imagenet"
-        self.backbone = VGG16(width=common.width, pretrained=pretrained, pools=common.vgg.pools)
+        self.backbone = common.backbone_at(8).build()  # type: ignore[assignment]  # `check` allows no other
         kernel, rate, channels = FC6[config.head]
         pools_again = config.head == "large_fov"
         self.pool5a = nn.AvgPool2d(3, 1, padding=1) if pools_again else nn.Identity()
@@ -103,8 +101,8 @@ class DeepLabV1(Network):
         self.head = fc_branch(
             self.backbone.out_channels, fc_channels, num_classes, rate, config.dropout, kernel=kernel
         )
-        if pretrained:
-            fc = decimated_fc(imagenet_state("vgg16"), kernel=kernel, every=4096 // channels)
+        if (classifier := common.vgg_classifier()) is not None:
+            fc = decimated_fc(classifier, kernel=kernel, every=4096 // channels)
             fc8 = {key: value for key, value in self.head.state_dict().items() if key.startswith("fc8.")}
             self.head.load_state_dict(fc | fc8)
         self.msc = nn.ModuleList()

@@ -1,14 +1,13 @@
 """DeepLab v2 (Chen et al., TPAMI 2018): LargeFOV (also v1's), ASPP-S and ASPP-L, on one scale or on three."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from crfnet.backbones.backbone import NormalizedImage, scaled_channels
 from crfnet.backbones.vgg import VGG16, decimated_fc
-from crfnet.backbones.weights import imagenet_state
 from crfnet.config.variants import check_choices
 from crfnet.errors import require
 from crfnet.models.aspp_v2 import SummedBranches, convolution_branch, fc_branch
@@ -66,7 +65,6 @@ class DeepLabV2(Network):
 
     def __init__(self, config: DeepLabV2Config, common: CommonConfig, num_classes: int) -> None:
         super().__init__()
-        pretrained = common.weights == "imagenet"
         self.backbone = common.backbone_at(8).build()
         channels, rates = self.backbone.out_channels, RATES[config.head]
         self.pool5a: nn.Module = nn.Identity()
@@ -78,8 +76,8 @@ class DeepLabV2(Network):
         else:
             branches = [convolution_branch(channels, num_classes, rate) for rate in rates]
         self.head = SummedBranches(branches)
-        if isinstance(self.backbone, VGG16) and pretrained:
-            self._start_from_classifier()
+        if isinstance(self.backbone, VGG16) and (classifier := common.vgg_classifier()) is not None:
+            self._start_from_classifier(classifier)
         self.multi_scale, self.align_corners = config.multi_scale, common.align_corners
         if common.batch_norm == "frozen":
             self.backbone.freeze_batch_norm()
@@ -101,8 +99,8 @@ class DeepLabV2(Network):
         """The convolutions to the classes alone, as in the released prototxts: not fc6 and fc7."""
         return (weight for layer in self.head.classifiers() for weight in layer.parameters())
 
-    def _start_from_classifier(self) -> None:
-        state = decimated_fc(imagenet_state("vgg16"))
+    def _start_from_classifier(self, classifier: Mapping[str, Tensor]) -> None:
+        state = decimated_fc(classifier)
         for branch in self.head.branches:
             rest = {f"fc8.{key}": value for key, value in branch.fc8.state_dict().items()}  # type: ignore[union-attr]
             branch.load_state_dict(state | rest)

@@ -29,7 +29,8 @@ class DeepLabV3Config(StridedConfig):
         multi_grid: unit rates of the three 3x3 convolutions of block4, and of each block behind it, times
             the block's own rate ([1, 2, 4] as published). Null leaves the rates that compute the strided
             network densely. For resnet50 and resnet101.
-        rates: dilations of ASPP's 3x3 convolutions at output stride 16; twice as large at 8, half at 32.
+        rates: dilations of ASPP's 3x3 convolutions at output stride 16; twice as large at 8, half at 32. None
+            ([]) in TensorFlow's mobile networks: ASPP is a 1x1 convolution and the image-level branch.
         image_pooling: ASPP's image-level branch.
         separable: the 3x3 convolutions of ASPP are depthwise separable.
         dropout: probability after the projection of ASPP, in [0, 1): 0.1 in DeepLab's release, 0.5 in

@@ -2,20 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
-from crfnet.backbones import RESNETS, BackboneConfig, ResNetOptions, VGGOptions
+from crfnet.backbones import RESNETS, BackboneConfig, MobileNetV2Options, ResNetOptions, VGGOptions
 from crfnet.backbones.backbone import Backbone, FreezableBatchNorm, NormalizedImage
 from crfnet.backbones.resnet import MultiGrid
+from crfnet.backbones.weights import imagenet_state
+from crfnet.backbones.weights_file import read_classifier
 from crfnet.config.variants import section
 from crfnet.shapes import StridedLogits
 
 __all__ = ["CommonConfig", "Network", "OutputStride", "VariantConfig"]
 
 OutputStride = Literal[8, 16, 32]
+Common = TypeVar("Common", bound="CommonConfig")
 
 
 class VariantConfig(ABC):
@@ -52,9 +56,11 @@ class CommonConfig:
     backbone: str = "resnet101"
     resnet: ResNetOptions = section(ResNetOptions, "backbone", tuple(RESNETS))
     vgg: VGGOptions = section(VGGOptions, "backbone", ("vgg16",))
+    mobilenet_v2: MobileNetV2Options = section(MobileNetV2Options, "backbone", ("mobilenet_v2",))
     width: float = 1.0
     weights: Literal["none", "imagenet"] = "none"
-    preprocessing: Literal["backbone", "imagenet", "caffe"] = "backbone"
+    backbone_weights: Path | None = None
+    preprocessing: Literal["backbone", "imagenet", "caffe", "tensorflow"] = "backbone"
     batch_norm: Literal["train", "frozen", "sync"] = "train"
     align_corners: bool = True
 
@@ -66,12 +72,24 @@ class CommonConfig:
             self.backbone,
             width=self.width,
             pretrained=self.weights == "imagenet",
+            weights_file=self.backbone_weights,
             output_stride=output_stride,
             multi_grid=multi_grid,
             extra_blocks=extra_blocks,
             resnet=self.resnet,
             vgg=self.vgg,
+            mobilenet_v2=self.mobilenet_v2,
         )
+
+    def without_weights(self: "Common") -> "Common":
+        """The same network from random weights, which a checkpoint then replaces."""
+        return replace(self, weights="none", backbone_weights=None)
+
+    def vgg_classifier(self) -> dict[str, Tensor] | None:
+        """VGG-16's fully connected layers that fc6 and fc7 start from; None where they start at random."""
+        if self.backbone_weights is not None:
+            return read_classifier(self.backbone_weights)
+        return imagenet_state("vgg16") if self.weights == "imagenet" else None
 
 
 class Network(FreezableBatchNorm, ABC):

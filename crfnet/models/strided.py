@@ -40,8 +40,8 @@ class StridedConfig(VariantConfig):
         self._require("eval_output_stride", self.eval_output_stride in (None, 8, 16, 32), "8, 16, 32 or null")
         self._require("multi_grid", all(rate >= 1 for rate in self.multi_grid or ()), "three rates >= 1")
         even = 32 in (self.output_stride, self.eval_output_stride)
-        good = bool(self.rates) and all(r >= 1 and not (even and r % 2) for r in self.rates)
-        self._require("rates", good, "at least one rate >= 1, even ones for output stride 32")
+        good = all(r >= 1 and not (even and r % 2) for r in self.rates)
+        self._require("rates", good, "rates >= 1, even ones for output stride 32")
 
     def backbone_at(self, common: CommonConfig, output_stride: int) -> BackboneConfig:
         """The backbone for that output stride."""
@@ -115,7 +115,7 @@ class StridedNetwork(Network):
         if not self._geometries:
             self._geometries[self.output_stride] = _geometry(self)
         if output_stride not in self._geometries:
-            common = replace(self.common, weights="none", batch_norm="train")
+            common = replace(self.common.without_weights(), batch_norm="train")
             config = replace(self.config, eval_output_stride=None, output_stride=output_stride)
             with torch.device("meta"):
                 other = config.build(common, self.num_classes)

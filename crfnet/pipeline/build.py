@@ -42,7 +42,8 @@ def build_run_segmenter(
         InputError: the model cannot be built, or the checkpoint is not one of it.
     """
     torch.manual_seed(run.seed)
-    model = build_segmenter(run.model, num_classes, with_memory_limit(crf, run), channels=run.data.channels)
+    config = run.model if checkpoint is None else run.model.without_weights()
+    model = build_segmenter(config, num_classes, with_memory_limit(crf, run), channels=run.data.channels)
     if checkpoint is not None:
         load_model(model, checkpoint, network_only=not with_crf)
     return model.to(resolve_device(run.device))

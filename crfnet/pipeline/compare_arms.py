@@ -15,7 +15,9 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig, DenseCRF
@@ -25,7 +27,8 @@ from crfnet.errors import InputError, require
 from crfnet.pipeline.build import build_run_segmenter, resolve_device, warm_start
 from crfnet.pipeline.cache_scores import cache_scores
 from crfnet.pipeline.evaluate_arm import evaluate_arm
-from crfnet.pipeline.predictors import predictor_from_model, unary_from_model
+from crfnet.pipeline.measure_costs import measure_costs
+from crfnet.pipeline.predictors import predictor_from_checkpoint, predictor_from_model, unary_from_model
 from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import check_folder, open_run, run_stage, stage_seconds
 from crfnet.pipeline.samples import strip_samples
@@ -38,9 +41,28 @@ from crfnet.training import TrainConfig, check_training, train
 
 __all__ = ["ARMS", "compare"]
 
-ARMS = ("unary", "posthoc", "joint", "unary+", "posthoc+")
+#: Arm -> the stages that trained its network, its own last.
+_TRAININGS = {
+    "unary": ("unary",),
+    "posthoc": ("unary",),
+    "joint": ("unary", "joint"),
+    "unary+": ("unary", "unary+"),
+    "posthoc+": ("unary", "unary+"),
+}
+#: Arm -> the stages that searched its CRF's parameters, or those it began with.
+_SEARCHES = {"posthoc": ("posthoc",), "joint": ("posthoc",), "posthoc+": ("posthoc+",)}
+
+ARMS = tuple(_TRAININGS)
 
 log = logging.getLogger(__name__)
+
+
+class _Network(NamedTuple):
+    """What an arm predicts with; see `build_run_segmenter`."""
+
+    checkpoint: Path
+    crf: CRFConfig | None = None
+    with_crf: bool = False
 
 
 def compare(
@@ -75,26 +97,16 @@ def compare(
     searched_plus = job.search("posthoc+", unary_plus)
 
     log.info("scoring the five arms on the %d images that no search has seen", len(job.report_ids))
-    longer = ("unary", "unary+")
-    arms = [
-        job.evaluate("unary", job.segmenter(unary, None), train_stages=("unary",)),
-        job.evaluate(
-            "posthoc", job.segmenter(unary, searched), train_stages=("unary",), search_stages=("posthoc",)
-        ),
-        job.evaluate(
-            "joint",
-            job.segmenter(joint, warm, with_crf=True),
-            train_stages=("unary", "joint"),
-            search_stages=("posthoc",),
-        ),
-        job.evaluate("unary+", job.segmenter(unary_plus, None), train_stages=longer),
-        job.evaluate(
-            "posthoc+",
-            job.segmenter(unary_plus, searched_plus),
-            train_stages=longer,
-            search_stages=("posthoc+",),
-        ),
-    ]
+    networks = {
+        "unary": _Network(unary),
+        "posthoc": _Network(unary, searched),
+        "joint": _Network(joint, warm, with_crf=True),
+        "unary+": _Network(unary_plus),
+        "posthoc+": _Network(unary_plus, searched_plus),
+    }
+    arms = [job.evaluate(arm, network) for arm, network in networks.items()]
+    log.info("measuring what each arm costs, all of them on one image after the other")
+    arms = job.measure(arms, networks)
     facts["configuration"] = "config.yaml beside this report"
     facts["data"] = (
         f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
@@ -153,9 +165,7 @@ class _Job:
     def folder(self, arm: str) -> Path:
         return self.run.output / arm.replace("+", "_plus")
 
-    def segmenter(
-        self, checkpoint: Path | None, crf: CRFConfig | None, *, with_crf: bool = False
-    ) -> Segmenter:
+    def segmenter(self, checkpoint: Path | None, crf: CRFConfig | None, with_crf: bool = False) -> Segmenter:
         return build_run_segmenter(self.run, self.val.num_classes, checkpoint, crf, with_crf=with_crf)
 
     def train(self, arm: str, config: TrainConfig, *, crf: CRFConfig | None, start: Path | None) -> Path:
@@ -207,16 +217,10 @@ class _Job:
     def _search(self, scores: ScoreFolder, config: SearchConfig, folder: Path) -> None:
         search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
 
-    def evaluate(
-        self,
-        arm: str,
-        model: Segmenter,
-        *,
-        train_stages: tuple[str, ...],
-        search_stages: tuple[str, ...] = (),
-    ) -> ArmResult:
-        """Evaluate an arm on the reported images; `train_stages` and `search_stages` are what it cost."""
-        crf, folder = model.crf, self.folder(arm) / "predictions"
+    def evaluate(self, arm: str, network: _Network) -> ArmResult:
+        """Evaluate an arm on the reported images; `_TRAININGS` and `_SEARCHES` are what it cost."""
+        model, folder = self.segmenter(*network), self.folder(arm) / "predictions"
+        crf = model.crf
         result = evaluate_arm(
             arm,
             predictor_from_model(model, self.run.predict),
@@ -228,11 +232,20 @@ class _Job:
         )
         if isinstance(crf, DenseCRF):
             trace_energy(folder, crf, unary_from_model(model, self.run.predict), self.val, self.report_ids)
+        trainings, searches = _TRAININGS[arm], _SEARCHES.get(arm, ())
         return dataclasses.replace(
             result,
-            train_seconds=math.fsum(stage_seconds(self.folder(name) / "train") for name in train_stages),
-            search_seconds=math.fsum(stage_seconds(self.folder(name) / "search") for name in search_stages),
-            search_ids=self.search_ids if search_stages else (),
-            search_folder=self.folder(search_stages[0]) / "search" if search_stages else None,
-            train_folder=self.folder(train_stages[-1]) / "train" if train_stages[-1] == arm else None,
+            train_seconds=math.fsum(stage_seconds(self.folder(name) / "train") for name in trainings),
+            search_seconds=math.fsum(stage_seconds(self.folder(name) / "search") for name in searches),
+            search_ids=self.search_ids if searches else (),
+            search_folder=self.folder(searches[0]) / "search" if searches else None,
+            train_folder=self.folder(trainings[-1]) / "train" if trainings[-1] == arm else None,
         )
+
+    def measure(self, arms: Sequence[ArmResult], networks: Mapping[str, _Network]) -> list[ArmResult]:
+        """The arms with what each costs per image; see `measure_costs`."""
+        builds = {
+            arm: partial(predictor_from_checkpoint, self.run, self.val.num_classes, *network)
+            for arm, network in networks.items()
+        }
+        return measure_costs(self.run.output / "costs", arms, builds, self.val)

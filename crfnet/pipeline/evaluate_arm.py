@@ -5,11 +5,8 @@ The counts are gathered in the order of the images, so that the files are those 
 """
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
@@ -39,12 +36,11 @@ def evaluate_arm(
 
     Writes each label map as ``folder/<id>.png``, all counts as ``folder/evaluation.npz``, and the scores of
     each image, class and trimap width as .csv files beside it. A folder that is finished is read, not
-    computed again. Pixels are counted where the predictions are, on a GPU if the network is on one. The
-    memory is that of the process that writes, the seconds per image are those of all processes together.
+    computed again. Pixels are counted where the predictions are, on a GPU if the network is on one.
 
     Args:
         name: of the arm.
-        predict: labels of a sample; its time is the arm's cost per image, reading and writing are not.
+        predict: labels of a sample.
         dataset: images and truth.
         ids: the images that are scored.
         folder: made when missing.
@@ -52,27 +48,22 @@ def evaluate_arm(
         crf: the one behind the network, for the report's table of parameters.
 
     Returns:
-        The arm, its training and searching costs not measured (NaN).
+        The arm, its costs not measured (NaN); see `crfnet.pipeline.measure_costs`.
 
     Raises:
         InputError: a prediction of another size than the truth, or with labels outside the classes.
     """
 
-    def evaluate_shard(ids: Sequence[str]) -> tuple[Evaluation, float]:
-        seconds = 0.0
+    def evaluate_shard(ids: Sequence[str]) -> Evaluation:
         evaluation = Evaluation(len(dataset.classes), config.max_width, config.element, config.boundary)
         for sample in with_progress(select_samples(dataset, ids), name, len(ids)):
-            start = time.perf_counter()
             prediction = predict(sample)
-            if prediction.is_cuda:
-                torch.cuda.synchronize()  # or its time would be counted as that of what waits for it
-            seconds += time.perf_counter() - start
             evaluation.add(sample.id, prediction, sample.labels)
             write_label_png(folder / f"{sample.id}.png", prediction, dataset.palette)
-        return evaluation, seconds
+        return evaluation
 
     def work() -> dict[str, float]:
-        parts, seconds = zip(*on_all_ranks(lambda: evaluate_shard(shard(ids))), strict=True)
+        parts = on_all_ranks(lambda: evaluate_shard(shard(ids)))
 
         def write() -> None:
             evaluation = Evaluation.of_parts(parts, ids)
@@ -80,16 +71,16 @@ def evaluate_arm(
             write_tables(folder, evaluation, dataset.classes, config.absent)
 
         on_rank_zero(write)
-        return {"inference_seconds": math.fsum(seconds)}
+        return {}
 
-    cost = run_stage(folder, work)
+    run_stage(folder, work)
     return ArmResult(
         name=name,
         evaluation=Evaluation.load(folder / "evaluation.npz"),
-        seconds_per_image=cost["inference_seconds"] / len(ids),
+        seconds_per_image=math.nan,
         train_seconds=math.nan,
         search_seconds=math.nan,
-        peak_memory_mb=cost["peak_mb"],
+        peak_memory_mb=math.nan,
         crf=None if crf is None else _crf_parameters(crf),
         folder=folder,
     )

@@ -3,7 +3,9 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from crfnet.checkpoints.checkpoint import checkpoint_crf
 from crfnet.crf.config import CRFConfig
@@ -15,9 +17,11 @@ from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.pipeline.build import build_run_segmenter, resolve_device, with_memory_limit
 from crfnet.pipeline.evaluate_arm import evaluate_arm
+from crfnet.pipeline.measure_costs import BuildPredictor, measure_costs
 from crfnet.pipeline.predictors import (
     Predictor,
     Unary,
+    predictor_from_checkpoint,
     predictor_from_model,
     predictor_from_pngs,
     predictor_from_scores,
@@ -58,7 +62,22 @@ class EvaluationSource:
         return found
 
 
-_Arm = tuple[Predictor, DenseCRF | None, Unary | None]
+class _Arm(NamedTuple):
+    """One way to label images.
+
+    Attributes:
+        predict: how.
+        crf: the CRF in it.
+        unary: what that is given.
+        build: makes `predict` anew, to measure what it costs; None where that is only reading.
+    """
+
+    predict: Predictor
+    crf: DenseCRF | None = None
+    unary: Unary | None = None
+    build: BuildPredictor | None = None
+
+
 _Arms = dict[str, _Arm]
 
 
@@ -100,6 +119,8 @@ def evaluate_split(
     facts = on_rank_zero(lambda: _open(run, resume=resume, overwrite=overwrite, command=command))
     facts["data"] = f"{dataset.name}, split {split}, {len(ids)} of {len(dataset.ids)} images; {source.path}"
     results = [_scored(name, arms[name], run, dataset, ids, source) for name in arms]
+    builds = {name: arm.build for name, arm in arms.items() if arm.build is not None}
+    results = measure_costs(run.output / "costs", results, builds, dataset)
     results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
     folders = {name: run.output / name for name in arms}
 
@@ -147,9 +168,9 @@ def _open(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[str,
 def _scored(
     name: str, how: _Arm, run: Run, dataset: SegmentationDataset, ids: Sequence[str], source: EvaluationSource
 ) -> ArmResult:
-    predict, crf, unary = how
+    crf, unary = how.crf, how.unary
     folder = run.output / name
-    arm = evaluate_arm(name, predict, dataset, ids, folder, config=run.evaluation, crf=crf)
+    arm = evaluate_arm(name, how.predict, dataset, ids, folder, config=run.evaluation, crf=crf)
     if crf is None or unary is None:
         return arm
     trace_energy(folder, crf, unary, dataset, ids)
@@ -166,7 +187,7 @@ def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], source: Ev
             raise InputError("evaluate --crf needs the network's scores: give --scores or --checkpoint")
         folder = source.predictions
         _require_all(folder, [id for id in ids if not (folder / f"{id}.png").is_file()])
-        return {"predictions": (predictor_from_pngs(folder), None, None)}
+        return {"predictions": _Arm(predictor_from_pngs(folder))}
     if source.scores is not None:
         return _arms_of_scores(run, dataset, ids, ScoreFolder(source.scores), crf)
     return _arms_of_checkpoint(run, dataset, source.path, crf)
@@ -181,14 +202,12 @@ def _arms_of_scores(
             f"{scores.path}: scores of {scores.num_classes} classes, must be {classes} for {dataset.name}"
         )
     _require_all(scores.path, sorted(set(ids) - set(scores.ids)))
-    arms: _Arms = {"unary": (predictor_from_scores(scores, None, device), None, None)}
+    build = partial(predictor_from_scores, scores, None, device)
+    arms: _Arms = {"unary": _Arm(build(), build=build)}
     if crf is not None:
         layer = DenseCRF(classes, crf).to(device)
-        arms["posthoc"] = (
-            predictor_from_scores(scores, layer, device),
-            layer,
-            unary_from_scores(scores, device),
-        )
+        build = partial(predictor_from_scores, scores, layer, device)
+        arms["posthoc"] = _Arm(build(), layer, unary_from_scores(scores, device), build)
     return arms
 
 
@@ -196,19 +215,21 @@ def _arms_of_checkpoint(
     run: Run, dataset: SegmentationDataset, checkpoint: Path, crf: CRFConfig | None
 ) -> _Arms:
     trained = checkpoint_crf(checkpoint)
-    models = {"unary": build_run_segmenter(run, dataset.num_classes, checkpoint, None)}
+    networks: dict[str, tuple[CRFConfig | None, bool]] = {"unary": (None, False)}
     if trained is not None:
-        models["joint"] = build_run_segmenter(run, dataset.num_classes, checkpoint, trained, with_crf=True)
+        networks["joint"] = (trained, True)
     if crf is not None:
-        models["posthoc"] = build_run_segmenter(run, dataset.num_classes, checkpoint, crf)
-    return {
-        name: (
+        networks["posthoc"] = (crf, False)
+    arms: _Arms = {}
+    for name, (behind, with_crf) in networks.items():
+        model = build_run_segmenter(run, dataset.num_classes, checkpoint, behind, with_crf=with_crf)
+        arms[name] = _Arm(
             predictor_from_model(model, run.predict),
             model.crf if isinstance(model.crf, DenseCRF) else None,
             unary_from_model(model, run.predict),
+            partial(predictor_from_checkpoint, run, dataset.num_classes, checkpoint, behind, with_crf),
         )
-        for name, model in models.items()
-    }
+    return arms
 
 
 def _require_all(place: Path, missing: Sequence[str]) -> None:

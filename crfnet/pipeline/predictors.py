@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
-from crfnet.crf.layer import DenseCRF
+from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import Sample
 from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels
 from crfnet.labels import read_label_png
+from crfnet.pipeline.build import build_run_segmenter
+from crfnet.pipeline.run_config import Run
 from crfnet.score_cache import ScoreFolder
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import LabelMap, Logits
@@ -19,6 +21,7 @@ from crfnet.shapes import LabelMap, Logits
 __all__ = [
     "Predictor",
     "Unary",
+    "predictor_from_checkpoint",
     "predictor_from_model",
     "predictor_from_pngs",
     "predictor_from_scores",
@@ -35,6 +38,14 @@ def predictor_from_model(model: Segmenter, config: PredictConfig) -> Predictor:
     inference = TiledInference(model, config).eval()
     device = next(model.parameters()).device
     return lambda sample: predict_labels(inference, sample.image.to(device))
+
+
+def predictor_from_checkpoint(
+    run: Run, num_classes: int, checkpoint: Path, crf: CRFConfig | None, with_crf: bool = False
+) -> Predictor:
+    """Predict with a network from its file; see `build_run_segmenter`."""
+    model = build_run_segmenter(run, num_classes, checkpoint, crf, with_crf=with_crf)
+    return predictor_from_model(model, run.predict)
 
 
 def predictor_from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device) -> Predictor:

@@ -1,7 +1,11 @@
-"""One report of a comparison: tables with intervals, curves, pictures; as one HTML file and as Markdown.
+"""One report of a comparison: the answer, then tables, curves, pictures; as one HTML file and as Markdown.
+
+The answer is made by rule: ``verdict`` decides from intervals alone which arm wins, ``answer`` says it in a
+paragraph, ``next_steps`` what to do with it, ``answer_blocks`` puts them before all else with a small table.
 
 ``report`` makes a ``document`` of ``arms`` (what was measured), ``metric_intervals`` (every metric with its
-interval), ``tables``, ``metric_figures``, ``image_strip``, the ``gallery``, and ``stage_blocks`` of what
+interval), ``tables``, ``metric_figures``, ``image_strip``, the ``gallery`` (both with a ``closeup`` of a
+border), and ``stage_blocks`` of what
 searches, trainings and inferences left in their folders (``training_curves``, ``energy_curves``), with the
 sentences of ``explanations``; ``markdown`` and ``html`` write it. ``report_json`` keeps what it was made of,
 ``seeds`` makes one report of several runs.

@@ -1,5 +1,6 @@
 """What a comparison measured of each arm, and which arms are compared with which."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +39,10 @@ class ArmResult:
     Attributes:
         name: unique; see `DESCRIPTIONS` for those that the report explains.
         evaluation: its confusion matrices; all arms score the same images in the same order.
-        seconds_per_image: inference with everything behind the network.
+        seconds_per_image: wall-clock time of inference with everything behind the network.
         train_seconds: all training this arm needed, also what it shares with others.
         search_seconds: all parameter search this arm needed.
-        peak_memory_mb: at inference, in MB.
+        peak_memory_mb: at inference, of a process that does nothing else, in MB.
         crf: CRF parameters used, by name; None without a CRF.
         search_ids: the images on which its parameters were chosen; they must be held out of the evaluation.
         folder: its label maps, evaluation.npz, and energy/ where the CRF's inference was followed.
@@ -50,6 +51,9 @@ class ArmResult:
         seed: that its networks were trained with; None where that is not known.
         repeats: the same arm with networks of other seeds, over the same images (see `combine`). All arms of
             a comparison have as many; those at one place are of one run.
+        cpu_seconds_per_image: the same inference as processor time, of all threads.
+        machine_load: of the machine that measured these times meanwhile: processes that ran or wanted to, for
+            each core; above 1 the wall clock tells of other work, too.
 
     A cost that was not measured is NaN.
     """
@@ -67,6 +71,8 @@ class ArmResult:
     train_folder: Path | None = None
     seed: int | None = None
     repeats: Sequence["ArmResult"] = ()
+    cpu_seconds_per_image: float = math.nan
+    machine_load: float = math.nan
 
     @property
     def seeds(self) -> tuple["ArmResult", ...]:

@@ -20,12 +20,15 @@ __all__ = [
     "Bullets",
     "Change",
     "Document",
+    "Folded",
     "Gallery",
     "Picture",
     "Plot",
     "Section",
     "Table",
     "Text",
+    "arm_label",
+    "code",
     "plain",
     "png_of",
 ]
@@ -47,7 +50,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text, the first of each row its heading.
+    """Cells of text, the first of each row its heading; a line end is where a cell may be broken.
 
     Attributes:
         caption: what a reader who does not see it should hear.
@@ -90,6 +93,8 @@ class Change:
         id: of the image.
         before: score of the image by itself, as a fraction, of one arm.
         after: the same of the other.
+        window: the part that is shown close up, as fractions of the image: top, left, height, width.
+        close: that part of the image, of truth, and of what the arms made of it, by their names.
         image: as it is; the next three are the image under class colors, all of one size.
         truth: under those of the truth.
         overlay_before: under those of the one arm.
@@ -99,6 +104,8 @@ class Change:
     id: str
     before: float
     after: float
+    window: tuple[float, float, float, float]
+    close: Mapping[str, UInt8[Tensor, "3 _ _"]]
     image: UInt8[Tensor, "3 _ _"]
     truth: UInt8[Tensor, "3 _ _"]
     overlay_before: UInt8[Tensor, "3 _ _"]
@@ -124,7 +131,20 @@ class Gallery:
     table: Table
 
 
-Block: TypeAlias = Text | Bullets | Table | Plot | Picture | Gallery
+@dataclass(frozen=True)
+class Folded:
+    """What is shown on request.
+
+    Attributes:
+        summary: what is inside, plain text.
+        blocks: of any kind but this.
+    """
+
+    summary: str
+    blocks: Sequence["Block"]
+
+
+Block: TypeAlias = Text | Bullets | Table | Plot | Picture | Gallery | Folded
 
 
 @dataclass(frozen=True)
@@ -155,6 +175,16 @@ class Document:
 def plain(text: str) -> str:
     """The text without meaning of its own: marks escaped, white space made single blanks."""
     return re.sub(r"([\\`*\[])", r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """The text as a command, a key or a name, letter by letter."""
+    return f"`{text}`"
+
+
+def arm_label(name: str) -> str:
+    """An arm as every text and table names it."""
+    return code(name)
 
 
 def png_of(figure: Figure) -> bytes:

@@ -1,17 +1,20 @@
 """The sentences of a report: what the arms are and what its numbers mean."""
 
+import math
 from collections.abc import Sequence
 
 from crfnet.evaluation.dilation import Element
 from crfnet.evaluation.evaluator import EvaluationConfig, GalleryMetric
 from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import DESCRIPTIONS, ArmResult
-from crfnet.report.document import Block, Bullets, Text
+from crfnet.report.document import Block, Bullets, Text, arm_label
+from crfnet.report.numbers import number
 
 __all__ = [
     "GALLERY_METRICS",
     "about_arms",
     "about_band",
+    "about_costs",
     "about_crf",
     "about_differences",
     "about_energy",
@@ -62,7 +65,9 @@ ABSENT = {
 
 def about_arms(arms: Sequence[ArmResult]) -> list[Block]:
     """What each arm is, that searched images are held out, what the controls are for."""
-    described = [f"`{arm.name}`: {DESCRIPTIONS[arm.name]}." for arm in arms if arm.name in DESCRIPTIONS]
+    described = [
+        f"{arm_label(arm.name)}: {DESCRIPTIONS[arm.name]}." for arm in arms if arm.name in DESCRIPTIONS
+    ]
     scored = len(arms[0].evaluation)
     searched = len({id for arm in arms for id in arm.search_ids})
     if searched:
@@ -102,8 +107,7 @@ def about_metrics(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
         f"In %, from one confusion matrix over all images, void pixels excluded{mean}. Best values bold, "
         f"{interval_note(arms)} in brackets. The `void` and `change` columns are the mIoU inside "
         f"the trimap of that width (see below). {ABSENT[config.absent]} Boundary IoU is the mIoU of the "
-        "pixels near contours; the boundary F-score is a mean over images. Training and search seconds are "
-        "all that an arm needed, with what it shares with others. All widths, with intervals: "
+        "pixels near contours; the boundary F-score is a mean over images. All widths, with intervals: "
         "[scores.csv](scores.csv)."
     )
 
@@ -146,6 +150,23 @@ def about_band(band: Band, has_pixels: bool, element: Element) -> str:
     return BANDS_WITH_PIXELS[band].format(grown=grown, distance=distance, authors=authors)
 
 
+def about_costs(arms: Sequence[ArmResult]) -> str:
+    """How the costs were measured, and how far the wall clock can be trusted."""
+    text = (
+        "Seconds per image: median over images, by the wall clock and as time of all processors, measured "
+        "side by side: every arm predicts an image before any predicts the next one. Peak memory: of a "
+        "process that does nothing else, libraries included (on a GPU: what torch held there). Training and "
+        "search: all that an arm needed, with what it shares with others."
+    )
+    load = arms[0].cost("machine_load")
+    if math.isnan(load):
+        return text
+    return (
+        f"{text} The load of the machine meanwhile was {number(load)} per core, this measurement included; "
+        "above 1 other work ran beside it, and the wall clock tells of that too."
+    )
+
+
 def about_crf(arms: Sequence[ArmResult]) -> str:
     """Units of the CRF parameters and the normalization that they belong to."""
     used = dict.fromkeys(
@@ -169,14 +190,15 @@ def about_gallery(before: str, after: str, by: GalleryMetric, seed: str) -> str:
     what = GALLERY_METRICS[by]
     weighs = ", so a rare class weighs much" if by == "miou" else ""
     return (
-        f"The images whose own {what} changes most from `{before}` to `{after}`{_alone(seed)}, gains first, "
-        f"then losses; in percentage points of {what} of that image alone{weighs}."
+        f"The images whose own {what} changes most from {arm_label(before)} to {arm_label(after)}"
+        f"{_alone(seed)}, gains first, then losses; in percentage points of {what} of that image "
+        f"alone{weighs}."
     )
 
 
 def about_search(arms: Sequence[str], seed: str) -> str:
     """What the heat map of a search shows; of one seed where it has a name."""
-    used = ", ".join(f"`{name}`" for name in arms)
+    used = ", ".join(map(arm_label, arms))
     return (
         f"The search behind {used}{_alone(seed)}: its criterion in % over theta_alpha and theta_beta, one "
         "panel per w1. The red frame is the point that was chosen."
@@ -187,8 +209,8 @@ def about_training(name: str, seeds: int) -> str:
     """What the curves of the parameters show."""
     lines = f", a line for each of {seeds} seeds" if seeds > 1 else ""
     return (
-        f"The CRF's parameters while `{name}` was trained, a value per iteration (per-class weights as their "
-        f"mean){lines}."
+        f"The CRF's parameters while {arm_label(name)} was trained, a value per iteration (per-class weights "
+        f"as their mean){lines}."
     )
 
 

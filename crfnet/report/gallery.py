@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.labels import Palette, overlay
 from crfnet.report.arms import ArmResult, compared_pairs
-from crfnet.report.document import Change, Gallery, Table, plain
+from crfnet.report.closeup import border_window, cut
+from crfnet.report.document import Change, Gallery, Table, arm_label, plain
 from crfnet.report.explanations import GALLERY_METRICS
 from crfnet.report.image_strip import StripSample, image_metrics, largest_changes, seen_classes
-from crfnet.report.tables import percent, signed
+from crfnet.report.numbers import percent, signed
 
 __all__ = ["PAIRS", "gallery", "gallery_pair", "shown_images"]
 
@@ -54,22 +55,11 @@ def gallery(
         return None
     before, after = pair
     old, new = (_metrics(next(arm for arm in arms if arm.name == name), config) for name in pair)
-    changes = [
-        Change(
-            id,
-            old[id],
-            new[id],
-            image,
-            overlay(image, labels, palette),
-            overlay(image, predictions[before], palette),
-            overlay(image, predictions[after], palette),
-        )
-        for id, image, labels, predictions in samples
-    ]
+    changes = [_change(sample, (old[sample[0]], new[sample[0]]), pair, palette) for sample in samples]
     changes.sort(key=lambda change: change.after - change.before, reverse=True)
     rows = [[plain(c.id), percent(c.before), percent(c.after), signed(c.after - c.before)] for c in changes]
     what = GALLERY_METRICS[config.gallery]
-    header = ["image", f"{what} of `{before}`", f"{what} of `{after}`", "change"]
+    header = ["image", *(f"{what} of {arm_label(name)}" for name in pair), "change"]
     seen = [(i, j, k, {name: p[name] for name in pair}) for i, j, k, p in samples]
     return Gallery(
         before,
@@ -77,6 +67,26 @@ def gallery(
         changes,
         seen_classes(seen, palette, class_names),
         Table("Images that change most", header, rows),
+    )
+
+
+def _change(
+    sample: StripSample, scores: tuple[float, float], pair: tuple[str, str], palette: Palette
+) -> Change:
+    """A sample with what the two arms made of it, whole and close up."""
+    id, image, labels, predictions = sample
+    before, after = (predictions[name] for name in pair)
+    window = border_window(labels, before, after)
+    height, width = labels.shape
+    maps = {"truth": labels, **dict(zip(pair, (before, after), strict=True))}
+    return Change(
+        id,
+        *scores,
+        (window.top / height, window.left / width, window.height / height, window.width / width),
+        {"image": cut(image, window)}
+        | {name: overlay(cut(image, window), cut(each, window), palette) for name, each in maps.items()},
+        image,
+        *(overlay(image, each, palette) for each in maps.values()),
     )
 
 

@@ -45,6 +45,7 @@ def html(document: Document) -> str:
         "picture": _shrunk,
         "photo": _photo,
     }
+    environment.filters |= {"closeup": _closeup, "cell": partial(_cell, files=document.files)}
     environment.filters |= {"svg": svg_of, "kind": lambda block: type(block).__name__, "anchor": _anchor}
     return environment.get_template("report.html").render(document=document)
 
@@ -55,7 +56,7 @@ def inline(text: str, files: Mapping[str, bytes] | None = None) -> Markup:
     def replaced(mark: re.Match[str]) -> str:
         found = mark.groupdict()
         if found["code"]:
-            return f"<code>{escape(found['code'])}</code>"
+            return f"<code>{_words(found['code'])}</code>"
         if found["bold"]:
             return f"<strong>{inline(found['bold'], files)}</strong>"
         if found["link"]:
@@ -105,6 +106,29 @@ def _link(text: str, target: str, files: Mapping[str, bytes]) -> str:
 def _photo(picture: ImageBytes) -> str:
     """The ``src`` of a picture of the gallery."""
     return _webp(PillowImage.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()), MAX_SIDE)
+
+
+def _closeup(picture: ImageBytes) -> str:
+    """The ``src`` of a small part of a picture, every pixel as it is."""
+    stream = io.BytesIO()
+    PillowImage.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()).save(stream, format="PNG")
+    return _data("image/png", stream.getvalue())
+
+
+def _words(text: str) -> Markup:
+    """The words of a command, which a browser then breaks at blanks alone and not within --options."""
+    words = text.split(" ")
+    if len(words) == 1:
+        return escape(text)
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in words)
+
+
+def _cell(text: str, files: Mapping[str, bytes]) -> Markup:
+    """A cell of a table, to be broken at its line ends alone."""
+    parts = [inline(part, files) for part in text.split("\n")]
+    if len(parts) == 1:
+        return parts[0]
+    return Markup(" ").join(Markup("<span>{}</span>").format(part) for part in parts)
 
 
 def _shrunk(png: bytes) -> str:

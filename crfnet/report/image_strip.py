@@ -9,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.labels import VOC_PALETTE, VOID, Palette, paint
+from crfnet.report.closeup import Window, border_window, cut
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
@@ -34,8 +35,10 @@ StripSample: TypeAlias = tuple[
 
 CELL_WIDTH = 2.2  #: inches
 GAP = 0.06  #: inches between cells
+SPACE = 0.14  #: inches between samples, besides
 MARGIN = 0.3  #: inches to the left and above, for ids and headings
 MAX_LEGEND = 24  #: classes
+DPI = 150
 
 _DEFAULT = EvaluationConfig()
 
@@ -81,7 +84,9 @@ def strip_figure(
     *,
     errors: bool = False,
 ) -> Figure:
-    """One row per sample: image, truth, each arm; under it the colors of the classes that are seen.
+    """Two rows per sample: image, truth, each arm, whole and close up; under it the colors of the classes.
+
+    What is close up is framed in the whole (see `border_window`).
 
     Args:
         samples: at least one.
@@ -94,14 +99,18 @@ def strip_figure(
         InputError: there is no sample, or one lacks an arm or has maps of different sizes.
     """
     _check_samples(samples, names)
-    heights = [CELL_WIDTH * image.shape[1] / image.shape[2] for _, image, _, _ in samples]
+    windows = [border_window(labels, *_pair(predictions, names)) for _, _, labels, predictions in samples]
+    heights = [
+        (CELL_WIDTH * image.shape[1] / image.shape[2], CELL_WIDTH * window.height / window.width)
+        for (_, image, _, _), window in zip(samples, windows, strict=True)
+    ]
     seen = seen_classes(samples, palette, class_names)
     classes = [Patch(facecolor=_unit(color), edgecolor="0.6", label=label) for label, color in seen]
     legend_columns = 2 + len(names)
     legend = 0.3 * -(-len(classes) // legend_columns)
     width = MARGIN + (2 + len(names)) * (CELL_WIDTH + GAP)
-    height = MARGIN + sum(heights) + len(samples) * GAP + legend
-    figure = Figure(figsize=(width, height), dpi=150)
+    height = MARGIN + sum(map(sum, heights)) + len(samples) * (2 * GAP + SPACE) + legend
+    figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     panel = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))  # in inches
     panel.set_axis_off()
@@ -109,17 +118,44 @@ def strip_figure(
     top = height - MARGIN
     for left, heading in zip(lefts, ("image", "truth", *names), strict=True):
         panel.text(left + CELL_WIDTH / 2, top + GAP, heading, ha="center", va="bottom")
-    for (id, image, labels, predictions), cell_height in zip(samples, heights, strict=True):
+    for (id, image, labels, predictions), window, rows in zip(samples, windows, heights, strict=True):
         arms = [predictions[name] for name in names]
         shown = [error_picture(image, labels, arm) if errors else paint(arm, palette) for arm in arms]
-        for left, cell in zip(lefts, (image, paint(labels, palette), *shown), strict=True):
-            _show(panel, cell, (left, left + CELL_WIDTH, top - cell_height, top))
+        cells = (image, paint(labels, palette), *shown)
+        for left, cell in zip(lefts, cells, strict=True):
+            extent = (left, left + CELL_WIDTH, top - rows[0], top)
+            _show(panel, cell, extent)
+            _frame(panel, extent, window, labels.shape)
         panel.text(
-            MARGIN - GAP, top - cell_height / 2, id, rotation=90, ha="right", va="center", fontsize="x-small"
+            MARGIN - GAP, top - rows[0] / 2, id, rotation=90, ha="right", va="center", fontsize="x-small"
         )
-        top -= cell_height + GAP
+        top -= rows[0] + GAP
+        for left, cell in zip(lefts, cells, strict=True):
+            _show(panel, cut(cell, window), (left, left + CELL_WIDTH, top - rows[1], top))
+        top -= rows[1] + GAP + SPACE
     panel.legend(handles=classes, loc="lower center", ncols=legend_columns, frameon=False, fontsize="small")
     return figure
+
+
+def _pair(predictions: Mapping[str, LabelMap], names: Sequence[str]) -> tuple[LabelMap, LabelMap]:
+    """The arms between which a close look is taken: the first one and the one that differs most from it."""
+    first = predictions[names[0]]
+    return first, max((predictions[name] for name in names), key=lambda each: int((each != first).sum()))
+
+
+def _frame(
+    panel: Axes, extent: tuple[float, float, float, float], window: Window, size: Sequence[int]
+) -> None:
+    """Draw the edge of the window into the picture at (left, right, bottom, top)."""
+    left, _, bottom, top = extent
+    unit = (top - bottom) / size[0]
+    corner = (left + unit * window.left, top - unit * (window.top + window.height))
+    for color, line in (("black", 2.0), ("white", 1.0)):
+        panel.add_patch(
+            Rectangle(
+                corner, unit * window.width, unit * window.height, fill=False, edgecolor=color, linewidth=line
+            )
+        )
 
 
 def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None:
@@ -138,7 +174,8 @@ def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None
 
 def _show(panel: Axes, picture: ImageBytes, extent: tuple[float, float, float, float]) -> None:
     """Draw a picture into (left, right, bottom, top), leaving the panel's limits as they are."""
-    drawn = AxesImage(panel, extent=extent, interpolation="antialiased")
+    small = picture.shape[2] < CELL_WIDTH * DPI  # its pixels are to be seen
+    drawn = AxesImage(panel, extent=extent, interpolation="nearest" if small else "antialiased")
     drawn.set_data(picture.permute(1, 2, 0).cpu().numpy())
     panel.add_image(drawn)
 

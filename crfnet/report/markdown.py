@@ -1,8 +1,20 @@
 """A document as Markdown, its pictures as PNG files."""
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterator, Sequence
 
-from crfnet.report.document import Block, Bullets, Document, Gallery, Picture, Plot, Table, Text, png_of
+from crfnet.report.document import (
+    Block,
+    Bullets,
+    Document,
+    Folded,
+    Gallery,
+    Picture,
+    Plot,
+    Table,
+    Text,
+    png_of,
+)
 
 __all__ = ["markdown", "png_files"]
 
@@ -17,12 +29,23 @@ def markdown(document: Document) -> str:
 
 def png_files(document: Document) -> dict[str, bytes]:
     """What lies beside the Markdown, by file name: its pictures."""
-    blocks = [*document.lead, *(block for section in document.sections for block in section.blocks)]
+    blocks = [
+        *_all(document.lead),
+        *(block for section in document.sections for block in _all(section.blocks)),
+    ]
     plots = {f"{block.name}.png": png_of(block.figure) for block in blocks if isinstance(block, Plot)}
     return plots | {f"{block.name}.png": block.png for block in blocks if isinstance(block, Picture)}
 
 
-def _block(block: Block) -> str:
+def _all(blocks: Sequence[Block]) -> Iterator[Block]:
+    """The blocks, and those inside folded ones."""
+    for block in blocks:
+        yield block
+        if isinstance(block, Folded):
+            yield from _all(block.blocks)
+
+
+def _block(block: Block) -> str:  # noqa: PLR0911
     match block:
         case Text(text):
             return text
@@ -30,7 +53,12 @@ def _block(block: Block) -> str:
             return "\n".join(f"- {item}" for item in items)
         case Plot() | Picture():
             return f"![{block.alt}]({block.name}.png)"
-    return _table(block.table if isinstance(block, Gallery) else block)
+        case Folded(summary, blocks):
+            inside = (f"<details>\n<summary>{html.escape(summary)}</summary>", *map(_block, blocks))
+            return "\n\n".join((*inside, "</details>"))
+        case Gallery():
+            return _table(block.table)
+    return _table(block)
 
 
 def _table(table: Table) -> str:
@@ -40,4 +68,4 @@ def _table(table: Table) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"

@@ -1,5 +1,6 @@
 """Writes the report of a comparison: report.md with PNGs beside it, report.html by itself, scores.csv."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -8,11 +9,23 @@ from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
 from crfnet.labels import Palette
-from crfnet.report.arms import ArmResult, check_arms
-from crfnet.report.document import Block, Document, Picture, Plot, Section, Text, png_of
+from crfnet.report.answer_blocks import answer_blocks, border_band, results_of
+from crfnet.report.arms import ArmResult, check_arms, compared_pairs
+from crfnet.report.document import (
+    Block,
+    Document,
+    Folded,
+    Picture,
+    Plot,
+    Section,
+    Text,
+    arm_label,
+    png_of,
+)
 from crfnet.report.explanations import (
     about_arms,
     about_band,
+    about_costs,
     about_crf,
     about_differences,
     about_gallery,
@@ -25,18 +38,28 @@ from crfnet.report.html import html
 from crfnet.report.image_strip import StripSample, strip_figure
 from crfnet.report.markdown import markdown, png_files
 from crfnet.report.metric_figures import class_figure, trimap_figure
-from crfnet.report.metric_intervals import MetricIntervals, bands_with_pixels, metric_intervals
+from crfnet.report.metric_intervals import (
+    MetricIntervals,
+    bands_with_pixels,
+    metric_intervals,
+    trimap_metric,
+)
 from crfnet.report.report_json import write_report_json
 from crfnet.report.stage_blocks import energy_blocks, search_blocks, training_blocks
 from crfnet.report.tables import (
+    BORDER_WIDTH,
+    COSTS,
     class_table,
+    cost_table,
     crf_table,
     difference_table,
     fact_table,
+    fold_columns,
     metric_table,
     metrics_csv,
     shown_metrics,
 )
+from crfnet.report.verdict import crf_pair, joint_pair
 
 __all__ = ["write_report"]
 
@@ -77,10 +100,12 @@ def write_report(
     pictures = list(_pictures(arms, strip_samples, palette, class_names, config))
     intervals = metric_intervals(arms, class_names, config)
     sections: dict[str, Sequence[Block]] = {
+        "Pictures": pictures,
+        "What was compared": about_arms(arms),
         **_numbers(arms, intervals, config),
         "Near the borders": _trimaps(arms, intervals),
         "Each class": _classes(arms, intervals, class_names),
-        "Pictures": pictures,
+        "Costs": _costs(arms),
         "CRF parameters": [Text(about_crf(arms)), crf_table(arms)] if any(arm.crf for arm in arms) else [],
         "Search of the CRF's parameters": list(search_blocks(arms)),
         "CRF parameters during training": list(training_blocks(arms)),
@@ -89,7 +114,7 @@ def write_report(
     }
     document = Document(
         title,
-        about_arms(arms),
+        answer_blocks(folder, arms, intervals, class_names),
         [Section(name, blocks) for name, blocks in sections.items() if blocks],
         {"scores.csv": metrics_csv(arms, intervals).encode()},
     )
@@ -130,22 +155,30 @@ def _pictures(
         yield Text(about_gallery(changes.before, changes.after, config.gallery, seed))
         yield changes
     shown = ", ".join(names)
-    yield Text(f"Image, truth and every arm{f' ({seed} alone)' if seed else ''}:")
+    alone = f" ({seed} alone)" if seed else ""
+    yield Text(f"Image, truth and every arm{alone}, and below each the frame close up:")
     yield Picture("strip", f"Images, truth and the labels of {shown}", strips[0])
-    yield Text("Wrong pixels in orange, void in white:")
-    yield Picture("errors", f"Images, truth and the wrong pixels of {shown}", strips[1])
+    errors = Picture("errors", f"Images, truth and the wrong pixels of {shown}", strips[1])
+    yield Folded("The same with wrong pixels in orange", [Text("Void is white."), errors])
 
 
 def _numbers(
     arms: Sequence[ArmResult], intervals: MetricIntervals, config: EvaluationConfig
 ) -> dict[str, Sequence[Block]]:
-    columns = shown_metrics(bands_with_pixels(arms[0].evaluation), arms[0].evaluation.max_width)
-    differences: list[Block] = [
+    evaluation = arms[0].evaluation
+    columns = shown_metrics(bands_with_pixels(evaluation), evaluation.max_width)
+    band, width = border_band(evaluation), min(BORDER_WIDTH, evaluation.max_width)
+    keys = ("miou", "boundary_iou", *((trimap_metric(band, "miou", width),) if band else ()))
+    matters = [columns[key] for key in keys if key in columns]
+    differences = [
         Text(about_differences(arms, config)),
-        difference_table(arms, intervals, columns),
+        *fold_columns(difference_table(arms, intervals, columns), matters),
     ]
     return {
-        "Scores": [Text(about_metrics(arms, config)), metric_table(arms, intervals, columns)],
+        "Scores": [
+            Text(about_metrics(arms, config)),
+            *fold_columns(metric_table(arms, intervals, columns), matters),
+        ],
         "Differences": differences if len(arms) > 1 else [],
     }
 
@@ -167,6 +200,9 @@ def _classes(
     arms: Sequence[ArmResult], intervals: MetricIntervals, class_names: Sequence[str]
 ) -> list[Block]:
     names = [arm.name for arm in arms]
+    results = results_of(arms, intervals, class_names)
+    pairs = [pair for pair in (crf_pair(results), joint_pair(results)) if pair] or compared_pairs(names)[:2]
+    shown = [" − ".join(map(arm_label, pair)) for pair in pairs]
     text = (
         "IoU in %, differences in points (bold: the 95 % interval excludes 0; all intervals are in "
         f"scores.csv). Lines on the bars: {interval_note(arms)}."
@@ -175,5 +211,10 @@ def _classes(
     return [
         Text(text),
         Plot("classes", alt, class_figure(intervals, names, class_names)),
-        class_table(arms, intervals, class_names),
+        *fold_columns(class_table(arms, intervals, class_names), [*map(arm_label, names), *shown]),
     ]
+
+
+def _costs(arms: Sequence[ArmResult]) -> list[Block]:
+    known = any(not math.isnan(arm.cost(cost)) for arm in arms for cost in COSTS)
+    return [Text(about_costs(arms)), cost_table(arms)] if known else []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,21 @@ __all__ = ["REPORT_FILE", "ReportInputs", "read_report_json", "write_report_json
 
 REPORT_FILE = "report.json"
 _FOLDERS = ("folder", "search_folder", "train_folder")
-_COSTS = ("seconds_per_image", "train_seconds", "search_seconds", "peak_memory_mb")
+_COSTS = (
+    "seconds_per_image",
+    "cpu_seconds_per_image",
+    "train_seconds",
+    "search_seconds",
+    "peak_memory_mb",
+    "machine_load",
+)
+#: What reports of old do not have.
+_LATER: dict[str, Any] = {
+    "seed": None,
+    "repeats": [],
+    "cpu_seconds_per_image": math.nan,
+    "machine_load": math.nan,
+}
 _LARGEST = 10**18
 _KINDS = {
     dict: "a mapping",
@@ -119,8 +134,8 @@ def _read_arm(saved: dict[str, Any], folder: Path) -> ArmResult:
     for name in _FOLDERS:
         place = _take(saved, name, str, *([] if name == "folder" else [NoneType]), within="arms.")
         places[name] = None if place is None else folder / place
+    saved = _LATER | saved
     costs = {name: _take(saved, name, int, float, within="arms.") for name in _COSTS}
-    saved = {"seed": None, "repeats": []} | saved  # reports of old have neither
     arm = ArmResult(
         name=_take(saved, "name", str, within="arms."),
         evaluation=Evaluation.load(places["folder"] / "evaluation.npz"),

@@ -1,16 +1,16 @@
 """The numbers of a report as tables, CSV and console text."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
-from crfnet.evaluation.bootstrap import Interval
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.named_metrics import difference
 from crfnet.evaluation.trimap import Band
 from crfnet.files import csv_text
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
-from crfnet.report.document import Table, plain
+from crfnet.report.document import Block, Folded, Table, arm_label, plain
 from crfnet.report.explanations import coverage
 from crfnet.report.metric_intervals import (
     BOUNDARY,
@@ -21,22 +21,26 @@ from crfnet.report.metric_intervals import (
     difference_name,
     trimap_metric,
 )
+from crfnet.report.numbers import number, percent, points, signed, with_range
 
 __all__ = [
+    "BORDER_WIDTH",
+    "COSTS",
     "SHOWN_WIDTHS",
     "class_table",
     "console_table",
+    "cost_table",
     "crf_table",
     "difference_table",
     "fact_table",
+    "fold_columns",
     "metric_table",
-    "percent",
     "metrics_csv",
     "shown_metrics",
-    "signed",
 ]
 
-SHOWN_WIDTHS = (2, 5, 10)  #: trimap widths of the tables, pixels; the curves and the CSV have all
+BORDER_WIDTH = 3  #: pixels from a border that are called near it where one width speaks for all
+SHOWN_WIDTHS = (BORDER_WIDTH, 5, 10)  #: trimap widths of the tables, pixels; the curves and the CSV have all
 
 TITLES = {
     "miou": "mIoU",
@@ -47,9 +51,10 @@ TITLES = {
 }
 COSTS = {
     "seconds_per_image": "s / image",
+    "cpu_seconds_per_image": "processor s / image",
+    "peak_memory_mb": "peak MB",
     "train_seconds": "training s",
     "search_seconds": "search s",
-    "peak_memory_mb": "peak MB",
 }
 
 
@@ -64,18 +69,43 @@ def shown_metrics(bands: Sequence[Band], max_width: int) -> dict[str, str]:
 
 
 def metric_table(arms: Sequence[ArmResult], intervals: MetricIntervals, columns: Mapping[str, str]) -> Table:
-    """One row per arm: the metrics in percent with intervals, then its costs; the best of each is bold."""
+    """One row per arm: the metrics in percent with intervals; the best of each is bold."""
     best = {metric: max(intervals[arm.name, metric].estimate for arm in arms) for metric in columns}
     rows = []
     for arm in arms:
         found = {metric: intervals[arm.name, metric] for metric in columns}
         shown = [
-            _bold(percent(i.estimate), len(arms) > 1 and i.estimate == best[m]) + _range(i)
+            _bold(percent(i.estimate), len(arms) > 1 and i.estimate == best[m]) + with_range(i)
             for m, i in found.items()
         ]
-        rows.append([f"`{arm.name}`", *shown, *(_number(arm.cost(cost)) for cost in COSTS)])
-    header = ["arm", *columns.values(), *COSTS.values()]
-    return Table("MetricIntervals and costs of the arms", header, rows, note=coverage(arms))
+        rows.append([arm_label(arm.name), *shown])
+    return Table("Scores of the arms", ["arm", *columns.values()], rows, note=coverage(arms))
+
+
+def cost_table(arms: Sequence[ArmResult]) -> Table:
+    """One row per arm: what it costs."""
+    rows = [[arm_label(arm.name), *(number(arm.cost(cost)) for cost in COSTS)] for arm in arms]
+    return Table("Costs of the arms", ["arm", *COSTS.values()], rows)
+
+
+def fold_columns(table: Table, matters: Collection[str]) -> list[Block]:
+    """The table with the columns that matter, and the others on request; the rows' headings are in both."""
+    titles = table.header[1:]
+    shown = [0, *(i for i, title in enumerate(titles, 1) if title in matters)]
+    rest = [0, *(i for i, title in enumerate(titles, 1) if title not in matters)]
+    if len(rest) == 1:
+        return [table]
+
+    def part(columns: Sequence[int]) -> Table:
+        rows = [[row[i] for i in columns] for row in table.rows]
+        return replace(table, header=[table.header[i] for i in columns], rows=rows)
+
+    others = part(rest)
+    summary = ", ".join(title.replace("`", "") for title in others.header[1:])
+    if len(shown) == 1:
+        return [Folded(f"{table.caption}: {summary}", [table])]
+    more = replace(others, caption=f"{table.caption}, more columns", note="")
+    return [part(shown), Folded(f"More columns: {summary}", [more])]
 
 
 def difference_table(
@@ -85,7 +115,7 @@ def difference_table(
     rows = []
     for arm, minus in compared_pairs([arm.name for arm in arms]):
         found = [intervals[difference_name(arm, minus), metric] for metric in columns]
-        rows.append([f"`{arm}` − `{minus}`", *(_bold(_points(i), i.excludes_zero) for i in found)])
+        rows.append([_difference(arm, minus), *(_bold(points(i), i.excludes_zero) for i in found)])
     header = ["difference", *columns.values()]
     return Table("Differences of the arms", header, rows, note=coverage(arms))
 
@@ -105,14 +135,14 @@ def class_table(arms: Sequence[ArmResult], intervals: MetricIntervals, class_nam
                 *(_bold(signed(change.estimate), change.excludes_zero) for change in changes),
             ]
         )
-    header = ["class", *(f"`{n}`" for n in names), *(f"`{a}` − `{b}`" for a, b in pairs)]
+    header = ["class", *map(arm_label, names), *(_difference(*pair) for pair in pairs)]
     return Table("IoU of each class", header, rows, note=coverage(arms))
 
 
 def crf_table(arms: Sequence[ArmResult]) -> Table:
     """One row per arm with a CRF, and per seed where there are several; one column per parameter."""
     using = {
-        f"`{arm.name}`" + (f", {label}" if arm.repeats else ""): each.crf
+        arm_label(arm.name) + (f", {label}" if arm.repeats else ""): each.crf
         for arm in arms
         for label, each in zip(arm.seed_labels, arm.seeds, strict=True)
         if each.crf is not None
@@ -141,7 +171,7 @@ def metrics_csv(arms: Sequence[ArmResult], intervals: MetricIntervals) -> str:
         for (arm, metric), found in intervals.items()
         if not math.isnan(found.estimate)
     ]
-    costs = [(arm.name, cost, arm.cost(cost)) for arm in arms for cost in COSTS]
+    costs = [(arm.name, cost, arm.cost(cost)) for arm in arms for cost in (*COSTS, "machine_load")]
     rows += [(name, cost, f"{value:.6g}", "", "") for name, cost, value in costs if not math.isnan(value)]
     return csv_text(("arm", "metric", "value", "low", "high"), rows)
 
@@ -157,7 +187,7 @@ def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     check_arms(arms)
     first = arms[0]
     bands = bands_with_pixels(first.evaluation)
-    width = min(5, first.evaluation.max_width)
+    width = min(BORDER_WIDTH, first.evaluation.max_width)
     header = [
         "arm",
         "mIoU",
@@ -177,9 +207,9 @@ def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
             [
                 arm.name,
                 percent(fmean(float(each.metrics(config.absent).miou) for each in seeds)),
-                "" if arm is first else _points(gain),
+                "" if arm is first else points(gain),
                 *map(percent, inside),
-                _number(arm.cost("seconds_per_image")),
+                number(arm.cost("seconds_per_image")),
             ]
         )
     return f"{_aligned([header, *rows])}\n({coverage(arms)})"
@@ -197,31 +227,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def percent(value: float) -> str:
-    """A fraction in per cent, – where nothing defines it."""
-    return "–" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def signed(value: float) -> str:
-    """A difference of fractions in points, with its sign."""
-    return "–" if math.isnan(value) else f"{100 * value:+.2f}"
-
-
-def _points(found: Interval) -> str:
-    if math.isnan(found.estimate):
-        return "–"
-    return f"{signed(found.estimate)} [{signed(found.low)}, {signed(found.high)}]"
-
-
-def _range(found: Interval) -> str:
-    return "" if math.isnan(found.estimate) else f" [{percent(found.low)}, {percent(found.high)}]"
-
-
-def _number(value: float) -> str:
-    """Three significant digits, all digits of a large number; – when not measured."""
-    if math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _difference(arm: str, minus: str) -> str:
+    return f"{arm_label(arm)} − {arm_label(minus)}"
 
 
 def _parameter(value: float | str) -> str:

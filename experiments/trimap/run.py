@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from crfnet.evaluation.trimap import BANDS
 from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.evaluate_split import read_ids
+from crfnet.pipeline.measure_costs import measure_costs
 from crfnet.pipeline.predictors import predictor_from_scores
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import open_run
@@ -66,17 +68,19 @@ def trimap(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     ids = [id for id in dataset.ids if id not in excluded]
     facts = open_run(run, resume=True, overwrite=False, command=shlex.join(["python", *sys.argv]))
     facts["data"] = f"{dataset.name}: {len(ids)} images of split {run.data.val!r}; {scores.path}"
-    arms, device = [], resolve_device(run.device)
+    arms, builds, device = [], {}, resolve_device(run.device)
     for name in options.arms:
         parts = None if ARMS[name] is None else replace(crf, **ARMS[name])
         layer = None if parts is None else DenseCRF(scores.num_classes, parts).to(device)
+        builds[name] = partial(predictor_from_scores, scores, layer, device)
         how = {
-            "predict": predictor_from_scores(scores, layer, device),
+            "predict": builds[name](),
             "config": run.evaluation,
             "crf": layer,
         }
         arm = evaluate_arm(name, dataset=dataset, ids=ids, folder=run.output / name, **how)
         arms.append(replace(arm, search_ids=sorted(excluded) if layer else ()))
+    arms = measure_costs(run.output / "costs", arms, builds, dataset)
     what = {"title": "The parts of a CRF", "facts": facts, "config": run.evaluation, "strip_samples": ()}
     report = write_report(run.output, arms, class_names=dataset.classes, palette=dataset.palette, **what)
     draw(run.output, options.arms, range(1, run.evaluation.max_width + 1))

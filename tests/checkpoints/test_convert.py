@@ -16,10 +16,10 @@ from crfnet.checkpoints.convert import (
     write_converted,
 )
 from crfnet.checkpoints.layouts.layout import Imported
-from crfnet.checkpoints.weight_files import read_safetensors
 from crfnet.crf.crfasrnn import NAMES
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
+from crfnet.files.weight_files import read_safetensors
 from crfnet.models import DeepLabV1Config, ModelConfig
 from crfnet.pipeline.run_config import load_run
 from crfnet.segmenter import build_segmenter

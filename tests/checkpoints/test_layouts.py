@@ -13,8 +13,8 @@ from torch import Tensor
 
 from crfnet.checkpoints.layouts import LAYOUTS, import_state, read_weights
 from crfnet.checkpoints.layouts.layout import Imported
-from crfnet.checkpoints.weight_files import read_safetensors, write_safetensors
 from crfnet.errors import InputError
+from crfnet.files.weight_files import read_safetensors, write_safetensors
 from crfnet.segmenter import Segmenter, build_segmenter
 from tests.models import twins
 from tests.tolerances import assert_close

@@ -11,10 +11,10 @@ from crfnet.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from crfnet.checkpoints.convert import convert_file
-from crfnet.checkpoints.weight_files import write_safetensors
 from crfnet.crf import CRFConfig, FrankWolfe
 from crfnet.crf.filters import LocalFilter, PermutohedralFilter
 from crfnet.crf.inference import MeanField
+from crfnet.files.weight_files import write_safetensors
 from crfnet.models import ModelConfig
 from crfnet.segmenter import build_segmenter
 

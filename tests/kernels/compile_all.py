@@ -18,7 +18,7 @@ import triton
 from triton.backends import compiler
 from triton.compiler import ASTSource
 
-from crfnet.kernels.gpu import exact, gather, local, update
+from crfnet.kernels.gpu import domain_transform, exact, gather, local, update
 
 TYPES = {
     torch.float32: "*fp32",
@@ -37,6 +37,7 @@ def launches(everything):
         for labels in (21, 150, 1) if everything else (21,):
             yield from gathers(dtype, labels)
             yield lambda dtype=dtype, labels=labels: filters(dtype, labels, 5, 64)
+            yield lambda dtype=dtype, labels=labels: recursive_filters(dtype, labels)
     yield gather_half
     yield lambda: update.mean_field_update(torch.zeros(4, 2000), torch.zeros(4, 2000), torch.zeros(4))
     if everything:
@@ -74,6 +75,13 @@ def filters(dtype, labels, dimensions, size, precision="tf32x3"):
     features = torch.zeros(1, dimensions, 2 * size)
     local.filter_values(values.unflatten(2, (2, size)), features.unflatten(2, (2, size)), 5)
     local.grad_features(*(x.unflatten(2, (2, size)) for x in (values, values, features)), 5)
+
+
+def recursive_filters(dtype, labels):
+    values = torch.zeros(1, labels, 40, 150, dtype=dtype)
+    weights = torch.zeros(1, 2, 1, 40, 150, dtype=dtype)
+    domain_transform.recursive_filter(values, weights)
+    domain_transform.recursive_filter_gradient(values, weights, values)
 
 
 def recorded(everything):

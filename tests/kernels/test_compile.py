@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crfnet.kernels.gpu import exact, gather, local, update
+from crfnet.kernels.gpu import domain_transform, exact, gather, local, update
 
 # Bytes of stack per thread: what the default sizes may spill, which is not in any loop. Seen: 16 of the local
 # filter backwards for sm_90 with Triton 3.2 and 3.3, otherwise none. Registers of the exact filter; they move
@@ -35,7 +35,7 @@ def build(cache, *options):
 
 
 def every_kernel():
-    modules = (exact, gather, local, update)
+    modules = (domain_transform, exact, gather, local, update)
     return {name for module in modules for name in vars(module) if name.endswith("_kernel")}
 
 

@@ -117,11 +117,19 @@ def test_strip_holds_every_cell_in_place(errors):
     ]
     figure = strip_figure(samples, ["unary", "joint"], VOC_PALETTE, ["sky", "sea"], errors=errors)
     (panel,) = figure.axes
-    assert len(panel.images) == 2 * 4
+    assert len(panel.images) == 2 * 2 * 4  # whole and close up
     assert (panel.images[0].get_array() == image.permute(1, 2, 0).numpy()).all()
-    left, right, bottom, top = panel.images[4].get_extent()
+    left, right, bottom, top = panel.images[8].get_extent()
     assert (top - bottom) / (right - left) == pytest.approx(6 / 3)
-    assert top < panel.images[0].get_extent()[2]  # the second row is below the first
+    bottoms = [panel.images[row].get_extent()[2] for row in (0, 4, 8, 12)]
+    tops = [panel.images[row].get_extent()[3] for row in (4, 8, 12)]
+    assert all(top < bottom for top, bottom in zip(tops, bottoms, strict=False))  # rows below one another
+    frames = [each for each in panel.patches if not each.get_fill()]
+    assert len(frames) == 2 * 2 * 4  # black and white, in every whole picture
+    x, y = frames[0].get_xy()
+    left, right, bottom, top = panel.images[0].get_extent()
+    assert (x, y) == pytest.approx((left, bottom))  # so small an image is all of its close-up
+    assert frames[0].get_width() == pytest.approx(right - left)
     width, height = figure.get_size_inches()
     assert panel.get_xlim() == (0, width)
     assert panel.get_ylim() == (0, height)

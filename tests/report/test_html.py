@@ -38,7 +38,7 @@ def page(report):
 
 def test_every_picture_is_inside_and_decodes(page):
     pictures = page.all("img")
-    assert len(pictures) == 2 * 4 + 2 + 1  # gallery, strips, heat map
+    assert len(pictures) == 2 * 8 + 2 + 1  # gallery, strips, heat map
     for picture in pictures:
         kind, content = re.fullmatch(r"data:image/(\w+);base64,(.+)", picture["src"]).groups()
         with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as image:
@@ -76,7 +76,7 @@ def test_ids_are_unique_and_lead_somewhere(page):
         if name.endswith("href") and value[0] == "#"
     }
     assert inner <= set(ids)
-    assert len(page.all("section")) == 10
+    assert len(page.all("section")) == 12
     for _, attributes in page.tags:
         for value in attributes.values():
             assert set(re.findall(r"url\(#([^)]*)\)", value or "")) <= set(ids)
@@ -91,7 +91,7 @@ def test_html_tells_what_markdown_tells(report):
     text = bare(text)
     for line in markdown.splitlines():
         if line and not line.startswith(("!", "| ---")):
-            assert bare(line.lstrip("#- ")) in text
+            assert bare(re.sub("</?(details|summary)>", "", line).lstrip("#- ")) in text
 
 
 def test_marks():
@@ -136,7 +136,7 @@ def test_the_page_loads_by_itself(browser):
     assert {url.partition(":")[0] for url in requests} <= {"data", "file"}
     assert any(url.endswith("report.html") for url in requests)
     shown = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 0)")
-    assert len(shown) == 11
+    assert len(shown) == 19
     assert all(shown)
 
 
@@ -174,3 +174,29 @@ def test_the_page_fits_a_phone_in_light_and_dark(browser, scheme):
     assert (paper > 200 and ink < 60) if scheme == "light" else (paper < 60 and ink > 200)
     assert len(browser.find_elements("css selector", "svg[role=img][aria-label]")) == 5
     assert browser.find_element("tag name", "html").get_attribute("lang") == "en"
+
+
+def test_the_answer_fits_a_phone_and_the_rest_opens(browser):
+    """Nothing of the answer's table lies beyond the edge; folded columns are seen after a tap."""
+    answer = browser.find_element("css selector", "main > .scroll")
+    width = browser.execute_script("return arguments[0].scrollWidth - arguments[0].clientWidth", answer)
+    assert width <= 0
+    order = "return [...document.querySelectorAll('main > *')].map(each => each.tagName)"
+    assert browser.execute_script(order)[:6] == ["P", "P", "DIV", "P", "UL", "NAV"]
+    folded = browser.find_element("xpath", "//section[@id='scores']//details")
+    assert not folded.find_element("tag name", "table").is_displayed()
+    folded.find_element("tag name", "summary").click()
+    assert folded.find_element("tag name", "table").is_displayed()
+
+
+def test_close_ups_are_of_the_frame(browser):
+    """The frame covers the part that is shown close up; pixels are not smoothed."""
+    frame, whole = (
+        browser.find_element("css selector", f".pair {what}").rect for what in (".frame", ".before")
+    )
+    assert whole["x"] - 1 <= frame["x"]
+    assert frame["x"] + frame["width"] <= whole["x"] + whole["width"] + 1
+    close = browser.find_element("css selector", ".close img")
+    assert close.value_of_css_property("image-rendering") == "pixelated"
+    shape = frame["width"] / frame["height"]
+    assert close.rect["width"] / close.rect["height"] == pytest.approx(shape, rel=0.05)

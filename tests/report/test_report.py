@@ -14,9 +14,12 @@ from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.named_metrics import interval
 from crfnet.labels import VOC_PALETTE
 from crfnet.report import console_table, largest_changes, read_report_json, shown_images
+from crfnet.report.answer_blocks import border_band
 from crfnet.report.arms import DIFFERENCES, compared_pairs
+from crfnet.report.document import Table
 from crfnet.report.explanations import about_band
 from crfnet.report.gallery import gallery_pair
+from crfnet.report.tables import fold_columns
 from tests.evaluation.by_hand import paired_interval
 from tests.report.factories import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
@@ -75,6 +78,82 @@ def test_sections_are_of_what_is_there(report, tmp_path):
     assert [title for title in whole if title not in bare] == ["Pictures", *left]
     assert "The search behind `posthoc`, `joint`, `posthoc+`:" in text
     assert "need not lower F" in text
+
+
+def test_the_answer_comes_first(report):
+    """One paragraph, one small table, what to do next; the numbers are those of the details."""
+    arms, _, text, rows = report
+    lead = text[: text.index("\n## ")]
+    assert re.findall(r"^## (.*)", text, re.MULTILINE)[:2] == ["Pictures", "What was compared"]
+    _, paragraph, note, table, _, steps = lead.split("\n\n")
+    assert paragraph.startswith("**Joint training wins.** `joint` gains ")
+    gain = rows["joint - unary", "miou"]
+    value, low, high = (100 * float(gain[key]) for key in ("value", "low", "high"))
+    level = 100 * float(rows["joint", "miou"]["value"])
+    found = next(line for line in table.splitlines() if line.startswith("| **`joint`** |"))
+    assert f"| {level:.2f} **{value:+.2f}** [{low:+.2f}, {high:+.2f}] |" in found
+    assert table.count("\n") == 1 + len(arms)
+    assert max(line.count("|") for line in table.splitlines()) == 5
+    assert note.endswith("one seed, 6 images, 95 % bootstrap intervals over images")
+    assert "- Use `joint`" in steps
+
+
+def test_border_band_is_the_one_with_more_pixels():
+    arms = make_arms()
+    pixels = {
+        band: int(arms[0].evaluation.trimap_tallies(band, 3)[..., 1].sum()) for band in ("void", "change")
+    }
+    assert pixels["void"] < pixels["change"]
+    assert border_band(arms[0].evaluation) == "change"
+    inside = Evaluation(3, 3)
+    labels = torch.full((8, 8), 255)
+    labels[:, 4:] = 1  # void alone is near it
+    inside.add("a", labels.clamp(max=2), labels)
+    assert border_band(inside) == "void"
+    nothing = Evaluation(3, 3)
+    nothing.add("a", labels[:, 4:], labels[:, 4:])
+    assert border_band(nothing) is None
+
+
+def test_files_to_use_are_named_where_they_are(tmp_path):
+    """Of `posthoc` the network of `unary`; relative to the report; none that is not there."""
+    arms = with_folders(make_arms(names=("unary", "posthoc")), tmp_path)
+    network = tmp_path / "unary/train"
+    network.mkdir()
+    (network / "checkpoint.pt").write_bytes(b"")
+    arms[0] = dataclasses.replace(arms[0], train_folder=network)
+    assert (
+        "Use `posthoc`: `crfnet predict config.yaml --checkpoint unary/train/checkpoint.pt photo.jpg`."
+        in (write(tmp_path, arms, samples=()).read_text())
+    )
+    (tmp_path / "posthoc/search/best.yaml").write_text("")
+    text = write(tmp_path / "elsewhere", arms, samples=()).read_text()
+    assert "Use `posthoc` with `../posthoc/search/best.yaml`: " in text
+
+
+def test_columns_that_do_not_matter_are_folded():
+    table = Table("T", ["arm", "a", "b", "c"], [["x", "1", "2", "3"]], note="N")
+    shown, folded = fold_columns(table, ["b"])
+    assert (shown.header, shown.rows, shown.note) == (["arm", "b"], [["x", "2"]], "N")
+    assert folded.summary == "More columns: a, c"
+    assert folded.blocks[0].rows == [["x", "1", "3"]]
+    assert fold_columns(table, ["a", "b", "c"]) == [table]
+    (whole,) = fold_columns(table, [])
+    assert whole.blocks == [table]
+
+
+def test_costs_tell_how_far_the_clock_is_believed(tmp_path):
+    arms = [
+        dataclasses.replace(arm, cpu_seconds_per_image=0.5, machine_load=1.7)
+        for arm in make_arms(void=False, names=("unary", "posthoc"))
+    ]
+    text = write(tmp_path, arms, samples=()).read_text()
+    assert "The load of the machine meanwhile was 1.7 per core" in text
+    assert "| arm | over the image | within 3 px of borders | processor time an image |" in text
+    assert "| `posthoc` | 0.25 | 0.5 | 512 | 1,234 | – |" in text
+    assert "posthoc,machine_load,1.7,," in (tmp_path / "scores.csv").read_text()
+    quiet = [dataclasses.replace(arm, machine_load=0.6) for arm in arms]
+    assert "within 3 px of borders | time an image |" in write(tmp_path, quiet, samples=()).read_text()
 
 
 def test_gallery_in_numbers(report):
@@ -143,12 +222,13 @@ def test_tables_are_whole(report):
             assert cells == header
         header = cells
     for arm, minus in DIFFERENCES:
-        assert sum(line.startswith(f"| `{arm}` − `{minus}` |") for line in rows) == 1
-    assert sum(line.startswith("| `joint` |") for line in rows) == 2  # scores and CRF parameters
-    found = next(line for line in rows if line.startswith("| `unary` |"))
+        assert sum(line.startswith(f"| `{arm}` − `{minus}` |") for line in rows) == 2  # the rest is folded
+    assert sum(line.startswith("| `joint` |") for line in rows) == 4  # scores, the rest, costs, CRF
+    assert sum(line.startswith("| **`joint`** |") for line in rows) == 1  # the answer
     alone = interval(report[0][0].evaluation, "boundary_f", CONFIG)
-    assert f"{100 * alone.estimate:.2f} [{100 * alone.low:.2f}, {100 * alone.high:.2f}] |" in found
-    assert "| 0.25 | 1,234 | – | 512 |" in text
+    shown = f"{100 * alone.estimate:.2f} [{100 * alone.low:.2f}, {100 * alone.high:.2f}] |"
+    assert sum(shown in line for line in rows if line.startswith("| `unary` |")) == 1
+    assert "| `unary` | 0.25 | – | 512 | 1,234 | – |" in rows
 
 
 def test_numbers_are_those_of_the_bootstrap(report):
@@ -163,14 +243,14 @@ def test_numbers_are_those_of_the_bootstrap(report):
     assert [float(found[k]) for k in ("value", "low", "high")] == pytest.approx(
         [alone.estimate, alone.low, alone.high], abs=1e-6
     )
-    inside = [by_name[name].trimap("change")[:, 1] for name in ("unary", "joint")]
+    inside = [by_name[name].trimap("change")[:, 2] for name in ("unary", "joint")]
     gain = paired_interval(*inside, miou, CONFIG.draws, CONFIG.seed)
-    found = rows["joint - unary", "trimap_change/miou@2"]
+    found = rows["joint - unary", "trimap_change/miou@3"]
     assert [float(found[k]) for k in ("value", "low", "high")] == pytest.approx(
         [gain.estimate, gain.low, gain.high], abs=1e-6
     )
     shown = f"**{100 * gain.estimate:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]**"
-    assert shown in next(line for line in text.splitlines() if line.startswith("| `joint` − `unary` |"))
+    assert sum(shown in line for line in text.splitlines() if line.startswith("| `joint` − `unary` |")) == 1
     assert rows["joint", "iou/cat"]["value"] == "1.000000"
     assert rows["unary", "seconds_per_image"] == {
         "arm": "unary",
@@ -200,7 +280,8 @@ def test_absent_classes_follow_the_config(tmp_path):
     arms = make_arms(images=1, names=("joint",))  # only background and cat, all right
     text = write(tmp_path, arms, samples=(), config=zero).read_text()
     assert "counts as 0" in text
-    assert "| `joint` | 66.67 [66.67, 66.67] | 100.00 [100.00, 100.00] | 66.67 [66.67, 66.67] |" in text
+    assert "| `joint` | 66.67 [66.67, 66.67] | 66.67 [66.67, 66.67] |" in text  # mIoU, Boundary IoU
+    assert "| `joint` | 100.00 [100.00, 100.00] | 66.67 [66.67, 66.67] |" in text  # pixels, classes
     text = write(tmp_path, arms, samples=()).read_text()
     assert "| `joint` | 100.00 [100.00, 100.00] | 100.00" in text
     assert "| dog | – |" in text

@@ -137,7 +137,7 @@ def whole(runs):
 def test_one_report_over_three_runs(runs, whole):
     text = (whole / "report.md").read_text()
     mean = "mean of 3 seeds, 6 images, 95 % bootstrap intervals over images and seeds"
-    assert text.count(mean) == 3  # scores, differences, classes
+    assert text.count(mean) == 4  # the answer, scores, differences, classes
     assert "chance in training: every draw also holds 2 of the 3 seeds" in text
     assert "a line for each of 3 seeds" in text
     assert "of these 3" not in text
@@ -178,7 +178,7 @@ def test_combine_names_seeds_and_leaves_one_run_as_it_is(runs):
 def test_one_seed_says_so(report):
     _, _, text, _ = report
     assert "One seed: the interval covers the choice of images, not chance in training." in text
-    assert text.count("one seed, 6 images, 95 % bootstrap intervals over images\n") == 3
+    assert text.count("one seed, 6 images, 95 % bootstrap intervals over images\n") == 4
 
 
 def test_runs_that_differ_are_refused(runs, tmp_path):

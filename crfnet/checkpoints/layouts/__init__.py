@@ -6,12 +6,13 @@ One file for each layout; a new one is a file and a line in `LAYOUTS`.
 from crfnet.checkpoints.layouts.jfzhang import JFZHANG
 from crfnet.checkpoints.layouts.kazuto import KAZUTO
 from crfnet.checkpoints.layouts.layout import Imported, Layout, State, check_fits
+from crfnet.checkpoints.layouts.tflite import import_tflite
 from crfnet.checkpoints.layouts.torchvision import TORCHVISION
 from crfnet.checkpoints.layouts.vainf import VAINF
-from crfnet.checkpoints.weight_files import read_weights
 from crfnet.errors import InputError
+from crfnet.files.weight_files import read_weights
 
-__all__ = ["LAYOUTS", "Imported", "Layout", "State", "import_state", "read_weights"]
+__all__ = ["LAYOUTS", "Imported", "Layout", "State", "import_state", "import_tflite", "read_weights"]
 
 LAYOUTS: tuple[Layout, ...] = (KAZUTO, TORCHVISION, VAINF, JFZHANG)
 
@@ -36,8 +37,6 @@ def import_state(
     """
     if output_stride not in (None, 8, 16):
         raise InputError(f"output stride: {output_stride}, must be 8 or 16")
-    if num_classes is not None and num_classes < 2:
-        raise InputError(f"classes: {num_classes}, must be at least 2")
     names = list(state)
     layout = next((layout for layout in LAYOUTS if layout.recognizes(names)), None)
     if layout is None:
@@ -47,4 +46,4 @@ def import_state(
         )
     imported = layout.convert(state, output_stride)
     check_fits(imported)
-    return imported if num_classes is None else imported.with_classes(num_classes)
+    return imported.with_classes(num_classes)

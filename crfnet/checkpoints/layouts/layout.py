@@ -43,10 +43,17 @@ class Imported:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def with_classes(self, num_classes: int) -> "Imported":
-        """For another number of classes: without the convolutions to the classes, which then start anew."""
-        if num_classes == self.num_classes:
+    def with_classes(self, num_classes: int | None) -> "Imported":
+        """For another number of classes: without the convolutions to the classes, which then start anew.
+
+        Raises:
+            InputError: fewer than two; None is as many as there are.
+        """
+        if num_classes is not None and num_classes < 2:
+            raise InputError(f"classes: {num_classes}, must be at least 2")
+        if num_classes in (None, self.num_classes):
             return self
+        assert num_classes is not None
         state = {name: value for name, value in self.state.items() if not HEAD.fullmatch(name)}
         line = f"classifier of {self.num_classes} classes: a new one of {num_classes} starts at random"
         return replace(self, num_classes=num_classes, state=state, skipped=(*self.skipped, line))

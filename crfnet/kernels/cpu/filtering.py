@@ -13,7 +13,7 @@ from crfnet.kernels.cpu.separable import Grid, convolve_group
 from crfnet.kernels.cpu.splat_blur_slice import filter_group, phases_of
 from crfnet.kernels.cpu.vectors import at, put, transpose
 
-__all__ = ["filter_on_grid", "filter_on_lattice"]
+__all__ = ["filter_on_grid", "filter_on_lattice", "pack", "unpack"]
 
 _PIXELS = 1024  # of a task
 
@@ -68,19 +68,19 @@ def _through_lattice(
 ):  # fmt: skip
     size, rows, points = corners.shape[1], neighbors.shape[1], len(corners)
     lattice = (corners, 0, weights, neighbors, 0, size, rows, points)
-    phase = _pack(counters, 0, values, table)
+    phase = pack(counters, 0, values, table)
     for group in range(len(table)):
         place = group * points * 8
         phase = filter_group(
             counters, phase, lattice, alpha, transposed, factors, factors, 0, table, place, tables, pieces,
             table, place, False,
         )  # fmt: skip
-    _unpack(counters, phase, table, out)
+    unpack(counters, phase, table, out)
 
 
 @entry
 def _through_grid(thread, count, counters, shape, radii, taps, factors, values, table, between, out):
-    phase = _pack(counters, 0, values, table)
+    phase = pack(counters, 0, values, table)
     batch, _, pixels = values.shape
     padded = np.empty((shape[2] + 2 * radii[0, 2], 8), values.dtype)
     for image in range(len(table) * batch):
@@ -103,11 +103,11 @@ def _through_grid(thread, count, counters, shape, radii, taps, factors, values, 
             place,
             False,
         )
-    _unpack(counters, phase, table, out)
+    unpack(counters, phase, table, out)
 
 
 @kernel
-def _pack(counters, phase, values, table):
+def pack(counters, phase, values, table):
     """(b, l, n) -> (groups, b n, 8); channels that fill up a group are 0."""
     batch, labels, pixels = values.shape
     chunks = (pixels + _PIXELS - 1) // _PIXELS
@@ -135,7 +135,7 @@ def _or_zero(values, place, there):
 
 
 @kernel
-def _unpack(counters, phase, table, values):
+def unpack(counters, phase, table, values):
     """(groups, b n, 8) -> (b, l, n)."""
     batch, labels, pixels = values.shape
     chunks = (pixels + _PIXELS - 1) // _PIXELS

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from crfnet.errors import InputError
-from crfnet.files import write_atomically
+from crfnet.files.writing import write_atomically
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 

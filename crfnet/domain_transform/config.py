@@ -1,0 +1,34 @@
+"""What a domain transform is built from, as fields of a configuration file."""
+
+import math
+from dataclasses import dataclass
+
+from crfnet.errors import require
+
+__all__ = ["DomainTransformConfig"]
+
+
+@dataclass(frozen=True)
+class DomainTransformConfig:
+    """Everything that a `DomainTransform` is built from.
+
+    Attributes:
+        sigma_s: width over positions, in pixels, > 0.
+        sigma_r: width over edges, > 0; on the scale 0..255, summed over channels, for an image's differences.
+        iterations: K, of passes along rows and columns, >= 1; the paper uses 3.
+        learn_sigma: whether gradients reach sigma_s and sigma_r.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    sigma_s: float = 50.0
+    sigma_r: float = 60.0
+    iterations: int = 3
+    learn_sigma: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("sigma_s", "sigma_r"):
+            value = getattr(self, name)
+            require(f"domain_transform.{name}", value, math.isfinite(value) and value > 0, "> 0")
+        require("domain_transform.iterations", self.iterations, self.iterations >= 1, ">= 1")

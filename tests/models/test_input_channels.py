@@ -96,8 +96,9 @@ def test_compare_on_images_of_other_channels(channels, tmp_path):
         "image_range: [0, 3000]}\n"
         "model: {variant: deeplab_v2, backbone: resnet18, width: 0.125, deeplab_v2: {head: large_fov}}\n"
         f"train: {stage}}}\njoint: {stage}, loss: image}}\n"
-        "search: {images: 2, w1: [3], theta_alpha: [30], theta_beta: [3], rounds: 1}\n"
-        "evaluation: {draws: 20}\n"
+        "crf: {iterations: 2, train_iterations: 2, permutohedral: {rows: 16}}\n"
+        "search: {images: 2, w1: [3], theta_alpha: [30], theta_beta: [3], rounds: 1, iterations: 2}\n"
+        "evaluation: {draws: 20, max_width: 5}\n"
     )
     main(["compare", str(config)])
     assert (tmp_path / "run/report.html").is_file()

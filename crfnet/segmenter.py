@@ -11,7 +11,7 @@ from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.models import ModelConfig, build_network
-from crfnet.resize import resize_logits
+from crfnet.resize import AlignCorners, resize_logits
 from crfnet.shapes import Image, LogitMap, Logits, StridedLogits
 
 __all__ = ["CAFFE_MEAN_BGR", "Segmenter", "build_segmenter"]
@@ -51,7 +51,7 @@ class Segmenter(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         bgr: bool = False,
-        align_corners: bool = False,
+        align_corners: AlignCorners = False,
     ) -> None:
         super().__init__()
         if len(mean) != 3 or not all(map(math.isfinite, mean)):

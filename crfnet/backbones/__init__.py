@@ -1,7 +1,7 @@
 """Networks from a normalized image to features at output stride 8, 16 or 32."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -103,7 +103,7 @@ class BackboneConfig:
         plain: dict[str, Any] = {"width": self.width, "pretrained": self.pretrained}
         if name in RESNETS:
             geometry = {"multi_grid": self.multi_grid, "extra_blocks": self.extra_blocks}
-            return RESNETS[name](**plain, output_stride=self.output_stride, **geometry, **asdict(self.resnet))
+            return RESNETS[name](**plain, output_stride=self.output_stride, **geometry, options=self.resnet)
         if name == "vgg16":
             return VGG16(**plain, pools=self.vgg.pools)
         strided = {} if len(STRIDES.get(name, ())) == 1 else {"output_stride": self.output_stride}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,11 @@ class Converted:
 
 
 def convert_file(
-    path: Path, *, num_classes: int | None = None, output_stride: int | None = None
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    output_stride: int | None = None,
+    rates: Sequence[int] | None = None,
 ) -> Converted:
     """What the weights in a file are, by our names.
 
@@ -57,6 +61,7 @@ def convert_file(
             library, or one with a layer of CRF-as-RNN in it.
         num_classes: another number of classes than the file's, whose classifiers then start anew.
         output_stride: where the layout leaves it open.
+        rates: dilations of the branches of ASPP, where they are not the original's default.
 
     Raises:
         InputError: it cannot be read, is of no known layout, or of a network that cannot be expressed.
@@ -68,7 +73,7 @@ def convert_file(
             return Converted(f"crfnet, {_size(own)}", own, settings=settings)
         if all(sum(key.endswith(name) for key in state) == 1 for name in NAMES):
             return _crf(state)
-        imported = import_state(state, num_classes=num_classes, output_stride=output_stride)
+        imported = import_state(state, num_classes=num_classes, output_stride=output_stride, rates=rates)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     weights = imported.state
@@ -87,7 +92,11 @@ def convert_file(
 
 
 def public_segmenter(
-    path: Path, *, num_classes: int | None = None, output_stride: int | None = None
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    output_stride: int | None = None,
+    rates: Sequence[int] | None = None,
 ) -> Segmenter:
     """The model in a public checkpoint, with its own preprocessing, in evaluation mode.
 
@@ -95,11 +104,12 @@ def public_segmenter(
         path: as of `convert_file`.
         num_classes: as of `convert_file`.
         output_stride: as of `convert_file`.
+        rates: as of `convert_file`.
 
     Raises:
         InputError: as `convert_file`; or the file does not tell the network (our own, or a CRF alone).
     """
-    converted = convert_file(path, num_classes=num_classes, output_stride=output_stride)
+    converted = convert_file(path, num_classes=num_classes, output_stride=output_stride, rates=rates)
     if converted.config is None:
         raise InputError(f"{path}: {converted.what}: not a public network; build the model from its config")
     model = build_segmenter(converted.config, converted.settings["num_classes"])

@@ -42,6 +42,9 @@ def add_parser(commands: Any) -> None:
         "--output-stride", metavar="S", type=int, help="8 or 16, where the file does not say; default: 16"
     )
     parser.add_argument(
+        "--rates", metavar="R", type=int, nargs="+", help="dilations of ASPP's branches, which no file says"
+    )
+    parser.add_argument(
         "--config", metavar="CONFIG", type=Path, help="put what fits into this config's model and data set"
     )
 
@@ -60,7 +63,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if options.out is not None:
         _check_out(options.out, overwrite=options.overwrite)
     torch.manual_seed(0)
-    converted = convert_file(options.file, num_classes=options.classes, output_stride=options.output_stride)
+    converted = convert_file(
+        options.file, num_classes=options.classes, output_stride=options.output_stride, rates=options.rates
+    )
     if options.config is not None:
         run = load_run(options.config, overrides)
         classes = options.classes or len(load_dataset(run.data, "train").classes)

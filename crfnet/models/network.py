@@ -11,6 +11,7 @@ from crfnet.backbones import RESNETS, BackboneConfig, ResNetOptions, VGGOptions
 from crfnet.backbones.backbone import Backbone, FreezableBatchNorm, NormalizedImage
 from crfnet.backbones.resnet import MultiGrid
 from crfnet.config.variants import section
+from crfnet.resize import AlignCorners
 from crfnet.shapes import StridedLogits
 
 __all__ = ["CommonConfig", "Network", "OutputStride", "VariantConfig"]
@@ -56,7 +57,7 @@ class CommonConfig:
     weights: Literal["none", "imagenet"] = "none"
     preprocessing: Literal["backbone", "imagenet", "caffe"] = "backbone"
     batch_norm: Literal["train", "frozen", "sync"] = "train"
-    align_corners: bool = True
+    align_corners: AlignCorners = True
 
     def backbone_at(
         self, output_stride: int, *, multi_grid: MultiGrid | None = None, extra_blocks: int = 0

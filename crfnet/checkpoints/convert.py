@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor
 
 from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from crfnet.checkpoints.data_section import data_section
 from crfnet.checkpoints.layouts import import_state, read_weights
 from crfnet.checkpoints.layouts.layout import HEAD
 from crfnet.checkpoints.legacy import current_settings, current_weights
@@ -38,6 +39,7 @@ class Converted:
         config: the model that they belong to; None where the file does not tell.
         notes: a line for everything that was skipped, assumed or added.
         settings: of a checkpoint; those of the CRF are needed to build it again.
+        data: the section ``data:`` that belongs to it; None for `data_section` of its classes.
     """
 
     what: str
@@ -45,6 +47,7 @@ class Converted:
     config: ModelConfig | None = None
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: Mapping[str, Any] | None = None
 
 
 def convert_file(
@@ -153,7 +156,7 @@ def fitted(converted: Converted, config: ModelConfig, num_classes: int) -> Conve
 
 
 def write_converted(converted: Converted, path: Path) -> list[Path]:
-    """Writes a checkpoint (.pt, .pth) or .safetensors, and a config with the model beside it if it is known.
+    """Writes a checkpoint (.pt, .pth) or .safetensors, and beside it a config with model and data if known.
 
     Returns:
         The files.
@@ -182,7 +185,9 @@ def write_converted(converted: Converted, path: Path) -> list[Path]:
     if converted.config is None:
         return [path]
     beside = path.with_suffix(".yaml")
-    write_atomically(beside, f"# {converted.what}\n{model_yaml(converted.config)}".encode())
+    data = converted.data or data_section(converted.settings["num_classes"])
+    section = yaml.safe_dump({"data": dict(data)}, sort_keys=False)
+    write_atomically(beside, f"# {converted.what}\n{model_yaml(converted.config)}{section}".encode())
     return [path, beside]
 
 

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _EPILOG = """\
 examples:
   crfnet import deeplabv2_resnet101_msc-vocaug-20000.pth               what it is, and its model section
   crfnet import deeplabv2_resnet101_msc-vocaug-20000.pth --out v2.pt   a checkpoint, and v2.yaml beside it
-  crfnet evaluate v2.yaml --checkpoint v2.pt --data.name voc --data.root PATH/TO/VOC
+  crfnet evaluate v2.yaml --checkpoint v2.pt --data.root PATH/TO/VOC
   crfnet import best_deeplabv3plus_resnet101_voc_os16.pth --classes 11 --out start.pt
                                                                        other classes: a new classifier
   crfnet import plain/checkpoint.pt --config msc.yaml --out start.pt   what fits another model; it says which
@@ -54,7 +55,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     import torch
 
     from crfnet.checkpoints.convert import convert_file, fitted, model_yaml, write_converted
-    from crfnet.data import load_dataset
+    from crfnet.config.nested import changed
+    from crfnet.config.variants import to_plain
+    from crfnet.data import DataConfig, load_dataset
     from crfnet.pipeline.run_config import load_run
 
     del command
@@ -70,7 +73,8 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         run = load_run(options.config, overrides)
         classes = options.classes or len(load_dataset(run.data, "train").classes)
         torch.manual_seed(run.seed)
-        converted = fitted(converted, run.model, classes)
+        data = changed(to_plain(run.data), to_plain(DataConfig()), always=("name",))
+        converted = replace(fitted(converted, run.model, classes), data=data)
     lines = [f"{options.file}: {converted.what}", *converted.notes]
     if converted.config is not None:
         lines += ["", model_yaml(converted.config).rstrip()]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crfnet.crf import CRFConfig, DenseCRF, SpatialPotential
+from crfnet.crf import CRFConfig, DenseCRF, FeaturePotential, SpatialPotential
 from crfnet.crf.features import bilateral_features, spatial_features
 from crfnet.crf.filters import LocalFilter, PermutohedralFilter
 from crfnet.crf.reference import kernel_matrix, local_matrix, permutohedral_matrix
@@ -171,3 +171,45 @@ def test_what_is_refused() -> None:
     with pytest.raises(InputError, match=r"crf.prune is 0.1, must be 0 with first_step log_softmax"):
         CRFConfig(prune=0.1, first_step="log_softmax")
     assert math.isinf(DenseCRF.preset("convcrf", LABELS).config.theta_alpha)
+
+
+def test_monai_s_update_by_the_recipe() -> None:
+    """softmax(x + factor (w_b N(K_b Q) + w_g N(K_g Q))), coordinates with rows first, a guide in 0..1."""
+    logits, image = example(*GRID)
+    rows, columns = torch.meshgrid(*(torch.arange(float(n), dtype=F64) for n in GRID), indexing="ij")
+    place = torch.stack([rows.flatten(), columns.flatten()]).unsqueeze(0)
+    guide = image.flatten(2) / 255
+    bilateral = scaled(lattice(torch.cat([place / 5, guide / 0.5], 1)), "after")
+    gaussian = scaled(lattice(place / 5), "after")
+    expected = by_reference(logits, [(3 * 1.0, bilateral), (3 * 1.0, gaussian)], 5)
+    config = CRFConfig(
+        w1=3.0,
+        theta_alpha=5.0,
+        theta_beta=127.5,
+        w2=3.0,
+        theta_gamma=5.0,
+        spatial="permutohedral",
+        iterations=5,
+    )
+    with torch.no_grad():
+        found = DenseCRF(LABELS, config).double().eval().marginals(logits.mT, image.mT).mT.flatten(2)
+    check([found], expected)
+
+
+def test_nfwcrf_s_update_by_the_recipe() -> None:
+    """u - C (W_s K_s x + W_b K_b x), C = -I, on an image normalized by ImageNet's statistics."""
+    logits, image = example(*GRID)
+    mean, deviation = (
+        torch.tensor(x, dtype=F64).view(3, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    normalized = (image.flatten(2) / 255 - mean) / deviation
+    place = positions_over(1.0, GRID)
+    seen = torch.cat([place / 160, normalized / 0.05], 1)
+    bilateral, spatial = scaled(lattice(seen), "after"), scaled(lattice(place / 3), "after")
+    expected = by_reference(logits, [(1.0, bilateral), (1.0, spatial)], 5)
+    potentials = {
+        "bilateral": FeaturePotential(1.0, [1.0] * 5, source="seen", num_classes=LABELS),
+        "spatial": SpatialPotential(1.0, 3.0, filter=PermutohedralFilter(), num_classes=LABELS),
+    }
+    layer = DenseCRF(LABELS, CRFConfig(iterations=5), potentials=potentials).double().eval()
+    check([layer.marginals(logits, image, features={"seen": seen}).detach().flatten(2)], expected)

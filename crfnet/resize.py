@@ -1,12 +1,17 @@
 """From a network's map to the image: where each of its positions lies, and the resize that respects it."""
 
+from typing import Literal, TypeAlias
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from crfnet.shapes import Image, Logits, StridedLogits
 
-__all__ = ["rescale_image", "resize_logits", "scaled_size", "stride_between"]
+__all__ = ["AlignCorners", "rescale_image", "resize_logits", "scaled_size", "stride_between"]
+
+#: Where the positions of a map lie on an image; see `resize_logits`.
+AlignCorners: TypeAlias = bool | Literal["stretch"]
 
 
 def stride_between(size: int, count: int) -> int | None:
@@ -25,7 +30,7 @@ def stride_between(size: int, count: int) -> int | None:
     return None
 
 
-def resize_logits(logits: StridedLogits, size: tuple[int, int], *, align_corners: bool) -> Logits:
+def resize_logits(logits: StridedLogits, size: tuple[int, int], *, align_corners: AlignCorners) -> Logits:
     """Logits resized bilinearly to ``size`` (rows, columns), in float32 (float64 stays float64).
 
     Args:
@@ -34,14 +39,18 @@ def resize_logits(logits: StridedLogits, size: tuple[int, int], *, align_corners
         align_corners: True puts position i on pixel ``stride * i``, as DeepLab's release does: resized to
             ``(positions - 1) * stride + 1`` pixels, then cropped to the image (its last pixels repeated
             where it is larger); where no stride fits, the first and last positions lie on the first and
-            last pixels. False puts the positions in the middle of equal parts of the image, as most of
-            torchvision does.
+            last pixels. ``"stretch"`` puts them there whatever the stride, as
+            jfzhang95/pytorch-deeplab-xception does: the same at sizes of a multiple of the stride plus 1, up
+            to a stride off at others. False puts the positions in the middle of equal parts of the image, as
+            most of torchvision does.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[2:] == size:
         return logits
     if not align_corners:
         return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+    if align_corners == "stretch":
+        return F.interpolate(logits, size, mode="bilinear", align_corners=True)
     covered = [_covered(pixels, count) for pixels, count in zip(size, logits.shape[2:], strict=True)]
     resized: Tensor = F.interpolate(logits, covered, mode="bilinear", align_corners=True)
     resized = resized[..., : size[0], : size[1]]
@@ -55,7 +64,7 @@ def _covered(pixels: int, count: int) -> int:
     return pixels if stride is None else (count - 1) * stride + 1
 
 
-def scaled_size(size: tuple[int, int], scale: float, *, align_corners: bool) -> tuple[int, int]:
+def scaled_size(size: tuple[int, int], scale: float, *, align_corners: AlignCorners) -> tuple[int, int]:
     """Rows and columns of `rescale_image`, at least 1.
 
     ``(n - 1) scale + 1`` with corners aligned, rounded (321 -> 241 -> 161 as in DeepLab's release); else ``n
@@ -68,9 +77,9 @@ def scaled_size(size: tuple[int, int], scale: float, *, align_corners: bool) -> 
     return rows, columns
 
 
-def rescale_image(image: Image, scale: float, *, align_corners: bool) -> Image:
+def rescale_image(image: Image, scale: float, *, align_corners: AlignCorners) -> Image:
     """Resize a float image bilinearly, without antialiasing, as the published protocols do."""
     if scale == 1:
         return image
     size = scaled_size((image.shape[2], image.shape[3]), scale, align_corners=align_corners)
-    return F.interpolate(image, size, mode="bilinear", align_corners=align_corners)
+    return F.interpolate(image, size, mode="bilinear", align_corners=bool(align_corners))

@@ -14,7 +14,7 @@ from crfnet.domain_transform.edges import features_of
 from crfnet.errors import require
 from crfnet.models import ModelConfig, build_network
 from crfnet.models.input_channels import adapt_first_convolution, channel_statistics
-from crfnet.resize import resize_logits
+from crfnet.resize import AlignCorners, resize_logits
 from crfnet.shapes import Image, LogitMap, Logits, StridedLogits
 
 __all__ = ["CAFFE_MEAN_BGR", "Segmenter", "build_segmenter"]
@@ -57,7 +57,7 @@ class Segmenter(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         bgr: bool = False,
-        align_corners: bool = False,
+        align_corners: AlignCorners = False,
     ) -> None:
         super().__init__()
         of_channels = "three finite numbers, or one for each channel of the images, for mean and std"

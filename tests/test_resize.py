@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crfnet.resize import resize_logits, stride_between
+from crfnet.resize import resize_logits, scaled_size, stride_between
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,17 @@ def test_position_i_lies_on_pixel_8_i(rows, columns):
     down = torch.arange(rows).clamp_max(8 * (cells[0] - 1))
     across = torch.arange(columns).clamp_max(8 * (cells[1] - 1))
     torch.testing.assert_close(found[-1, -1], down[:, None] + 100.0 * across, rtol=1e-5, atol=1e-3)
+
+
+def test_stretched_corners_lie_on_the_corners():
+    """Position i of 13 lies on pixel 96 i / 12 at 97 pixels and on 99 i / 12 at 100."""
+    ramp = torch.arange(13.0).expand(1, 1, 2, 13)
+    for pixels in (97, 100):
+        found = resize_logits(ramp, (4, pixels), align_corners="stretch")
+        torch.testing.assert_close(found[0, 0, 3], 12 / (pixels - 1) * torch.arange(pixels))
+    aligned = resize_logits(ramp, (4, 97), align_corners=True)
+    torch.testing.assert_close(resize_logits(ramp, (4, 97), align_corners="stretch"), aligned)
+    assert scaled_size((97, 65), 0.75, align_corners="stretch") == (73, 49)
 
 
 def test_half_pixel_geometry_and_precision():

@@ -172,7 +172,7 @@ def test_what_is_written_has_the_chosen_sections_alone_and_reads_back(tmp_path):
     path.write_text(dump_run(run))
     assert load_run(path) == run
     plain = to_plain(run)
-    assert plain["crf"]["local"] == {"window": 11, "pool": 1}
+    assert plain["crf"]["local"] == {"window": 11, "pool": 1, "centered": False}
     assert {"exact", "frank_wolfe"}.isdisjoint(plain["crf"])
     assert plain["model"]["deeplab_v3plus"]["output_stride"] == 8
     assert "vgg" not in plain["model"]

@@ -127,7 +127,7 @@ class BackboneConfig:
         plain: dict[str, Any] = {"width": self.width, "pretrained": self.pretrained}
         if name in RESNETS:
             geometry = {"multi_grid": self.multi_grid, "extra_blocks": self.extra_blocks}
-            return RESNETS[name](**plain, output_stride=self.output_stride, **geometry, **asdict(self.resnet))
+            return RESNETS[name](**plain, output_stride=self.output_stride, **geometry, options=self.resnet)
         if name == "vgg16":
             return VGG16(**plain, pools=self.vgg.pools)
         strided = {} if len(STRIDES.get(name, ())) == 1 else {"output_stride": self.output_stride}

@@ -26,11 +26,17 @@ class ResNetOptions:
     Attributes:
         stride_on: the convolution that carries a stride, 3x3 as in torchvision or 1x1 as in the MSRA networks
             of DeepLab v2's release.
-        ceil_mode: the max-pool rounds sizes up, as in Caffe, not down as in torchvision.
+        ceil_mode: the max-pool rounds sizes up, as in Caffe, not down as in torchvision; they differ where
+            the image's size is a multiple of 4.
+        dilate_first_unit: the convolution that a dilation saves from its stride is dilated as the rest of its
+            stage is, as in jfzhang95/pytorch-deeplab-xception; else it keeps the dilation from before, as in
+            torchvision, and the features are those of the strided network. A 1x1 convolution has no dilation,
+            so with stride_on 1x1 all 3x3 ones of a stage are dilated either way.
     """
 
     stride_on: StrideOn = "3x3"
     ceil_mode: bool = True
+    dilate_first_unit: bool = False
 
     def __post_init__(self) -> None:
         check_choices(self, "")
@@ -70,10 +76,7 @@ class ResNet(Backbone):
         block: the residual block.
         depths: blocks per stage.
         width: multiplier of the channels, for small runs.
-        stride_on: the convolution that carries a stage's stride: ``"3x3"`` as torchvision and its weights,
-            ``"1x1"`` as the MSRA networks that DeepLab v2 was built on. Without effect on basic blocks.
-        ceil_mode: the max-pool rounds sizes up, as in Caffe; torchvision's rounds down, which differs where
-            the image's size is a multiple of 4.
+        options: which of the published ones; basic blocks have no 1x1 convolution to carry a stride.
         output_stride: 8, 16 or 32 pixels from one cell to the next.
         multi_grid: unit rates of the units of stage 4 and later, which are multiplied by the stage's dilation
             (DeepLab v3, section 3.2.1: unit rates 1, 2, 4 and output stride 16 give the rates 2, 4, 8). One
@@ -91,30 +94,31 @@ class ResNet(Backbone):
         depths: Sequence[int],
         *,
         width: float = 1.0,
-        stride_on: StrideOn = "3x3",
-        ceil_mode: bool = True,
+        options: ResNetOptions | None = None,
         output_stride: int = 8,
         multi_grid: MultiGrid | None = None,
         extra_blocks: int = 0,
     ) -> None:
         super().__init__()
+        options = options or ResNetOptions()
         if multi_grid is not None and depths[3] != len(multi_grid):
             raise ValueError(f"multi_grid: {len(multi_grid)} unit rates, but stage 4 has {depths[3]} units")
         channels = scaled_channels(64, width)
         self.conv1 = nn.Conv2d(3, channels, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=ceil_mode)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=options.ceil_mode)
         depths = [*depths, *[depths[-1]] * extra_blocks]
         self.stages = [f"layer{number}" for number in range(1, len(depths) + 1)]
         low_channels = []
         for number, (stride, before, dilation) in enumerate(stage_geometry(len(depths), output_stride)):
             planes = scaled_channels(PLANES[min(number, 3)], width)
-            rates = [(before, dilation)] + [(dilation, dilation)] * (depths[number] - 1)
+            first = dilation if options.dilate_first_unit else before
+            rates = [(first, dilation)] + [(dilation, dilation)] * (depths[number] - 1)
             if multi_grid is not None and number >= 3:
                 rates = [(dilation * unit, dilation * unit) for unit in multi_grid]
             units: list[nn.Module] = []
             for pair in rates:
-                units.append(block(channels, planes, 1 if units else stride, *pair, stride_on))
+                units.append(block(channels, planes, 1 if units else stride, *pair, options.stride_on))
                 channels = planes * block.expansion
             self.add_module(self.stages[number], nn.Sequential(*units))
             low_channels.append(channels)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor
 
 from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from crfnet.checkpoints.data_section import data_section
 from crfnet.checkpoints.layouts import Imported, import_state, import_tflite, read_weights
 from crfnet.checkpoints.layouts.layout import HEAD
 from crfnet.checkpoints.legacy import current_settings, current_weights
@@ -38,6 +39,7 @@ class Converted:
         config: the model that they belong to; None where the file does not tell.
         notes: a line for everything that was skipped, assumed or added.
         settings: of a checkpoint; those of the CRF are needed to build it again.
+        data: the section ``data:`` that belongs to it; None for `data_section` of its classes.
     """
 
     what: str
@@ -45,10 +47,15 @@ class Converted:
     config: ModelConfig | None = None
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: Mapping[str, Any] | None = None
 
 
 def convert_file(
-    path: Path, *, num_classes: int | None = None, output_stride: int | None = None
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    output_stride: int | None = None,
+    rates: Sequence[int] | None = None,
 ) -> Converted:
     """What the weights in a file are, by our names.
 
@@ -57,6 +64,7 @@ def convert_file(
             library, or one with a layer of CRF-as-RNN in it; or a TF-Lite file.
         num_classes: another number of classes than the file's, whose classifiers then start anew.
         output_stride: where the layout leaves it open.
+        rates: dilations of the branches of ASPP, where they are not the original's default.
 
     Raises:
         InputError: it cannot be read, is of no known layout, or of a network that cannot be expressed.
@@ -73,7 +81,7 @@ def convert_file(
             return Converted(f"crfnet, {_size(own)}", own, settings=settings)
         if all(sum(key.endswith(name) for key in state) == 1 for name in NAMES):
             return _crf(state)
-        imported = import_state(state, num_classes=num_classes, output_stride=output_stride)
+        imported = import_state(state, num_classes=num_classes, output_stride=output_stride, rates=rates)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return _converted(imported)
@@ -96,7 +104,11 @@ def _converted(imported: Imported) -> Converted:
 
 
 def public_segmenter(
-    path: Path, *, num_classes: int | None = None, output_stride: int | None = None
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    output_stride: int | None = None,
+    rates: Sequence[int] | None = None,
 ) -> Segmenter:
     """The model in a public checkpoint, with its own preprocessing, in evaluation mode.
 
@@ -104,11 +116,12 @@ def public_segmenter(
         path: as of `convert_file`.
         num_classes: as of `convert_file`.
         output_stride: as of `convert_file`.
+        rates: as of `convert_file`.
 
     Raises:
         InputError: as `convert_file`; or the file does not tell the network (our own, or a CRF alone).
     """
-    converted = convert_file(path, num_classes=num_classes, output_stride=output_stride)
+    converted = convert_file(path, num_classes=num_classes, output_stride=output_stride, rates=rates)
     if converted.config is None:
         raise InputError(f"{path}: {converted.what}: not a public network; build the model from its config")
     model = build_segmenter(converted.config, converted.settings["num_classes"])
@@ -152,7 +165,7 @@ def fitted(converted: Converted, config: ModelConfig, num_classes: int) -> Conve
 
 
 def write_converted(converted: Converted, path: Path) -> list[Path]:
-    """Writes a checkpoint (.pt, .pth) or .safetensors, and a config with the model beside it if it is known.
+    """Writes a checkpoint (.pt, .pth) or .safetensors, and beside it a config with model and data if known.
 
     Returns:
         The files.
@@ -181,7 +194,9 @@ def write_converted(converted: Converted, path: Path) -> list[Path]:
     if converted.config is None:
         return [path]
     beside = path.with_suffix(".yaml")
-    write_atomically(beside, f"# {converted.what}\n{model_yaml(converted.config)}".encode())
+    data = converted.data or data_section(converted.settings["num_classes"])
+    section = yaml.safe_dump({"data": dict(data)}, sort_keys=False)
+    write_atomically(beside, f"# {converted.what}\n{model_yaml(converted.config)}{section}".encode())
     return [path, beside]
 
 

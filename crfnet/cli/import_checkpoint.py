@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _EPILOG = """\
 examples:
   crfnet import deeplabv2_resnet101_msc-vocaug-20000.pth               what it is, and its model section
   crfnet import deeplabv2_resnet101_msc-vocaug-20000.pth --out v2.pt   a checkpoint, and v2.yaml beside it
-  crfnet evaluate v2.yaml --checkpoint v2.pt --data.name voc --data.root PATH/TO/VOC
+  crfnet evaluate v2.yaml --checkpoint v2.pt --data.root PATH/TO/VOC
   crfnet import best_deeplabv3plus_resnet101_voc_os16.pth --classes 11 --out start.pt
                                                                        other classes: a new classifier
   crfnet import deeplabv3.tflite --out start.pt                        TF-Lite: pip install 'crfnet[tflite]'
@@ -43,6 +44,9 @@ def add_parser(commands: Any) -> None:
         "--output-stride", metavar="S", type=int, help="8 or 16, where the file does not say; default: 16"
     )
     parser.add_argument(
+        "--rates", metavar="R", type=int, nargs="+", help="dilations of ASPP's branches, which no file says"
+    )
+    parser.add_argument(
         "--config", metavar="CONFIG", type=Path, help="put what fits into this config's model and data set"
     )
 
@@ -52,7 +56,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     import torch
 
     from crfnet.checkpoints.convert import convert_file, fitted, model_yaml, write_converted
-    from crfnet.data import load_dataset
+    from crfnet.config.nested import changed
+    from crfnet.config.variants import to_plain
+    from crfnet.data import DataConfig, load_dataset
     from crfnet.pipeline.run_config import load_run
 
     del command
@@ -61,12 +67,15 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if options.out is not None:
         _check_out(options.out, overwrite=options.overwrite)
     torch.manual_seed(0)
-    converted = convert_file(options.file, num_classes=options.classes, output_stride=options.output_stride)
+    converted = convert_file(
+        options.file, num_classes=options.classes, output_stride=options.output_stride, rates=options.rates
+    )
     if options.config is not None:
         run = load_run(options.config, overrides)
         classes = options.classes or len(load_dataset(run.data, "train").classes)
         torch.manual_seed(run.seed)
-        converted = fitted(converted, run.model, classes)
+        data = changed(to_plain(run.data), to_plain(DataConfig()), always=("name",))
+        converted = replace(fitted(converted, run.model, classes), data=data)
     lines = [f"{options.file}: {converted.what}", *converted.notes]
     if converted.config is not None:
         lines += ["", model_yaml(converted.config).rstrip()]

@@ -43,7 +43,12 @@ class CRFConfig:
             compiled loop has no such limit) and gives the same up to rounding. null for no limit on a CPU
             with numba, else 1024, on a GPU an eighth of what it has. Weights full need all labels.
         filter: a filter of `FILTERS` or its name, how the bilateral kernel is applied; its own parameters are
-            in the section of that name. The spatial kernel is always two 1-D convolutions.
+            in the section of that name.
+        spatial: how the spatial kernel is applied: separable (exact, a 1-D convolution per axis),
+            permutohedral (the lattice, as pydensecrf and CRF-as-RNN do) or local (a window, as ConvCRF does);
+            with the parameters of ``filter`` where that is the same one.
+        first_step: what the first step filters: the marginals softmax(unary_weight U), or the logarithms
+            log softmax(U) of the logits as they came, as ConvCRF's released code does. Needs prune 0.
         learn_theta: whether gradients reach the widths.
         learn_weights: whether gradients reach the weights.
         learn_compatibility: whether gradients reach the compatibility matrix.
@@ -67,6 +72,8 @@ class CRFConfig:
     prune: float = 0.0
     memory: int | None = free(None)
     filter: GaussianFilter | str = variant(FILTERS, "permutohedral")
+    spatial: Literal["separable", "permutohedral", "local"] = "separable"
+    first_step: Literal["softmax", "log_softmax"] = "softmax"
     learn_theta: bool = True
     learn_weights: bool = True
     learn_compatibility: bool = True
@@ -95,6 +102,9 @@ class CRFConfig:
             "prune", self.prune == 0 or label_by_label, "0 unless compatibility is potts and weights not full"
         )
 
+        marginals = self.first_step == "softmax"
+        self._require("prune", self.prune == 0 or marginals, "0 with first_step log_softmax")
+
     def build_potentials(self, num_classes: int) -> dict[str, Potential]:
         """The potentials whose weight is not 0, by name."""
         shared: dict[str, Any] = {
@@ -107,7 +117,9 @@ class CRFConfig:
         if self.w1 != 0:
             potentials["bilateral"] = BilateralPotential(self.w1, self.theta_alpha, self.theta_beta, **shared)
         if self.w2 != 0:
-            potentials["spatial"] = SpatialPotential(self.w2, self.theta_gamma, **shared)
+            potentials["spatial"] = SpatialPotential(
+                self.w2, self.theta_gamma, filter=self.build_spatial_filter(), **shared
+            )
         return potentials
 
     def build_inference(self) -> Inference:
@@ -119,6 +131,13 @@ class CRFConfig:
         """The filter; an instance, even if a name was given."""
         assert isinstance(self.filter, GaussianFilter)
         return self.filter
+
+    def build_spatial_filter(self) -> GaussianFilter | None:
+        """The filter of the spatial kernel; None for 1-D convolutions."""
+        if self.spatial == "separable":
+            return None
+        kind = FILTERS[self.spatial]
+        return self.filter if isinstance(self.filter, kind) else kind()
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         require(f"crf.{name}", getattr(self, name), holds, allowed)
@@ -136,6 +155,7 @@ PRESETS: dict[str, CRFConfig] = {
         theta_beta=3.0,
         w2=3.0,
         theta_gamma=3.0,
+        spatial="permutohedral",
         compatibility="matrix",
         weights="full",
         learn_theta=False,
@@ -148,13 +168,13 @@ PRESETS: dict[str, CRFConfig] = {
         theta_beta=13.0,
         w2=3.0,
         theta_gamma=3.0,
+        spatial="permutohedral",
         normalization="symmetric",
         iterations=5,
     ),
-    # Teichmann & Cipolla 2018, the defaults of their released code: window 11 on cells of 4 x 4, color
-    # without position, raw kernels. Its update (1 - w) U + w (10 K_color + 3 K_position) Q with w = 0.2 is
-    # written out here. Not copied: log-probabilities in the first step, zero padding at the borders; the
-    # positional kernel is not pooled, and Q^0 is of 0.8 U.
+    # Teichmann & Cipolla 2018, the defaults of their released code: both kernels in a window of 11 cells of
+    # 4 x 4 pixels, color without position, raw kernels, log-probabilities in the first step. Its update
+    # (1 - w) U + w (10 K_color + 3 K_position) Q with w = 0.2 is written out here.
     "convcrf": CRFConfig(
         w1=2.0,
         theta_alpha=math.inf,
@@ -165,7 +185,9 @@ PRESETS: dict[str, CRFConfig] = {
         unary_weight=0.8,
         weights="per_class",
         iterations=5,
-        filter=LocalFilter(window=11, pool=4),
+        filter=LocalFilter(window=11, pool=4, centered=True),
+        spatial="local",
+        first_step="log_softmax",
         learn_theta=False,
     ),
 }

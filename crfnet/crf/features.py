@@ -18,6 +18,7 @@ class KernelInputs:
 
     Attributes:
         image: float32 or float64, 0..255; None where the pixels have features only.
+        batch: number of images.
         grid: axes of the pixels, slowest first; None for a set of points.
         features: further ones by name, in units of one bandwidth or of a kernel's precision matrix.
         mask: the pixels that count; None for all.
@@ -29,6 +30,7 @@ class KernelInputs:
     features: Mapping[str, Features] = field(default_factory=dict)
     mask: Mask | None = None
     spacing: Spacing | None = None
+    batch: int = 1
 
 
 def positions(

@@ -214,7 +214,9 @@ class DenseCRF(nn.Module):
         return log_q.reshape(logits.shape)
 
     def _problem(self, logits: Tensor, image: Tensor | None, **options: Any) -> InferenceProblem:
-        scene, unary = prepare_inputs(logits, image, self.num_classes, self.config.unary_weight, **options)
+        weight = self.config.unary_weight
+        scene, unary = prepare_inputs(logits, image, self.num_classes, weight, **options)
+        logarithms = self.config.first_step == "log_softmax"
         return InferenceProblem(
             scene,
             unary,
@@ -223,6 +225,7 @@ class DenseCRF(nn.Module):
             filter=self.filter,
             normalization=self.config.normalization,
             memory=self.memory,
+            first_values=(unary / weight).log_softmax(1) if logarithms else None,
         )
 
     def _binary(self, logits: Tensor) -> bool:

@@ -12,7 +12,7 @@ from crfnet.crf.features import KernelInputs, bilateral_features, positions
 from crfnet.crf.filters import GaussianFilter, KernelOperator
 from crfnet.crf.filters.separable import SeparableGaussian
 from crfnet.errors import InputError
-from crfnet.shapes import Features, Values
+from crfnet.shapes import Features, Grid, Values
 
 __all__ = [
     "WEIGHTS",
@@ -184,7 +184,7 @@ class BilateralPotential(Potential):
 class SpatialPotential(Potential):
     """Smoothness: ``w2 exp(-|p_i - p_j|^2 / 2 theta_gamma^2)``, on a grid of 1, 2 or 3 axes.
 
-    Separable, so it is a 1-D convolution per axis whatever the filter.
+    Separable, so it is an exact 1-D convolution per axis, unless a filter of its own is asked for.
 
     Krahenbuhl & Koltun 2011, eq. 3, second term.
 
@@ -192,13 +192,22 @@ class SpatialPotential(Potential):
         weight: initial w2, > 0.
         theta_gamma: width over positions, in pixels (in units of the scene's spacing), > 0.
         learn_theta: whether gradients reach the width (held as a logarithm, so it stays positive).
+        filter: how the kernel is applied; None for 1-D convolutions. Not the filter of the layer, which is
+            that of the other kernels.
         options: num_classes, weights and learn_weight, as of `Potential`.
     """
 
     def __init__(
-        self, weight: float, theta_gamma: float, *, learn_theta: bool = True, **options: Any
+        self,
+        weight: float,
+        theta_gamma: float,
+        *,
+        learn_theta: bool = True,
+        filter: GaussianFilter | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(weight, **options)
+        self.filter = filter
         self.log_theta_gamma = _log_parameter("theta_gamma", theta_gamma, learn_theta)
 
     @property
@@ -206,13 +215,19 @@ class SpatialPotential(Potential):
         """Width over positions (), in pixels."""
         return _at_least_float32(self.log_theta_gamma).exp()
 
+    def features(self, scene: KernelInputs) -> Features:
+        """Position in bandwidths."""
+        theta = self.theta_gamma
+        dtype = theta.dtype if scene.image is None else scene.image.dtype
+        place = positions(_grid(scene), dtype=dtype, device=theta.device, spacing=scene.spacing)
+        return (place / theta.to(dtype)).expand(scene.batch, -1, -1)
+
     def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """K over positions of the grid; neither colors nor ``filter`` matter."""
-        if scene.grid is None:
-            raise ValueError(
-                "SpatialPotential: points have no grid; logits must be (b, l, h, w), with an image if 1-D"
-            )
-        return SeparableGaussian(scene.grid, self.theta_gamma, spacing=scene.spacing, mask=scene.mask)
+        grid = _grid(scene)
+        if self.filter is not None:
+            return self.filter.operator(self.features(scene), grid=grid, mask=scene.mask)
+        return SeparableGaussian(grid, self.theta_gamma, spacing=scene.spacing, mask=scene.mask)
 
     def parameters_by_name(self) -> dict[str, Tensor]:
         """w2, theta_gamma in pixels."""
@@ -301,6 +316,14 @@ class FeaturePotential(Potential):
     def parameters_by_name(self) -> dict[str, Tensor]:
         """weight, and precision (d, d)."""
         return {"weight": self.weight.value, "precision": self.precision}
+
+
+def _grid(scene: KernelInputs) -> Grid:
+    if scene.grid is None:
+        raise ValueError(
+            "SpatialPotential: points have no grid; logits must be (b, l, h, w), with an image if 1-D"
+        )
+    return scene.grid
 
 
 def _image(scene: KernelInputs, kernel: Potential) -> Tensor:

@@ -50,6 +50,7 @@ def prepare_inputs(
         features={name: given.to(dtype).flatten(2) for name, given in features.items()},
         mask=None if mask is None else mask.flatten(1),
         spacing=None if spacing is None else spacing.to(logits.device, dtype),
+        batch=len(logits),
     )
     return scene, unary
 
@@ -66,6 +67,7 @@ class InferenceProblem:
         filter: how the bilateral kernel is applied.
         normalization: of each kernel matrix.
         memory: see `labels_at_once`.
+        first_values: what the first step filters in the place of marginals; None for ``softmax(unary)``.
     """
 
     scene: KernelInputs
@@ -75,6 +77,7 @@ class InferenceProblem:
     filter: GaussianFilter
     normalization: str
     memory: int | None = None
+    first_values: Values | None = None
 
     def solve(
         self, inference: Inference, iterations: int, *, prune: float = 0.0, steps: list[Values] | None = None
@@ -90,6 +93,12 @@ class InferenceProblem:
         if steps is None and (kernels := self._compiled_kernels(inference)):
             assert isinstance(inference, MeanField)
             return self._run_compiled(kernels, iterations, inference.reduce)
+        if self.first_values is not None and iterations > 0:
+            penalty = self.penalty()
+            begin = self.unary - penalty(self.first_values)
+            if steps is not None:
+                steps.append(self.unary.softmax(1))
+            return inference.run(self.unary, penalty, iterations - 1, steps, begin=begin)
         if prune > 0:
             pruning = Pruning.below(prune, self.unary, self.scene.mask)
             if len(pruning.dropped) > 0:
@@ -108,18 +117,21 @@ class InferenceProblem:
         full = any(potential.weight.weights == "full" for potential in self.potentials)
         if torch.is_grad_enabled() or not plain or not potts or full or self.memory is not None:
             return None
+        if self.first_values is not None:
+            return None
         if not self.potentials or not label_by_label.usable(self.unary):
             return None
         kernels = [self._compiled_kernel(potential) for potential in self.potentials]
         return None if None in kernels else kernels  # type: ignore[return-value]
 
     def _compiled_kernel(self, potential: Potential) -> LatticeKernel | GridKernel | None:
+        filter = self.filter
         if isinstance(potential, SpatialPotential) and self.scene.grid is not None:
-            return GridKernel(self.scene.grid, float(potential.theta_gamma), self.scene.spacing)
+            if potential.filter is None:
+                return GridKernel(self.scene.grid, float(potential.theta_gamma), self.scene.spacing)
+            filter = potential.filter
         features = potential.features(self.scene)
-        if features is None or not self.filter.is_lattice(
-            features.shape[2], features.shape[1], features.device
-        ):
+        if features is None or not filter.is_lattice(features.shape[2], features.shape[1], features.device):
             return None
         return LatticeKernel(features)
 

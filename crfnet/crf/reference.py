@@ -144,7 +144,9 @@ def _nearest_on_simplex(scores: Values) -> Values:
     return (scores - low).clamp_min(0)
 
 
-def local_matrix(features: Features, grid: Sequence[int], window: int, pool: int) -> Float[Tensor, "b n n"]:
+def local_matrix(
+    features: Features, grid: Sequence[int], window: int, pool: int, *, centered: bool = False
+) -> Float[Tensor, "b n n"]:
     """The matrix ``U K P``: averages over cells of pool^axes pixels, K within a window of cells, upsampling.
 
     Teichmann & Cipolla 2018. With ``pool`` 1 both U and P are the identity.
@@ -154,18 +156,20 @@ def local_matrix(features: Features, grid: Sequence[int], window: int, pool: int
         grid: sizes of the axes of the pixel grid, slowest first; their product is n.
         window: cells along each axis, odd: those up to ``window // 2`` away in every axis are neighbors.
         pool: pixels along each axis of a cell; the last cell of an axis may have fewer.
+        centered: the pixels that cells lack are shared out before the first and behind the last one.
     """
     down = up = features.new_ones(1, 1)
     near = torch.ones(1, 1, dtype=torch.bool)
     for size in grid:
         cells = -(-size // pool)
+        before = math.ceil((cells * pool - size) / 2) if centered else 0
         average, spread = features.new_zeros(cells, size), features.new_zeros(size, cells)
         for pixel in range(size):
-            cell = pixel // pool
-            average[cell, pixel] = 1 / min(pool, size - cell * pool)
-            place = min(max((pixel + 0.5) / pool - 0.5, 0.0), cells - 1.0)  # in units of cells
+            average[(pixel + before) // pool, pixel] = 1
+            place = min(max((pixel + before + 0.5) / pool - 0.5, 0.0), cells - 1.0)  # in units of cells
             for c in range(cells):
                 spread[pixel, c] = max(0.0, 1 - abs(c - place))
+        average = average / average.sum(1, keepdim=True)
         down, up = torch.kron(down, average), torch.kron(up, spread)
         index = torch.arange(cells)
         near = torch.kron(near, (index - index.unsqueeze(1)).abs() <= window // 2)

@@ -147,7 +147,8 @@ class TiledInference(nn.Module):
         if mirrored:
             logits = _by_rows(logits.contiguous(), lambda part: part.flip(3))
         if logits.shape[2:] != size:
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=self.model.align_corners)
+            aligned = bool(self.model.align_corners)
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=aligned)
         return logits.contiguous()
 
     def _one(self, image: Image) -> Logits:

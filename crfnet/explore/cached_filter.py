@@ -149,7 +149,7 @@ class CachedSpatialPotential(SpatialPotential):
     def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """Look up the cached operator of an equal width, grid and spacing, or a new one."""
         spacing = None if scene.spacing is None else tuple(scene.spacing.flatten().tolist())
-        key = (float(self.theta_gamma), scene.grid, spacing)
+        key = (float(self.theta_gamma), scene.grid, spacing, self.filter)
         return self._memory.spatial(key, lambda: super(CachedSpatialPotential, self).operator(scene, filter))
 
 

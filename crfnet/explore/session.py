@@ -159,7 +159,12 @@ class Session:
         kept = self._filter.use(config.build_filter().for_smaller(factor), stop)
         crf = DenseCRF(self.logits.shape[1], config, filter=kept).eval()
         if config.w2 != 0:
-            options = {"num_classes": self.logits.shape[1], "weights": config.weights}
+            spatial = config.build_spatial_filter()
+            options = {
+                "num_classes": self.logits.shape[1],
+                "weights": config.weights,
+                "filter": None if spatial is None else spatial.for_smaller(factor),
+            }
             crf.potentials["spatial"] = CachedSpatialPotential(kept, config.w2, config.theta_gamma, **options)
         return crf
 

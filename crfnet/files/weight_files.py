@@ -1,5 +1,6 @@
 """Weights in files: read without running code from them; safetensors in both directions."""
 
+import argparse
 import json
 import warnings
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from crfnet.checkpoints.identify import what_file
 from crfnet.errors import InputError
 from crfnet.files.writing import write_atomically
 
@@ -19,8 +21,10 @@ __all__ = ["read_safetensors", "read_weights", "write_safetensors"]
 
 #: Where training scripts put the state dict beside optimizer and counters.
 KEYS = ("model_state", "state_dict", "model_state_dict", "model", "net")
-#: Scores beside the weights are NumPy's numbers (VainF, jfzhang95). Rebuilding one runs no code of the file.
-_NUMPY: list[Any] = [
+#: What stands beside the weights: scores as NumPy's numbers (VainF, jfzhang95), the arguments of the command
+#: line (torchvision). Rebuilding one runs no code of the file.
+_BESIDE: list[Any] = [
+    argparse.Namespace,
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
     np.dtype,
@@ -43,11 +47,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
     try:
-        with torch.serialization.safe_globals(_NUMPY), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_BESIDE), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything at all
-        raise InputError(f"{path}: damaged, or no file of weights ({type(error).__name__})") from error
+        raise InputError(f"{path}: {what_file(path, error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, must hold a state dict")
     weights = _state_dict(content)

@@ -47,7 +47,8 @@ class ModelConfig(CommonConfig):
             ImageNet weights) and for the second stage of v3; sync takes the statistics over all processes.
         align_corners: geometry of the resize of scores to image size. True, as DeepLab's release, puts
             score i on pixel ``stride * i``, which is what these networks see; false puts the scores in the
-            middle of equal parts.
+            middle of equal parts; stretch puts the first and the last on the first and last pixel, as
+            jfzhang95/pytorch-deeplab-xception, which differs from true off sizes of ``stride * i + 1``.
 
     Raises:
         InputError: a value that is not allowed, or a combination that cannot be built.
@@ -58,6 +59,8 @@ class ModelConfig(CommonConfig):
     def __post_init__(self) -> None:
         check_choices(self, "model.")
         own, name = self.build_variant(), self.variant_name
+        aligned = self.align_corners in (True, False, "stretch")
+        require("model.align_corners", self.align_corners, aligned, "true, false or stretch")
         synchronizes = self.batch_norm != "sync" or own.synchronizes
         require("model.batch_norm", self.batch_norm, synchronizes, f"train or frozen ({name})")
         for options, default, names in (

@@ -7,7 +7,7 @@ from torch import nn
 
 from crfnet.backbones.backbone import AnyFeatureMap
 from crfnet.models.layers import convolution
-from crfnet.resize import resize_logits
+from crfnet.resize import AlignCorners, resize_logits
 
 __all__ = ["Decoder"]
 
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
         widths: Sequence[int],
         kernel: int,
         separable: bool,
-        align_corners: bool,
+        align_corners: AlignCorners,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners

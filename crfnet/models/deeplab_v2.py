@@ -11,7 +11,7 @@ from crfnet.backbones.vgg import VGG16, decimated_fc
 from crfnet.config.variants import check_choices
 from crfnet.errors import require
 from crfnet.models.aspp_v2 import SummedBranches, convolution_branch, fc_branch
-from crfnet.models.multi_scale import fused_by_max
+from crfnet.models.multi_scale import ScaledBy, fused_by_max
 from crfnet.models.network import CommonConfig, Network, VariantConfig
 from crfnet.shapes import LogitMap, StridedLogits
 
@@ -29,16 +29,26 @@ class DeepLabV2Config(VariantConfig):
         head: one branch of rate 12 (large_fov), or four of rates 2, 4, 8, 12 (aspp_s) or 6, 12, 18, 24
             (aspp_l).
         multi_scale: the image at scales 1, 0.75 and 0.5, fused by the largest score; four losses.
+        scaled_by: with multi_scale and without aligned corners, how the smaller images are made at sizes that
+            a scale does not divide: size stretches the image over the whole number of pixels that is left, as
+            PyTorch did before 1.6 and so in the published figures of kazuto1011/deeplab-pytorch; factor
+            shrinks by the scale itself and leaves the rest of the last pixel out, as PyTorch runs that code
+            today.
+        rates: other dilations of the branches than those of the head, one or more; null for those.
         dropout: probability after fc6 and fc7, which only a head on vgg16 has, in [0, 1).
     """
 
     head: Literal["large_fov", "aspp_s", "aspp_l"] = "aspp_l"
     multi_scale: bool = False
+    scaled_by: ScaledBy = "size"
+    rates: tuple[int, ...] | None = None
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
         check_choices(self, "")
         require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+        good = self.rates is None or (bool(self.rates) and all(rate >= 1 for rate in self.rates))
+        require("rates", self.rates, good, "null or at least one rate >= 1")
 
     def build(self, common: CommonConfig, num_classes: int) -> "DeepLabV2":
         """The network."""
@@ -66,7 +76,7 @@ class DeepLabV2(Network):
     def __init__(self, config: DeepLabV2Config, common: CommonConfig, num_classes: int) -> None:
         super().__init__()
         self.backbone = common.backbone_at(8).build()
-        channels, rates = self.backbone.out_channels, RATES[config.head]
+        channels, rates = self.backbone.out_channels, config.rates or RATES[config.head]
         self.pool5a: nn.Module = nn.Identity()
         if isinstance(self.backbone, VGG16):
             if config.head == "large_fov":
@@ -78,7 +88,8 @@ class DeepLabV2(Network):
         self.head = SummedBranches(branches)
         if isinstance(self.backbone, VGG16) and (classifier := common.vgg_classifier()) is not None:
             self._start_from_classifier(classifier)
-        self.multi_scale, self.align_corners = config.multi_scale, common.align_corners
+        self.multi_scale, self.scaled_by = config.multi_scale, config.scaled_by
+        self.align_corners = common.align_corners
         if common.batch_norm == "frozen":
             self.backbone.freeze_batch_norm()
 
@@ -89,7 +100,9 @@ class DeepLabV2(Network):
     def all_logits(self, image: NormalizedImage) -> list[LogitMap]:
         """The logits and whatever else a training loss is taken of: see `fused_by_max`."""
         if self.multi_scale:
-            return fused_by_max(self._one_scale, image, align_corners=self.align_corners)
+            return fused_by_max(
+                self._one_scale, image, align_corners=self.align_corners, scaled_by=self.scaled_by
+            )
         return [self._one_scale(image)]
 
     def _one_scale(self, image: NormalizedImage) -> LogitMap:

@@ -14,6 +14,7 @@ from crfnet.backbones.resnet import MultiGrid
 from crfnet.backbones.weights import imagenet_state
 from crfnet.backbones.weights_file import read_classifier
 from crfnet.config.variants import section
+from crfnet.resize import AlignCorners
 from crfnet.shapes import StridedLogits
 
 __all__ = ["CommonConfig", "Network", "OutputStride", "VariantConfig"]
@@ -62,7 +63,7 @@ class CommonConfig:
     backbone_weights: Path | None = None
     preprocessing: Literal["backbone", "imagenet", "caffe", "tensorflow"] = "backbone"
     batch_norm: Literal["train", "frozen", "sync"] = "train"
-    align_corners: bool = True
+    align_corners: AlignCorners = True
 
     def backbone_at(
         self, output_stride: int, *, multi_grid: MultiGrid | None = None, extra_blocks: int = 0

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from crfnet.errors import InputError, require
 from crfnet.files import read_yaml
+from crfnet.resize import AlignCorners
 
 __all__ = ["METADATA_FILE", "SCORE_SUFFIXES", "Kind", "ScoreMetadata", "list_ids", "read_metadata"]
 
@@ -20,7 +21,7 @@ class ScoreMetadata:
 
     num_classes: int
     kind: Kind
-    align_corners: bool
+    align_corners: AlignCorners
     source: str
 
 
@@ -42,7 +43,8 @@ def read_metadata(path: Path) -> ScoreMetadata:
     require(f"{path}: num_classes", num_classes, valid, "an integer >= 2")
     kind, align_corners, source = content["kind"], content["align_corners"], content["source"]
     require(f"{path}: kind", kind, kind in get_args(Kind), "logits or probabilities")
-    require(f"{path}: align_corners", align_corners, isinstance(align_corners, bool), "true or false")
+    known = isinstance(align_corners, bool) or align_corners == "stretch"
+    require(f"{path}: align_corners", align_corners, known, "true, false or stretch")
     require(f"{path}: source", source, isinstance(source, str), "text")
     return ScoreMetadata(**content)
 

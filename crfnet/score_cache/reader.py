@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.files import read_arrays
-from crfnet.resize import resize_logits
+from crfnet.resize import AlignCorners, resize_logits
 from crfnet.score_cache.metadata import METADATA_FILE, SCORE_SUFFIXES, ScoreMetadata, list_ids, read_metadata
 from crfnet.score_cache.probabilities import log_probabilities
 from crfnet.shapes import Logits
@@ -65,7 +65,7 @@ class ScoreFolder:
         return self._metadata.num_classes
 
     @property
-    def align_corners(self) -> bool:
+    def align_corners(self) -> AlignCorners:
         """Whether the corner scores lie on the corner pixels' centers when upsampled."""
         return self._metadata.align_corners
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from crfnet.errors import InputError, require
 from crfnet.files import leftovers, write_atomically
+from crfnet.resize import AlignCorners
 from crfnet.score_cache.metadata import (
     METADATA_FILE,
     SCORE_SUFFIXES,
@@ -36,7 +37,7 @@ def write_scores(
     folder: Path,
     pairs: Iterable[tuple[str, Float[Tensor, "l hs ws"]]],
     num_classes: int,
-    align_corners: bool,
+    align_corners: AlignCorners,
     source: str,
     *,
     kind: Kind = "logits",
@@ -67,7 +68,7 @@ def write_scores(
 def prepare_score_folder(
     folder: Path,
     num_classes: int,
-    align_corners: bool,
+    align_corners: AlignCorners,
     source: str,
     *,
     kind: Kind = "logits",

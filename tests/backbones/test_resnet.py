@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from crfnet.backbones import build_backbone
-from crfnet.backbones.resnet import Bottleneck, ResNet
+from crfnet.backbones.resnet import Bottleneck, ResNet, ResNetOptions
 from tests.tolerances import assert_close
 
 
@@ -96,6 +96,22 @@ def test_rates_are_the_unit_rates_times_that_of_the_block(
     assert dilations(backbone.layer1) + dilations(backbone.layer2) == 7 * [1]
 
 
+@pytest.mark.parametrize(
+    ("output_stride", "block3", "block4"),
+    [(8, [2] * 6, [4] * 3), (16, [1] * 6, [2] * 3), (32, [1] * 6, [1] * 3)],
+)
+def test_first_units_are_dilated_where_asked_for(
+    output_stride: int, block3: list[int], block4: list[int]
+) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(
+            "resnet50", output_stride=output_stride, resnet=ResNetOptions(dilate_first_unit=True)
+        )
+    assert dilations(backbone.layer3) == block3
+    assert dilations(backbone.layer4) == block4
+    assert [unit.conv2.padding[0] for unit in backbone.layer3] == block3
+
+
 def test_multi_grid_needs_a_rate_for_each_unit() -> None:
     with pytest.raises(ValueError, match="multi_grid: 3 unit rates, but stage 4 has 2 units"):
         ResNet(Bottleneck, (1, 1, 1, 2), multi_grid=(1, 2, 4))
@@ -130,7 +146,7 @@ def test_stride_on_the_first_convolution_is_msra_s_strided_network() -> None:
     for stage in (classifier.layer2, classifier.layer3, classifier.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     randomize_batch_norms(classifier)
-    backbone = ResNet(Bottleneck, (1, 1, 1, 1), stride_on="1x1").eval()
+    backbone = ResNet(Bottleneck, (1, 1, 1, 1), options=ResNetOptions("1x1")).eval()
     backbone.load_state_dict({k: v for k, v in classifier.state_dict().items() if not k.startswith("fc.")})
     image = torch.randn(1, 3, 65, 65)
     dense, strided = backbone(image)[:, :, ::4, ::4], strided_features(classifier, image)

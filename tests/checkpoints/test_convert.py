@@ -15,9 +15,11 @@ from crfnet.checkpoints.convert import (
     public_segmenter,
     write_converted,
 )
+from crfnet.checkpoints.data_section import data_section
 from crfnet.checkpoints.layouts.layout import Imported
 from crfnet.crf.crfasrnn import NAMES
 from crfnet.crf.layer import DenseCRF
+from crfnet.data import classes_of
 from crfnet.errors import InputError
 from crfnet.files.weight_files import read_safetensors
 from crfnet.models import DeepLabV1Config, ModelConfig
@@ -49,6 +51,7 @@ def test_a_public_file_becomes_a_checkpoint_with_its_config(narrow_kazuto: Path,
     assert "5 classes" in made.what
     files = write_converted(made, tmp_path / "new/v2.pt")
     assert [file.name for file in files] == ["v2.pt", "v2.yaml"]
+    assert len(classes_of(load_run(files[1]).data).names) == twins.CLASSES  # so that commands find as many
     model = build_segmenter(load_run(files[1]).model, twins.CLASSES)
     load_model(model.eval(), files[0])
     image = torch.randint(0, 256, (1, 3, 49, 65), dtype=torch.uint8)
@@ -126,6 +129,26 @@ def test_the_layer_of_crf_as_rnn_is_found_in_its_network(tmp_path: Path) -> None
     (tensors,) = write_converted(convert_file(path), tmp_path / "crf.safetensors")
     (back,) = write_converted(convert_file(tensors), tmp_path / "back.pt")
     assert checkpoint_crf(back) == config
+
+
+def test_the_data_set_follows_from_the_number_of_classes(tmp_path: Path) -> None:
+    """Each public one has another number; the toy set has those of nobody's checkpoint."""
+    for count, name in {
+        21: "voc",
+        19: "cityscapes",
+        60: "context",
+        59: "context59",
+        7: "person_part",
+    }.items():
+        assert data_section(count) == {"name": name}
+    for count in (6, 182):  # toy's number, COCO-Stuff's
+        assert data_section(count)["name"] == "folders"
+        assert len(data_section(count)["classes"]) == count
+    plain = build_segmenter(PLAIN, 3)
+    own = {"name": "folders", "classes": ["ground", "house", "tree"]}
+    made = Converted("x", plain.state_dict(), PLAIN, settings={"num_classes": 3}, data=own)
+    run = load_run(write_converted(made, tmp_path / "own.pt")[1])
+    assert run.data.classes == ("ground", "house", "tree")
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from crfnet.checkpoints.layouts import LAYOUTS, import_state, read_weights
 from crfnet.checkpoints.layouts.layout import Imported
 from crfnet.errors import InputError
 from crfnet.files.weight_files import read_safetensors, write_safetensors
+from crfnet.models import DeepLabV3Config
+from crfnet.models.deeplab_v2 import DeepLabV2
 from crfnet.segmenter import Segmenter, build_segmenter
 from tests.models import twins
 from tests.tolerances import assert_close
@@ -76,15 +78,15 @@ def test_networks_that_cannot_be_expressed_are_refused_by_name(
     assert "\n" not in str(caught.value)
 
 
-def converted(state: dict[str, Tensor]) -> Imported:
+def converted(state: dict[str, Tensor], output_stride: int | None = None) -> Imported:
     """What the importer makes of a narrow network, whose width it cannot know."""
     layout = next(layout for layout in LAYOUTS if layout.recognizes(list(state)))
-    imported = layout.convert(state, None)
+    imported = layout.convert(state, output_stride)
     return dataclasses.replace(imported, config=dataclasses.replace(imported.config, width=0.125))
 
 
-def narrow(state: dict[str, Tensor]) -> Segmenter:
-    imported = converted(state)
+def narrow(state: dict[str, Tensor], output_stride: int | None = None) -> Segmenter:
+    imported = converted(state, output_stride)
     model = build_segmenter(imported.config, twins.CLASSES).eval()
     model.network.load_state_dict(imported.state)
     return model
@@ -117,6 +119,8 @@ def test_logits_are_those_of_the_original(
     assert_close(narrow(state)(image), original(state, image), "layer", torch.float32)
 
 
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("size", [(65, 97), (75, 100)])
 @pytest.mark.parametrize(
     ("make", "original"),
     [
@@ -124,15 +128,45 @@ def test_logits_are_those_of_the_original(
         (lambda: twins.jfzhang_state(dropout=False), twins.jfzhang),
         (twins.jfzhang_xception_state, twins.jfzhang_xception),
         (twins.jfzhang_mobile_state, twins.jfzhang_mobile),
+        (twins.vainf_plus_state, twins.vainf_plus),
+        (twins.vainf_mobile_state, twins.vainf_mobile),
     ],
-    ids=["resnet", "resnet-before-dropout", "xception", "mobile"],
+    ids=[
+        "jfzhang-resnet",
+        "jfzhang-resnet-before-dropout",
+        "jfzhang-xception",
+        "jfzhang-mobile",
+        "vainf-resnet",
+        "vainf-mobile",
+    ],
 )
 @torch.no_grad()
-def test_jfzhang_is_the_original_at_sizes_of_16_k_plus_1(
-    make: Callable[[], dict[str, Tensor]], original: Callable[[dict[str, Tensor], Tensor], Tensor]
+def test_both_output_strides_at_any_size(
+    make: Callable[[], dict[str, Tensor]],
+    original: Callable[[dict[str, Tensor], Tensor, int], Tensor],
+    size: tuple[int, int],
+    output_stride: int,
 ) -> None:
-    state, image = make(), torch.randint(0, 256, (2, 3, 65, 97), dtype=torch.uint8)
-    assert_close(narrow(state)(image), original(state, image), "layer", torch.float32)
+    """At 16 k + 1, where aligned corners are positions, and at the fourth part of a whole photo of VOC."""
+    state, image = make(), torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    ours = narrow(state, output_stride)(image)
+    assert_close(ours, original(state, image, output_stride), "layer", torch.float32)
+
+
+@pytest.mark.parametrize("scaled_by", ["size", "factor"])
+@torch.no_grad()
+def test_kazuto_at_odd_sizes_resizes_as_one_pytorch_or_the_other(scaled_by: str) -> None:
+    state, image = twins.kazuto_state(), torch.randint(0, 256, (1, 3, 65, 99), dtype=torch.uint8)
+    model = narrow(state)
+    assert isinstance(model.network, DeepLabV2)
+    assert model.network.scaled_by == "size"
+    model.network.scaled_by = scaled_by  # type: ignore[assignment]
+    before_1_6, since = (
+        twins.kazuto(state, image, multi_scale=True, recompute=recompute) for recompute in (True, False)
+    )
+    expected, other = (before_1_6, since) if scaled_by == "size" else (since, before_1_6)
+    assert_close(model(image), expected, "layer", torch.float32)
+    assert (model(image) - other).abs().max() > 0.01 * expected.std()
 
 
 @pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large"])
@@ -181,6 +215,42 @@ def test_an_output_stride_that_the_file_does_not_name_can_be_given() -> None:
         import_state(twins.kazuto_state(), output_stride=16)
     with pytest.raises(InputError, match="output stride: 32"):
         import_state(state, output_stride=32)
+
+
+@torch.no_grad()
+def test_rates_that_no_file_names_can_be_given(extra_data: Path) -> None:
+    """kazuto1011's DeepLabV2S has the tensors of its DeepLabV2, and other rates."""
+    state, image = twins.kazuto_state(), torch.randint(0, 256, (1, 3, 64, 88), dtype=torch.uint8)
+    imported = converted(state)
+    assert "3 6 9 12" in imported.notes[0]
+    imported = imported.with_rates((3, 6, 9, 12))
+    assert imported.notes == ()
+    model = build_segmenter(imported.config, twins.CLASSES).eval()
+    model.network.load_state_dict(imported.state)
+    original = twins.kazuto(state, image, multi_scale=True, rates=(3, 6, 9, 12))
+    assert_close(model(image), original, "layer", torch.float32)
+    torchvision_state = dumped(extra_data / "state_dicts/tv50.txt")
+    variant = import_state(torchvision_state, rates=[6, 12, 18]).config.variant
+    assert isinstance(variant, DeepLabV3Config)
+    assert variant.rates == (3, 6, 9)  # at output stride 16; the network has 8
+    for rates, words in (
+        ([6, 12], r"rates is \[6, 12\], must be 3 numbers"),
+        ([3, 6, 9], "must be even at output stride 8"),
+        ([0, 6, 12], "must be numbers of at least 1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            import_state(torchvision_state, rates=rates)
+
+
+def test_counters_of_batches_may_be_missing(extra_data: Path) -> None:
+    """As in files from before PyTorch 0.4.1."""
+    state = dumped(extra_data / "state_dicts/kazuto.txt")
+    few = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    imported = import_state(few)
+    assert imported.state.keys() == import_state(state).state.keys()
+    counter = imported.state["backbone.bn1.num_batches_tracked"]
+    assert counter.dtype == torch.int64
+    assert counter == 0
 
 
 def test_another_number_of_classes_starts_new_classifiers_and_says_so(extra_data: Path) -> None:

@@ -364,16 +364,18 @@ PUBLISHED = {
     "crfasrnn": {
         "w1": 5.0, "theta_alpha": 160.0, "theta_beta": 3.0, "w2": 3.0, "theta_gamma": 3.0,
         "normalization": "after", "compatibility": "matrix", "weights": "full",
-        "iterations": 10, "train_iterations": 5, "learn_theta": False,
+        "iterations": 10, "train_iterations": 5, "learn_theta": False, "spatial": "permutohedral",
     },
     "pydensecrf": {
         "w1": 10.0, "theta_alpha": 80.0, "theta_beta": 13.0, "w2": 3.0, "theta_gamma": 3.0,
         "normalization": "symmetric", "compatibility": "potts", "weights": "scalar", "iterations": 5,
+        "spatial": "permutohedral",
     },
     "convcrf": {
         "w1": 10 * 0.2, "theta_alpha": math.inf, "theta_beta": 13.0, "w2": 3 * 0.2, "theta_gamma": 3.0,
         "normalization": "none", "compatibility": "potts", "weights": "per_class", "iterations": 5,
-        "unary_weight": 1 - 0.2, "filter": LocalFilter(window=11, pool=4), "learn_theta": False,
+        "unary_weight": 1 - 0.2, "filter": LocalFilter(window=11, pool=4, centered=True),
+        "spatial": "local", "first_step": "log_softmax", "learn_theta": False,
     },
 }  # fmt: skip
 

@@ -15,18 +15,30 @@ GRIDS = [(1, 1), (9,), (1, 6), (5, 7), (11, 13), (2, 3, 4)]
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize(("window", "pool"), [(1, 1), (3, 1), (5, 2), (3, 4), (11, 1), (11, 3)])
+@pytest.mark.parametrize(
+    ("window", "pool", "centered"),
+    [
+        (1, 1, False),
+        (3, 1, False),
+        (5, 2, False),
+        (3, 4, False),
+        (11, 1, False),
+        (11, 3, False),
+        (3, 4, True),
+        (11, 3, True),
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_forward_and_both_gradients(grid, window, pool, dtype):
+def test_forward_and_both_gradients(grid, window, pool, centered, dtype):
     """Against the matrix; batch of 2; values and features that do not lie in memory one after the other."""
     pixels = math.prod(grid)
     values = torch.rand(2, pixels, 3, dtype=dtype).mT.requires_grad_()
     features = torch.randn(2, pixels, 2, dtype=dtype).mT.requires_grad_()
     grad = torch.rand(2, 3, pixels, dtype=dtype)
-    out = LocalFilter(window, pool).operator(features, grid=grid)(values)
+    out = LocalFilter(window, pool, centered).operator(features, grid=grid)(values)
     actual = out, *torch.autograd.grad(out, (values, features), grad)
     wide = [x.detach().double().requires_grad_() for x in (values, features)]
-    expected_out = wide[0] @ local_matrix(wide[1], grid, window, pool).mT
+    expected_out = wide[0] @ local_matrix(wide[1], grid, window, pool, centered=centered).mT
     expected = expected_out, *torch.autograd.grad(expected_out, wide, grad.double())
     for one, other in zip(actual, expected, strict=True):
         assert_close(one, other, "exact", dtype)

@@ -358,7 +358,7 @@ def test_unary_weight_multiplies_the_logits():
 
 def test_convcrf_preset_is_its_published_update():
     """(1 - w) U + w (10 K_color + 3 K_position) Q, w = 0.2; K is raw."""
-    layer = DenseCRF.preset("convcrf", LABELS, w2=0.0, filter="local").double().eval()
+    layer = DenseCRF.preset("convcrf", LABELS, w2=0.0, filter="local", first_step="softmax").double().eval()
     logits, image = on_grid(4, 5, batch=1)
     kernel = torch.exp(
         -0.5 * ((image.flatten(2).unsqueeze(-1) - image.flatten(2).unsqueeze(-2)) / 13).square().sum(1)

@@ -77,24 +77,32 @@ def kazuto_state(prefix: str = "base.") -> State:
     return {prefix + name: value for name, value in shifted.items()}
 
 
-def kazuto(state: State, image: Tensor, *, multi_scale: bool) -> Tensor:
-    """Logits at image size of RGB images in 0..255."""
+def kazuto(
+    state: State,
+    image: Tensor,
+    *,
+    multi_scale: bool,
+    recompute: bool = True,
+    rates: Sequence[int] = (6, 12, 18, 24),
+) -> Tensor:
+    """Logits at image size of RGB images in 0..255; ``recompute`` as PyTorch before 1.6 resized."""
     mean = torch.tensor([104.008, 116.669, 122.675]).view(3, 1, 1)
     x = image.flip(1).float() - mean
     state = {name.removeprefix("base."): value for name, value in state.items()}
-    logits = _kazuto_one(state, x)
+    logits = _kazuto_one(state, x, rates)
     if multi_scale:
         maps = [logits]
         for scale in (0.5, 0.75):
-            size = [int(side * scale) for side in x.shape[2:]]
-            small = F.interpolate(x, size, mode="bilinear", align_corners=False)
-            one = _kazuto_one(state, small)
+            small = F.interpolate(
+                x, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=recompute
+            )
+            one = _kazuto_one(state, small, rates)
             maps.append(F.interpolate(one, logits.shape[2:], mode="bilinear", align_corners=False))
         logits = torch.stack(maps).max(0).values
     return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
 
 
-def _kazuto_one(s: State, x: Tensor) -> Tensor:
+def _kazuto_one(s: State, x: Tensor, rates: Sequence[int]) -> Tensor:
     x = F.relu(bn(s, "layer1.conv1.bn", conv(s, "layer1.conv1.conv", x, 2)))
     x = F.max_pool2d(x, 3, 2, 1, ceil_mode=True)
     for layer, depth, stride, rate in zip((2, 3, 4, 5), DEPTHS, (1, 2, 1, 1), (1, 1, 2, 4), strict=True):
@@ -106,7 +114,7 @@ def _kazuto_one(s: State, x: Tensor) -> Tensor:
             if number == 1:
                 x = bn(s, f"{name}.shortcut.bn", conv(s, f"{name}.shortcut.conv", x, step))
             x = F.relu(h + x)
-    return sum(conv(s, f"aspp.c{i}", x, 1, r) for i, r in enumerate((6, 12, 18, 24)))  # type: ignore[return-value]
+    return sum(conv(s, f"aspp.c{i}", x, 1, r) for i, r in enumerate(rates))  # type: ignore[return-value]
 
 
 # torchvision, and what VainF and jfzhang95 took over ------------------------------------------------------
@@ -205,19 +213,21 @@ def vainf_plus_state() -> State:
     return state
 
 
-def vainf_plus(s: State, image: Tensor) -> Tensor:
-    """At output stride 16."""
-    low, *_, out = backbone(s, image, {4: (1, 2, 2)}, (1, 2, 2, 1))
-    return vainf_head(s, low, out, image)
+def vainf_plus(s: State, image: Tensor, output_stride: int = 16) -> Tensor:
+    if output_stride == 8:
+        low, *_, out = backbone(s, image, {3: (1, 2, 2, 2, 2, 2), 4: (2, 4, 4)}, (1, 2, 1, 1))
+    else:
+        low, *_, out = backbone(s, image, {4: (1, 2, 2)}, (1, 2, 2, 1))
+    return vainf_head(s, low, out, image, output_stride)
 
 
-def vainf_mobile(s: State, image: Tensor) -> Tensor:
-    return vainf_head(s, *mobile(s, image, "vainf"), image)
+def vainf_mobile(s: State, image: Tensor, output_stride: int = 16) -> Tensor:
+    return vainf_head(s, *mobile(s, image, "vainf", output_stride), image, output_stride)
 
 
-def vainf_head(s: State, low: Tensor, out: Tensor, image: Tensor) -> Tensor:
+def vainf_head(s: State, low: Tensor, out: Tensor, image: Tensor, output_stride: int) -> Tensor:
     low = F.relu(bn(s, "classifier.project.1", conv(s, "classifier.project.0", low)))
-    out = tv_aspp(s, "classifier.aspp.", out, (6, 12, 18))
+    out = tv_aspp(s, "classifier.aspp.", out, [rate * 16 // output_stride for rate in (6, 12, 18)])
     out = F.interpolate(out, low.shape[2:], mode="bilinear", align_corners=False)
     x = conv(s, "classifier.classifier.0", torch.cat([low, out], 1))
     x = conv(s, "classifier.classifier.3", F.relu(bn(s, "classifier.classifier.1", x)))
@@ -244,20 +254,29 @@ def jfzhang_state(*, dropout: bool = True) -> State:
     return state
 
 
-def jfzhang(s: State, image: Tensor) -> Tensor:
-    """With ResNet at output stride 16, multi-grid 1, 2, 4."""
-    low, *_, out = backbone(s, image, {4: (2, 4, 8)}, (1, 2, 2, 1))
-    return jfzhang_head(s, low, out, image)
+def jfzhang(s: State, image: Tensor, output_stride: int = 16) -> Tensor:
+    """With ResNet, multi-grid 1, 2, 4 and no unit of a dilated stage without dilation."""
+    if output_stride == 8:
+        low, *_, out = backbone(s, image, {3: (2,) * 6, 4: (4, 8, 16)}, (1, 2, 1, 1))
+    else:
+        low, *_, out = backbone(s, image, {4: (2, 4, 8)}, (1, 2, 2, 1))
+    return jfzhang_head(s, low, out, image, output_stride)
 
 
 XCEPTION = {32: 8, 64: 8, 128: 16, 256: 32, 728: 88, 1024: 128, 1536: 192, 2048: 256}
-#: Of a block: channels, number of its first layer (1 behind a leading ReLU), stride, rates.
+#: Of a block: channels, number of its first layer (1 behind a leading ReLU), stride, rates; at 16 and at 8.
 BLOCKS = {
     1: ((64, 128, 128, 128), 0, 2, (1, 1, 1)),
     2: ((128, 256, 256, 256), 0, 2, (1, 1, 1)),
     3: ((256, 728, 728, 728), 1, 2, (1, 1, 1)),
     **dict.fromkeys(range(4, 20), ((728,) * 4, 1, 1, (1, 1, 1))),
     20: ((728, 728, 1024, 1024), 1, 1, (1, 1, 1)),
+}
+BLOCKS_8 = {
+    **BLOCKS,
+    3: ((256, 728, 728, 728), 1, 1, (1, 1, 1)),
+    **dict.fromkeys(range(4, 20), ((728,) * 4, 1, 1, (2, 2, 2))),
+    20: ((728, 728, 1024, 1024), 1, 1, (2, 2, 1)),
 }
 
 
@@ -290,8 +309,8 @@ def jfzhang_xception_state() -> State:
     return state | head
 
 
-def jfzhang_xception(s: State, image: Tensor) -> Tensor:
-    """At output stride 16; his ReLUs work in place, which the shortcuts see."""
+def jfzhang_xception(s: State, image: Tensor, output_stride: int = 16) -> Tensor:
+    """His ReLUs work in place, which the shortcuts see."""
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
@@ -305,7 +324,7 @@ def jfzhang_xception(s: State, image: Tensor) -> Tensor:
     x = F.relu(bn(s, "backbone.bn1", conv(s, "backbone.conv1", x, 2)))
     x = F.relu(bn(s, "backbone.bn2", conv(s, "backbone.conv2", x)))
     low = x
-    for number, (_, layer, stride, rates) in BLOCKS.items():
+    for number, (_, layer, stride, rates) in (BLOCKS_8 if output_stride == 8 else BLOCKS).items():
         name, h = f"backbone.block{number}", x
         for i in range(3):
             if i or layer:
@@ -319,8 +338,9 @@ def jfzhang_xception(s: State, image: Tensor) -> Tensor:
             x = low = F.relu(x)
     x = F.relu(x)
     for number in (3, 4, 5):
-        x = F.relu(bn(s, f"backbone.bn{number}", separable(f"backbone.conv{number}", x, 1, 2)))
-    return jfzhang_head(s, low, x, image)
+        x = separable(f"backbone.conv{number}", x, 1, 32 // output_stride)
+        x = F.relu(bn(s, f"backbone.bn{number}", x))
+    return jfzhang_head(s, low, x, image, output_stride)
 
 
 #: MobileNetV2 an eighth as wide, as torchvision rounds it: expansion, channels, units, stride.
@@ -367,8 +387,17 @@ def mobile_names(by: str, number: int, count: int) -> tuple[str, str]:
     return f"{number}.0", f"{number}.1"
 
 
-def mobile(s: State, image: Tensor, by: str) -> tuple[Tensor, Tensor]:
-    """Low-level features and the last ones, at output stride 16."""
+#: Of its seven stages, at output strides 16 and 8: the first unit's stride, its dilation, that of the others.
+V2_GEOMETRY = {
+    ("vainf", 16): ((1, 2, 2, 2, 1, 1, 1), (1, 1, 1, 1, 1, 1, 2), (1, 1, 1, 1, 1, 2, 2)),
+    ("vainf", 8): ((1, 2, 2, 1, 1, 1, 1), (1, 1, 1, 1, 2, 2, 4), (1, 1, 1, 2, 2, 4, 4)),
+    ("jfzhang95", 16): ((1, 2, 2, 2, 1, 1, 1), (1, 1, 1, 1, 1, 1, 2), (1, 1, 1, 1, 1, 1, 2)),
+    ("jfzhang95", 8): ((1, 2, 2, 1, 1, 1, 1), (1, 1, 1, 1, 2, 2, 4), (1, 1, 1, 1, 2, 2, 4)),
+}
+
+
+def mobile(s: State, image: Tensor, by: str, output_stride: int) -> tuple[Tensor, Tensor]:
+    """Low-level features and the last ones."""
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     x = (image.float() / 255 - mean) / std
@@ -376,12 +405,11 @@ def mobile(s: State, image: Tensor, by: str) -> tuple[Tensor, Tensor]:
     padding = 1 if by == "jfzhang95" else 0
     x = F.relu6(bn(s, f"{half}.0.1", F.conv2d(x, s[f"{half}.0.0.weight"], None, 2, padding)))
     outputs = []
-    # The stage of 160 channels would have stride 32; behind it the rate is 2.
+    strides, first_rates, rates = V2_GEOMETRY[by, output_stride]
     for i, (stage, channels, _, out, first) in enumerate(mobile_units(), start=1):
         half = "low_level_features" if i < 4 else "high_level_features"
         name = f"backbone.{'features' if by == 'jfzhang95' else half}.{i}.conv"
-        stride = V2[stage][3] if first and stage != 5 else 1
-        rate = 2 if stage == 6 or (stage == 5 and not first and by == "vainf") else 1
+        stride, rate = (strides[stage], first_rates[stage]) if first else (1, rates[stage])
         h = F.pad(x, (rate,) * 4)
         count = 2 if V2[stage][0] == 1 else 3
         for number in range(count):
@@ -419,14 +447,14 @@ def jfzhang_mobile_state() -> State:
     return state
 
 
-def jfzhang_mobile(s: State, image: Tensor) -> Tensor:
-    return jfzhang_head(s, *mobile(s, image, "jfzhang95"), image)
+def jfzhang_mobile(s: State, image: Tensor, output_stride: int = 16) -> Tensor:
+    return jfzhang_head(s, *mobile(s, image, "jfzhang95", output_stride), image, output_stride)
 
 
-def jfzhang_head(s: State, low: Tensor, out: Tensor, image: Tensor) -> Tensor:
+def jfzhang_head(s: State, low: Tensor, out: Tensor, image: Tensor, output_stride: int) -> Tensor:
     parts = [
         F.relu(bn(s, f"aspp.aspp{i}.bn", conv(s, f"aspp.aspp{i}.atrous_conv", out, 1, rate)))
-        for i, rate in enumerate((1, 6, 12, 18), start=1)
+        for i, rate in enumerate((1, *(r * 16 // output_stride for r in (6, 12, 18))), start=1)
     ]
     mean = conv(s, "aspp.global_avg_pool.1", out.mean((2, 3), keepdim=True))
     parts.append(F.relu(bn(s, "aspp.global_avg_pool.2", mean)).expand_as(parts[0]))

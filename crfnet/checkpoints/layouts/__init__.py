@@ -3,6 +3,8 @@
 One file for each layout; a new one is a file and a line in `LAYOUTS`.
 """
 
+from collections.abc import Sequence
+
 from crfnet.checkpoints.layouts.jfzhang import JFZHANG
 from crfnet.checkpoints.layouts.kazuto import KAZUTO
 from crfnet.checkpoints.layouts.layout import Imported, Layout, State, check_fits
@@ -18,7 +20,11 @@ LAYOUTS: tuple[Layout, ...] = (KAZUTO, TORCHVISION, VAINF, JFZHANG)
 
 
 def import_state(
-    state: State, *, output_stride: int | None = None, num_classes: int | None = None
+    state: State,
+    *,
+    output_stride: int | None = None,
+    num_classes: int | None = None,
+    rates: Sequence[int] | None = None,
 ) -> Imported:
     """What a foreign state dict is, with its weights by our names.
 
@@ -27,6 +33,7 @@ def import_state(
         output_stride: 8 or 16, where the layout leaves it open; None for the original's default.
         num_classes: another number of classes than the file's, whose classifiers then start anew; None for
             the file's.
+        rates: dilations of the 3x3 branches of ASPP, which are in no file; None for the original's default.
 
     Returns:
         Weights that fit the model of its ``config`` exactly: names, shapes and number.
@@ -37,6 +44,8 @@ def import_state(
     """
     if output_stride not in (None, 8, 16):
         raise InputError(f"output stride: {output_stride}, must be 8 or 16")
+    if rates is not None and (not rates or min(rates) < 1):
+        raise InputError(f"rates: {list(rates)}, must be numbers of at least 1")
     names = list(state)
     layout = next((layout for layout in LAYOUTS if layout.recognizes(names)), None)
     if layout is None:
@@ -45,5 +54,6 @@ def import_state(
             f"no DeepLab layout that is known ({known}): it has {len(names)} weights, {names[0]} first"
         )
     imported = layout.convert(state, output_stride)
-    check_fits(imported)
-    return imported.with_classes(num_classes)
+    if rates is not None:
+        imported = imported.with_rates(rates)
+    return check_fits(imported).with_classes(num_classes)

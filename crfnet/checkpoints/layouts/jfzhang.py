@@ -1,9 +1,9 @@
 """jfzhang95/pytorch-deeplab-xception: DeepLab v3+ with ResNet-101, Xception and MobileNetV2.
 
 Traps: of the ResNet multi-grid 1, 2, 4 on the dilation of stage 4 (2, 4, 8 at output stride 16, 4, 8, 16 at
-8), and a max-pool that rounds down; of the Xception shortcuts that see rectified inputs (its ReLUs work in
-place); MobileNet's tensors stored twice; the decoder concatenates the encoder's features first; everything
-is resized with aligned corners.
+8), all units of stage 3 dilated at 8, and a max-pool that rounds down; of the Xception shortcuts that see
+rectified inputs (its ReLUs work in place); MobileNet's tensors stored twice; the decoder concatenates the
+encoder's features first; everything is stretched with aligned corners, to whatever size.
 """
 
 import re
@@ -62,9 +62,9 @@ def _convert(state: State, output_stride: int | None) -> Imported:
     left = [name for name in left if name not in twice]
     backbone = _backbone(state, ours)
     resnet = backbone in RESNETS
-    notes = ["at sizes of 16 k + 1 pixels exactly the original; at others its resizes stretch, ours do not"]
-    if output_stride is None:
-        notes.insert(0, "output stride 16: not in the file, its default (give --output-stride)")
+    notes = (
+        () if output_stride else ("output stride 16: not in the file, its default (give --output-stride)",)
+    )
     return Imported(
         what=f"{NAME}: DeepLab v3+, {backbone}",
         config=ModelConfig(
@@ -74,14 +74,14 @@ def _convert(state: State, output_stride: int | None) -> Imported:
                 dropout=0.5,
             ),
             backbone=backbone,
-            resnet=ResNetOptions(ceil_mode=not resnet),  # the others have no such pool, and the default
+            resnet=ResNetOptions(ceil_mode=False, dilate_first_unit=True) if resnet else ResNetOptions(),
             preprocessing="imagenet",
-            align_corners=True,
+            align_corners="stretch",
         ),
         num_classes=len(ours["classifier.bias"]) if "classifier.bias" in ours else 2,
         state=ours,
         skipped=(*counted(twice, "the same tensors again"), *counted(left, "no part of DeepLab v3+")),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -60,7 +60,10 @@ def _convert(state: State, output_stride: int | None) -> Imported:
         num_classes=len(plain["aspp.c0.weight"]),
         state=ours,
         skipped=counted(left, "no part of DeepLab v2"),
-        notes=("rates 6, 12, 18, 24: not in the file, those of its published weights",),
+        notes=(
+            "rates 6, 12, 18, 24: not in the file, those of its published weights (give --rates; 3 6 9 12 "
+            "for its DeepLabV2S)",
+        ),
     )
 
 

@@ -8,8 +8,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from crfnet.errors import InputError
-from crfnet.models import ModelConfig, build_network
+from crfnet.errors import InputError, require
+from crfnet.models import DeepLabV2Config, ModelConfig, build_network
+from crfnet.models.aspp_v3 import RATES_STRIDE
+from crfnet.models.strided import StridedConfig
 
 __all__ = ["HEAD", "Imported", "Layout", "Rules", "State", "check_fits", "counted", "renamed", "resnet_of"]
 
@@ -42,6 +44,26 @@ class Imported:
     state: dict[str, Tensor]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def with_rates(self, rates: Sequence[int]) -> "Imported":
+        """With other dilations of the 3x3 branches of ASPP, at the output stride of the network.
+
+        Raises:
+            InputError: another number of them than there are branches, or an odd one at output stride 8.
+        """
+        variant = self.config.build_variant()
+        branch = re.compile(r"(aspp|head)\.branches\.\d+\.(conv|fc8)\.weight")
+        wide = sum(1 for name, x in self.state.items() if branch.fullmatch(name) and x.shape[2] == 3)
+        require("rates", list(rates), len(rates) == wide, f"{wide} numbers, one for each dilated branch")
+        own = tuple(rates)
+        if isinstance(variant, StridedConfig):  # whose rates are those of output stride 16
+            even = all(rate * variant.output_stride % RATES_STRIDE == 0 for rate in rates)
+            require("rates", list(rates), even, f"even at output stride {variant.output_stride}")
+            own = tuple(rate * variant.output_stride // RATES_STRIDE for rate in rates)
+        assert isinstance(variant, StridedConfig | DeepLabV2Config)
+        config = replace(self.config, variant=replace(variant, rates=own))
+        notes = tuple(note for note in self.notes if not note.startswith("rates "))
+        return replace(self, config=config, notes=notes)
 
     def with_classes(self, num_classes: int | None) -> "Imported":
         """For another number of classes: without the convolutions to the classes, which then start anew.
@@ -118,8 +140,10 @@ def resnet_of(names: Sequence[str], origin: str) -> str:
     return DEPTHS[depths]
 
 
-def check_fits(imported: Imported) -> None:
-    """Names and shapes are exactly those of the model.
+def check_fits(imported: Imported) -> Imported:
+    """Names and shapes are exactly those of the model; counters of batches that are missing become 0.
+
+    Files from before PyTorch 0.4.1 have no ``num_batches_tracked``, which no network computes with.
 
     Raises:
         InputError: one line with the first difference.
@@ -127,6 +151,10 @@ def check_fits(imported: Imported) -> None:
     with torch.device("meta"):
         network = build_network(imported.config, imported.num_classes)
     ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    counters = {name for name in ours if name.endswith(".num_batches_tracked")} - imported.state.keys()
+    if counters:
+        zeros = {name: torch.zeros((), dtype=torch.int64) for name in counters}
+        imported = replace(imported, state=imported.state | zeros)
     theirs = {name: tuple(value.shape) for name, value in imported.state.items()}
     for name, shape in ours.items():
         if name not in theirs:
@@ -137,3 +165,4 @@ def check_fits(imported: Imported) -> None:
             )
     for name in theirs.keys() - ours.keys():
         raise InputError(f"{imported.what}: it has what would become {name}, which the model lacks")
+    return imported

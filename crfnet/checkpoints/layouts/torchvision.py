@@ -42,11 +42,28 @@ RULES: Rules = [
 ]
 
 
+#: What only its other segmentation networks have.
+OTHERS = {
+    "FCN": ("classifier.0.weight", "classifier.1.running_mean", "classifier.4.weight"),
+    "LRASPP": ("classifier.cbr.0.weight", "classifier.low_classifier.weight"),
+}
+
+
 def _recognizes(names: Sequence[str]) -> bool:
-    return "classifier.0.convs.0.0.weight" in names
+    return "classifier.0.convs.0.0.weight" in names or _other(names) is not None
+
+
+def _other(names: Sequence[str]) -> str | None:
+    """Which of its other networks it is."""
+    return next((name for name, own in OTHERS.items() if all(key in names for key in own)), None)
 
 
 def _convert(state: State, output_stride: int | None) -> Imported:
+    if other := _other(list(state)):
+        raise InputError(
+            f"{NAME}: {other}, which is no DeepLab and is not converted; wrap torchvision's own network in "
+            "Segmenter"
+        )
     ours, left = renamed(state, RULES)
     resnet = "backbone.conv1.weight" in state
     backbone = resnet_of(list(ours), NAME) if resnet else "mobilenet_v3_large"

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import ClassVar
 
@@ -93,8 +93,11 @@ class _LocalFilter(torch.autograd.Function):
 class _Cells:
     """Cells of pool^axes pixels: averages over those that exist and are inside the mask, and back."""
 
-    def __init__(self, grid: Grid, pool: int, mask: Mask | None, like: Tensor) -> None:
-        self._grid, self._pool = grid, pool
+    def __init__(self, filter: "LocalFilter", grid: Grid, mask: Mask | None, like: Tensor) -> None:
+        self._grid, self._pool = grid, filter.pool
+        missing = [-size % filter.pool for size in grid]
+        #: Pixels of the first cell of every axis that lie before the image.
+        self._before = [(m + 1) // 2 if filter.centered else 0 for m in missing]
         self._inside = None if mask is None else mask.view(-1, 1, *grid)
         inside = like.new_ones(1, 1, *grid) if self._inside is None else self._inside.to(like.dtype)
         self._count = self._sum(inside)
@@ -115,18 +118,18 @@ class _Cells:
         return (x / torch.where(self._seen > 0, self._seen, 1.0).to(x.dtype)).flatten(2)
 
     def _sum(self, x: Tensor) -> Tensor:
-        for axis, size in enumerate(self._grid, start=2):
-            missing = -size % self._pool
-            x = F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [0, missing])
+        for axis, (size, before) in enumerate(zip(self._grid, self._before, strict=True), start=2):
+            after = -(size + before) % self._pool
+            x = F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [before, after])
             x = x.unflatten(axis, (-1, self._pool)).sum(axis + 1)
         return x
 
     def _interpolate(self, x: Tensor) -> Tensor:
         """Cell c is centered at ``pool c + (pool - 1) / 2``; outside the outermost centers, their cells."""
-        for axis, size in enumerate(self._grid, start=2):
+        for axis, (size, before) in enumerate(zip(self._grid, self._before, strict=True), start=2):
             last = x.shape[axis] - 1
             pixels = torch.arange(size, device=x.device, dtype=torch.float64)
-            place = ((pixels + 0.5) / self._pool - 0.5).clamp(0, last)
+            place = ((pixels + before + 0.5) / self._pool - 0.5).clamp(0, last)
             below = place.long()
             shape = [-1 if i == axis else 1 for i in range(x.ndim)]
             share = (place - below).to(x.dtype).view(shape)
@@ -136,12 +139,12 @@ class _Cells:
 
 
 class _LocalOperator(KernelOperator):
-    def __init__(self, features: Features, grid: Grid, mask: Mask | None, radius: int, pool: int) -> None:
+    def __init__(self, filter: "LocalFilter", features: Features, grid: Grid, mask: Mask | None) -> None:
         super().__init__(mask)
         self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
-        self._features, self._grid, self._radius = features, grid, radius
+        self._features, self._grid, self._radius = features, grid, filter.window // 2
         with torch.no_grad():
-            self._cells = _Cells(grid, pool, mask, features) if pool > 1 else None
+            self._cells = _Cells(filter, grid, mask, features) if filter.pool > 1 else None
 
     def product(self, values: Values) -> Values:
         features = self._features.to(values.dtype)
@@ -174,10 +177,13 @@ class LocalFilter(GaussianFilter):
     Attributes:
         window: pixels (cells where pooled) along each axis, odd, >= 1.
         pool: pixels along each axis of a cell, >= 1; 1 does not pool.
+        centered: where cells do not fit, they reach beyond the image on both sides, as ConvCRF's released
+            code has them, not behind its end alone.
     """
 
     window: int = 11
     pool: int = 1
+    centered: bool = False
     learns_features: ClassVar[bool] = True
     quick_pixels: ClassVar[int] = 16384
 
@@ -197,11 +203,11 @@ class LocalFilter(GaussianFilter):
             )
         if not 1 <= len(grid) <= 3 or math.prod(grid) != features.shape[2]:
             raise ValueError(f"grid is {grid}, must be 1 to 3 sizes with product {features.shape[2]}")
-        return _LocalOperator(features, grid, mask, self.window // 2, self.pool)
+        return _LocalOperator(self, features, grid, mask)
 
     def dense(self, features: Features, grid: Grid) -> Float[Tensor, "b n n"]:
         """`local_matrix` of the reference."""
-        return local_matrix(features, grid, window=self.window, pool=self.pool)
+        return local_matrix(features, grid, window=self.window, pool=self.pool, centered=self.centered)
 
     def for_smaller(self, factor: int) -> "LocalFilter":
         """Window and pool count pixels of what comes, and so shrink with it."""
@@ -209,4 +215,4 @@ class LocalFilter(GaussianFilter):
             return self
         pool = max(1, round(self.pool / factor))
         reach = self.window // 2 * self.pool / (factor * pool)
-        return LocalFilter(window=2 * max(1, round(reach)) + 1, pool=pool)
+        return replace(self, window=2 * max(1, round(reach)) + 1, pool=pool)

@@ -31,6 +31,8 @@ class Inference(ABC):
         penalty: Callable[[Values], Values],
         iterations: int,
         trace: list[Values] | None = None,
+        *,
+        begin: Values | None = None,
     ) -> Values:
         """Log marginals after ``iterations`` steps from ``softmax(unary)``.
 
@@ -54,11 +56,14 @@ class Inference(ABC):
             iterations: number of steps, >= 0.
             trace: a list to which the marginals Q^0 ... Q^t are appended; t, the number of steps done, is
                 ``iterations`` unless they stopped early.
+            begin: logits whose softmax is Q^0 instead, finite; None for ``unary``.
         """
         with torch.autocast(unary.device.type, enabled=False):
             # The labels of a pixel lie side by side in memory: softmax and lattice run faster so.
             unary = unary.to(torch.promote_types(unary.dtype, torch.float32)).mT.contiguous().mT
-            return self._steps(unary, penalty, iterations, trace)
+            if begin is None:
+                return self._steps(unary, penalty, iterations, trace)
+            return self._steps(unary, penalty, iterations, trace, begin.to(unary.dtype).mT.contiguous().mT)
 
     @abstractmethod
     def _steps(
@@ -67,6 +72,7 @@ class Inference(ABC):
         penalty: Callable[[Values], Values],
         iterations: int,
         trace: list[Values] | None,
+        begin: Values | None = None,
     ) -> Values:
         """`run` on logits of at least float32 whose memory is (b, n, l), without autocast."""
 

@@ -79,9 +79,11 @@ class FrankWolfe(Inference):
         penalty: Callable[[Values], Values],
         iterations: int,
         trace: list[Values] | None,
+        begin: Values | None = None,
     ) -> Values:
+        start = unary if begin is None else begin
         update = self._kept_small(lambda k, state, pairwise: self._update(k, state, pairwise, unary, penalty))
-        state = log_softmax(unary.mT).mT if self._in_logs else unary.softmax(1)
+        state = log_softmax(start.mT).mT if self._in_logs else start.softmax(1)
         pairwise = before = None
         for k in range(iterations):
             x = self._marginals(state)

@@ -48,14 +48,16 @@ class MeanField(Inference):
         penalty: Callable[[Values], Values],
         iterations: int,
         trace: list[Values] | None,
+        begin: Values | None = None,
     ) -> Values:
+        start = unary if begin is None else begin
         update = self._kept_small(lambda q, old: self._damped(_local_update(unary, penalty(q)), old))
         # Without gradients and with nobody to keep them, all marginals take turns in one table.
         reuse = not torch.is_grad_enabled() and trace is None and self.tolerance == 0
         table = torch.empty_like(unary.mT) if reuse else None
         if table is not None and not self.damping and kernels.usable(unary):
-            return _by_kernel(unary, penalty, iterations, table)
-        logits, before = unary, None
+            return _by_kernel(unary, start, penalty, iterations, table)
+        logits, before = start, None
         for _ in range(iterations):
             q = softmax(logits.mT, table).mT
             if self._settled(q, before):
@@ -63,7 +65,7 @@ class MeanField(Inference):
             if trace is not None:
                 trace.append(q)
             old = logits if self.damping else None
-            logits = unary  # the last ones are let go before there are new ones
+            logits = start = unary  # the last ones are let go before there are new ones
             logits, before = update(q, old), q
         if table is not None and iterations > 0:  # nobody looks at these logits or marginals any more
             return table.view(unary.shape).copy_(log_softmax(logits.mT, logits.mT).mT)
@@ -81,16 +83,20 @@ class MeanField(Inference):
 
 
 def _by_kernel(
-    unary: Values, penalty: Callable[[Values], Values], iterations: int, table: Float[Tensor, "b n l"]
+    unary: Values,
+    start: Values,
+    penalty: Callable[[Values], Values],
+    iterations: int,
+    table: Float[Tensor, "b n l"],
 ) -> Values:
     """The same steps, each update in one kernel; ``table`` receives the marginals."""
     from crfnet.kernels.gpu.update import mean_field_update  # triton takes a second to import
 
     if iterations == 0:
-        return log_softmax(unary.mT).mT.contiguous()
+        return log_softmax(start.mT).mT.contiguous()
     logits = unary.mT.flatten(0, 1)
     minus = logits.new_full((len(logits),), -1.0)
-    q = softmax(unary.mT, table).mT
+    q = softmax(start.mT, table).mT
     for _ in range(iterations - 1):
         mean_field_update(logits, penalty(q).mT.flatten(0, 1), minus, table.flatten(0, 1))
     return log_softmax(_local_update(unary, penalty(q)).mT).mT.contiguous()

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from crfnet.checkpoints.identify import what_file
+from crfnet.files.identify import what_file
 from crfnet.errors import InputError
 from crfnet.files.writing import write_atomically
 

@@ -129,7 +129,7 @@ def test_no_parameter_reaches_another_variant(tmp_path):
         ("data: {toy_train: 3}", "data.toy_train has moved: write data.toy.train"),
         ("data: {name: voc, toy: {train: 3}}", "data.toy.train is given, but data.name is voc"),
         ("search: {trimap_width: 3}", "search.trimap_width has moved: write search.trimap.width"),
-        ("search: {tolerance: 0.01}", "search.tolerance is gone: every pixel takes all iterations"),
+        ("search: {tolerance: 0.5}", "search.tolerance is 0.5, must be in [0, 0.5)"),
         ("search: {trials: 3}", "search.trials has moved: write search.random.trials or search.tpe.trials"),
         ("search: {criterion: trimap, trimap: {width: 0}}", "search.trimap.width is 0, must be >= 1"),
     ],
@@ -258,9 +258,12 @@ def test_one_mechanism_for_every_axis():
     assert homes(Drawing, "nowhere.size") == []
 
 
-def test_what_a_section_says_of_keys_that_are_gone():
-    assert why_gone(Run, "search.tolerance") == SearchConfig.gone["tolerance"]
-    assert why_gone(Run, "crf.tolerance") == why_gone(Run, "nowhere.tolerance") == ""
+def test_what_a_section_says_of_keys_that_are_gone(monkeypatch):
+    monkeypatch.setattr(SearchConfig, "gone", {"shortcut": "every pixel is taken"}, raising=False)
+    assert why_gone(Run, "search.shortcut") == "every pixel is taken"
+    assert why_gone(Run, "crf.shortcut") == why_gone(Run, "nowhere.shortcut") == ""
+    with pytest.raises(InputError, match=r"search\.shortcut is gone: every pixel is taken"):
+        load_run(None, ["--search.shortcut", "1"])
 
 
 def test_names_that_stand_for_two_things_are_refused():

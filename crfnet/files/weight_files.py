@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from crfnet.files.identify import what_file
 from crfnet.errors import InputError
+from crfnet.files.identify import what_file
 from crfnet.files.writing import write_atomically
 
 __all__ = ["read_safetensors", "read_weights", "write_safetensors"]

@@ -2,9 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from crfnet.config.variants import check_choices, free, free_keys, section, to_plain
 from crfnet.errors import require
@@ -91,6 +90,8 @@ class SearchConfig:
             chosen on the others as well (honest score); best.yaml is chosen on all either way.
         prune: labels below this probability at every pixel of an image are not filtered; 0 filters all. For
             a GPU: on a CPU messages are reduced instead, see `MeanField`.
+        tolerance: on a CPU eight neighboring pixels are settled when no marginal of theirs changes by more
+            than this; then they take no further part. 0 has every pixel take all iterations.
         workers: processes on this machine, one thread each; 0 is one per core, 1 is this process alone.
         storage: database that several machines share (postgresql+psycopg://...); empty is study.db, SQLite,
             in the output folder.
@@ -120,11 +121,10 @@ class SearchConfig:
     racing: float = 0.0
     folds: int = 0
     prune: float = 0.0
+    tolerance: float = 3e-3
     workers: int = free(1)
     storage: str = free("")
     study: str = free("crfnet-search")
-
-    gone: ClassVar[Mapping[str, str]] = {"tolerance": "every pixel takes all iterations"}
 
     def __post_init__(self) -> None:
         check_choices(self, "search.")
@@ -138,6 +138,7 @@ class SearchConfig:
         self._require("racing", 0 <= self.racing <= 0.5, "in [0, 0.5]")
         self._require("folds", self._folds_fit(), f"0, or 2 to {self.images} (images)")
         self._require("prune", 0 <= self.prune < 1, "in [0, 1)")
+        self._require("tolerance", 0 <= self.tolerance < 0.5, "in [0, 0.5)")
         self._require("study", bool(self.study.strip()), "a name")
 
     def _folds_fit(self) -> bool:

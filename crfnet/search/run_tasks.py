@@ -14,7 +14,7 @@ from crfnet.search.counting import PointCounts, count_predictions
 from crfnet.search.grid import Point
 from crfnet.search.images import SearchImages
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.sweep import sweep
+from crfnet.search.sweep import sweep_labels
 from crfnet.search.task_queue import Task, TaskQueue, TaskResult
 from crfnet.shapes import Image, LabelMap, Logits
 
@@ -145,6 +145,5 @@ def _predict(
 ) -> Iterator[tuple[Point, LabelMap]]:
     """The labels of every point, lattice by lattice."""
     for _, same_lattice in groupby(points, lambda point: (point.theta_alpha, point.theta_beta)):
-        for point, log_q in sweep(logits, image, list(same_lattice), config):
-            # An argmax over an axis that is not the last takes six times as long.
-            yield point, log_q[0].max(0).indices.cpu()
+        for point, labels in sweep_labels(logits, image, list(same_lattice), config):
+            yield point, labels.cpu()

@@ -2,8 +2,8 @@
 
 The bilateral kernel depends on the image, theta_alpha and theta_beta, the spatial one on theta_gamma; weights
 change neither. One lattice therefore serves all points, and those that differ in their weights alone run side
-by side: on a CPU in the compiled loop, which is the layer's too, elsewhere through operators, stacked along
-the label axis.
+by side: on a CPU in a compiled loop, the layer's or one in which pixels settle, elsewhere through operators,
+stacked along the label axis.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crfnet.crf.compatibility import PottsCompatibility
@@ -24,9 +24,9 @@ from crfnet.crf.potentials import BilateralPotential, Potential, SpatialPotentia
 from crfnet.crf.pruning import Pruning
 from crfnet.search.config import SearchConfig
 from crfnet.search.grid import Point
-from crfnet.shapes import Image, Logits, Values
+from crfnet.shapes import Image, LabelMap, Logits, Values
 
-__all__ = ["sweep"]
+__all__ = ["sweep", "sweep_labels"]
 
 #: Weights x labels x pixels in one run at most; more weights take turns on the same lattice. The compiled
 #: loop holds 12 bytes for each. Operators filter them in one call: 8 MiB of float32 on a CPU, for larger
@@ -60,14 +60,28 @@ def sweep(
     unary = logits.detach().float().flatten(2)
     scene = KernelInputs(image=image.float(), grid=tuple(logits.shape[2:]))
     solver_kind = _Compiled if label_by_label.usable(unary) else _Operators
-    solver = solver_kind(unary, scene, points[0], config)
-    for (theta_gamma, iterations), pairs in _runs(points).items():
-        weights = list(pairs)
-        for i in range(0, len(weights), solver.side_by_side):
-            turn = weights[i : i + solver.side_by_side]
-            log_q = solver.run(torch.tensor(turn).to(unary), theta_gamma, iterations)
-            for j, pair in enumerate(turn):
-                yield from ((point, log_q[j].view(logits.shape)) for point in pairs[pair])
+    for point, log_q in _solved(solver_kind(unary, scene, points[0], config), points):
+        yield point, log_q.view(logits.shape)
+
+
+def sweep_labels(
+    logits: Logits, image: Image, points: Sequence[Point], config: SearchConfig
+) -> Iterator[tuple[Point, LabelMap]]:
+    """Labels (h, w) of every point, as `sweep` takes them; on a CPU with pixels that settle.
+
+    Those of `config.tolerance` = 0, and elsewhere than on a CPU, are the most likely ones of `sweep`.
+    """
+    unary = logits.detach().float().flatten(2)
+    if config.tolerance == 0 or not label_by_label.usable(unary):
+        for point, log_q in sweep(logits, image, points, config):
+            yield (
+                point,
+                log_q[0].max(0).indices,
+            )  # over an axis that is not the last it takes six times as long
+        return
+    scene = KernelInputs(image=image.float(), grid=tuple(logits.shape[2:]))
+    for point, labels in _solved(_Settling(unary, scene, points[0], config), points):
+        yield point, labels.view(logits.shape[2:])
 
 
 def _runs(points: Sequence[Point]) -> dict[tuple[float | None, int], dict[tuple[float, float], list[Point]]]:
@@ -103,6 +117,26 @@ class _Compiled:
             normalization=self.normalization,
             reduce=MeanField().reduce,
         ).log_q[:, 0]
+
+
+class _Settling(_Compiled):
+    """One lattice of one image in the compiled loop whose pixels settle."""
+
+    def __init__(self, unary: Values, scene: KernelInputs, point: Point, config: SearchConfig) -> None:
+        super().__init__(unary, scene, point, config)
+        self.tolerance = config.tolerance
+
+    def run(self, weights: _Weights, theta_gamma: float | None, iterations: int) -> Int[Tensor, "v n"]:
+        """Labels of every pair of weights."""
+        return label_by_label.settled_labels(
+            self.unary,
+            self.bilateral,
+            None if theta_gamma is None else GridKernel(self.grid, theta_gamma),
+            weights,
+            iterations=iterations,
+            normalization=self.normalization,
+            tolerance=self.tolerance,
+        ).long()
 
 
 class _Operators:
@@ -156,3 +190,14 @@ class _Operators:
 def _bilateral(unary: Values, point: Point) -> BilateralPotential:
     potential = BilateralPotential(1.0, point.theta_alpha, point.theta_beta, num_classes=unary.shape[1])
     return potential.to(unary.device)
+
+
+def _solved(solver: _Compiled | _Operators, points: Sequence[Point]) -> Iterator[tuple[Point, Tensor]]:
+    """Every point with what a solver finds for it."""
+    for (theta_gamma, iterations), pairs in _runs(points).items():
+        weights = list(pairs)
+        for i in range(0, len(weights), solver.side_by_side):
+            turn = weights[i : i + solver.side_by_side]
+            found = solver.run(torch.tensor(turn).to(solver.unary), theta_gamma, iterations)
+            for j, pair in enumerate(turn):
+                yield from ((point, found[j]) for point in pairs[pair])

@@ -117,6 +117,8 @@ def test_first_best_wins_ties():
         ("folds", 1),
         ("folds", 101),
         ("prune", 1.0),
+        ("tolerance", 0.5),
+        ("tolerance", -1e-3),
         ("workers", -1),
         ("study", " "),
     ],

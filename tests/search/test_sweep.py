@@ -8,6 +8,7 @@ from crfnet.kernels.cpu import lattice
 from crfnet.search import SearchConfig, sweep
 from crfnet.search.grid import Point
 from crfnet.search.sweep import sweep as swept
+from crfnet.search.sweep import sweep_labels
 from tests.tolerances import assert_close
 
 WEIGHTS = (1.0, 2.5, 6.0)
@@ -170,3 +171,44 @@ def test_no_gradient_and_inputs_untouched():
     points = [Point(w, 3.0, 20.0, 3.0, 3.0, 2) for w in WEIGHTS]
     assert not any(log_q.requires_grad for _, log_q in swept(logits, image, points, SearchConfig()))
     assert torch.equal(logits.detach(), before)
+
+
+def regions() -> tuple[torch.Tensor, torch.Tensor]:
+    """Smooth regions of eleven labels, and an image."""
+    noise = torch.nn.functional.avg_pool2d(torch.randn(1, 11, 33, 41), 5, 1, 2)
+    image = torch.nn.functional.avg_pool2d(255 * torch.rand(1, 3, 33, 41), 7, 1, 3)
+    return 20 * noise, image
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_labels_of_settled_pixels_are_those_of_all_iterations(normalization):
+    logits, image = regions()
+    scale = 100 if normalization == "none" else 1
+    points = [
+        Point(w / scale, 8.0, 10.0, w2 / scale, g, t)
+        for w in (3.0, 6.0)
+        for w2, g in ((3.0, 1.0), (3.0, 2.0), (0.0, 1.0))
+        for t in (10, 1, 5)
+    ]
+    config = SearchConfig(normalization=normalization)
+    found = dict(sweep_labels(logits, image, points, config))
+    assert list(found) == list(dict(swept(logits, image, points, config)))
+    for point, log_q in swept(logits, image, points, config):
+        assert found[point].dtype == torch.int64
+        assert float((found[point] != log_q[0].argmax(0)).float().mean()) < 2e-3
+
+
+@pytest.mark.parametrize("path", ["compiled"], indirect=True)
+def test_without_tolerance_every_pixel_takes_all_iterations(monkeypatch, path):
+    logits, image = regions()
+    points = [Point(w, 8.0, 10.0, 3.0, 1.0) for w in (3.0, 6.0)]
+    runs, settled = [], label_by_label.settled_labels
+    monkeypatch.setattr(
+        label_by_label, "settled_labels", lambda *a, **given: runs.append(given) or settled(*a, **given)
+    )
+    labels = dict(sweep_labels(logits, image, points, SearchConfig(tolerance=0.0)))
+    assert not runs
+    for point, log_q in swept(logits, image, points, SearchConfig()):
+        assert torch.equal(labels[point], log_q[0].argmax(0))
+    dict(sweep_labels(logits, image, points, SearchConfig(tolerance=0.02)))
+    assert [run["tolerance"] for run in runs] == [0.02]  # both weights side by side

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crfnet.crf.filters.contract import features_inside
@@ -29,9 +29,11 @@ from crfnet.shapes import Features, Grid, Mask, Values
 if TYPE_CHECKING:
     from crfnet.kernels.cpu.lattice import Lattice
 
-__all__ = ["GridKernel", "LatticeKernel", "Marginals", "mean_field", "usable"]
+__all__ = ["GridKernel", "LatticeKernel", "Marginals", "mean_field", "settled_labels", "usable"]
 
 _DTYPES = (torch.float32, torch.float64)
+#: Where `settled_labels` cuts the spatial kernel off: what is beyond comes to 1e-4 of a row's sum.
+_RADIUS_IN_SIGMAS = 4.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,52 @@ def mean_field(
         channels=[run.channels.tolist() for run in images],
         largest_residual=[run.largest.tolist() for run in images],
     )
+
+
+def settled_labels(
+    unary: Values,
+    bilateral: LatticeKernel,
+    spatial: GridKernel | None,
+    weights: Float[Tensor, "v k"],
+    *,
+    iterations: int,
+    normalization: str,
+    tolerance: float,
+) -> Int[Tensor, "v n"]:
+    """The labels that `mean_field` finds on one image, but for pixels that settle too early.
+
+    Eight pixels that lie side by side are settled when no marginal of theirs, of any setting, differs by more
+    than ``tolerance`` from what the others have heard of it: then they send and hear no more. On one thread.
+
+    Args:
+        unary: logits in nats of one image (b = 1), finite.
+        bilateral: on the lattice.
+        spatial: on a grid of two axes; None without it.
+        weights: >= 0, of every setting and kernel, one number; the bilateral kernel's first.
+        iterations: number of steps, >= 0.
+        normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`, of each kernel matrix.
+        tolerance: in (0, 1); as it gets smaller, so does the share of labels that differ.
+
+    Raises:
+        ValueError: features are not finite, or too far apart.
+    """
+    from crfnet.kernels.cpu import settling  # numba takes half a second to import
+    from crfnet.kernels.cpu.separable import grid_of
+
+    grid = None
+    if spatial is not None:
+        dtype = _array(unary).dtype
+        grid = grid_of(spatial.grid, spatial.theta, dtype, spatial.apart(0), _RADIUS_IN_SIGMAS)
+    run = settling.settled_labels(
+        _array(unary[0]),
+        bilateral.lattice(0, unary.dtype, None),
+        grid,
+        _array(weights.to(unary.dtype)),
+        iterations=iterations,
+        normalization=normalization,
+        tolerance=tolerance,
+    )
+    return torch.from_numpy(run.labels)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

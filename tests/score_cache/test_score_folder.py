@@ -185,7 +185,10 @@ def test_npz_that_lacks_the_array_or_is_no_npz(tmp_path):
         (yaml.safe_dump(METADATA | {"num_classes": 1}), "num_classes is 1, must be an integer >= 2"),
         (yaml.safe_dump(METADATA | {"num_classes": True}), "num_classes is True"),
         (yaml.safe_dump(METADATA | {"kind": "energies"}), "kind is 'energies', must be logits or prob"),
-        (yaml.safe_dump(METADATA | {"align_corners": "no"}), "align_corners is 'no', must be true, false or stretch"),
+        (
+            yaml.safe_dump(METADATA | {"align_corners": "no"}),
+            "align_corners is 'no', must be true, false or str",
+        ),
         (yaml.safe_dump(METADATA | {"source": 3}), "source is 3, must be text"),
     ],
 )

@@ -113,7 +113,7 @@ def test_copied_to_the_logits() -> None:
     layer, mask = crf().cuda(), torch.ones(1, H, W, dtype=torch.bool)
     answer = layer(logits().cuda(), image().byte(), mask=mask, spacing=(1, 2))
     assert answer.is_cuda
-    same(lambda: answer.cpu(), lambda: crf()(logits(), image(), mask=mask, spacing=(1, 2)), 1e-4)
+    same(answer.cpu, lambda: crf()(logits(), image(), mask=mask, spacing=(1, 2)), 1e-4)
     assert layer(logits().numpy(), image().numpy()).is_cuda
     p = logits().softmax(1)
     same(lambda: loss()(p.cuda(), image(), mask).cpu(), lambda: loss()(p, image(), mask), 1e-4)
@@ -175,7 +175,7 @@ def test_mask_and_features_of_numpy() -> None:
     same(lambda: crf()(logits(), image(), mask=mask.numpy()), lambda: crf()(logits(), image(), mask=mask))
     p = logits().softmax(1)
     same(lambda: loss()(p, image(), mask.numpy()), lambda: loss()(p, image(), mask))
-    named = crf(potentials={"depth": FeaturePotential(1.0, [1.0, 1.0], source="depth")})
+    named = crf(potentials={"depth": FeaturePotential(1.0, [1.0, 1.0], source="depth", num_classes=L)})
     given = image(1, 2, H, W) / 99
     same(
         lambda: named(logits(), features={"depth": given.numpy()}),

@@ -11,10 +11,10 @@ import yaml
 from torch import Tensor
 
 from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from crfnet.checkpoints.layouts import import_state, read_weights
+from crfnet.checkpoints.layouts import import_state
 from crfnet.checkpoints.layouts.layout import HEAD
 from crfnet.checkpoints.legacy import current_settings, current_weights
-from crfnet.checkpoints.weight_files import read_safetensors, write_safetensors
+from crfnet.checkpoints.weight_files import read_safetensors, read_unwrapped, write_safetensors
 from crfnet.config.nested import changed, flat
 from crfnet.config.variants import to_plain
 from crfnet.crf.crfasrnn import NAMES, from_crfasrnn
@@ -61,13 +61,14 @@ def convert_file(
     Raises:
         InputError: it cannot be read, is of no known layout, or of a network that cannot be expressed.
     """
-    state = read_weights(path)
+    state, around = read_unwrapped(path)
     try:
         if all(name.startswith(("network.", "crf.")) for name in state):
             settings, own = _own_settings(path), current_weights(state)
-            return Converted(f"crfnet, {_size(own)}", own, settings=settings)
+            notes = around if any(note.startswith("stripped") for note in around) else ()
+            return Converted(f"crfnet, {_size(own)}", own, notes=notes, settings=settings)
         if all(sum(key.endswith(name) for key in state) == 1 for name in NAMES):
-            return _crf(state)
+            return dataclasses.replace(made := _crf(state), notes=(*around, *made.notes))
         imported = import_state(state, num_classes=num_classes, output_stride=output_stride)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -79,6 +80,7 @@ def convert_file(
         model={f"network.{name}": value for name, value in weights.items()},
         config=imported.config,
         notes=(
+            *around,
             *(f"assumed: {note}" for note in imported.notes),
             *(f"skipped: {s}" for s in imported.skipped),
         ),

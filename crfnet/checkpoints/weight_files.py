@@ -1,6 +1,9 @@
 """Weights in files: read without running code from them; safetensors in both directions."""
 
+import argparse
 import json
+import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +15,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from crfnet.checkpoints.wrappers import Unwrapped, unwrapped, without_prefixes
 from crfnet.errors import InputError
 from crfnet.files import write_atomically
 
-__all__ = ["read_safetensors", "read_weights", "write_safetensors"]
+__all__ = ["read_safetensors", "read_unwrapped", "read_weights", "write_safetensors"]
 
-#: Where training scripts put the state dict beside optimizer and counters.
-KEYS = ("model_state", "state_dict", "model_state_dict", "model", "net")
-#: Scores beside the weights are NumPy's numbers (VainF, jfzhang95). Rebuilding one runs no code of the file.
-_NUMPY: list[Any] = [
+#: Scores beside the weights are NumPy's numbers (VainF, jfzhang95), and options those of argparse. Rebuilding
+#: one runs no code of the file.
+_PLAIN: list[Any] = [
+    argparse.Namespace,
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
     np.dtype,
@@ -31,9 +35,12 @@ _NUMPY: list[Any] = [
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint or a safetensors file, on the CPU.
+    """The state dict in a checkpoint or a safetensors file, on the CPU; see `read_unwrapped`."""
+    return read_unwrapped(path).state
 
-    Found at the top or under one of `KEYS`, and without the ``module.`` of `DataParallel`.
+
+def read_unwrapped(path: Path) -> Unwrapped:
+    """The state dict in a checkpoint or a safetensors file, without what training scripts put around it.
 
     Raises:
         InputError: missing, damaged, or it holds no state dict; one line.
@@ -41,26 +48,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
+        return without_prefixes(read_safetensors(path)[0])
     try:
-        with torch.serialization.safe_globals(_NUMPY), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_PLAIN), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything at all
+        found = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        if isinstance(error, pickle.UnpicklingError) and found:
+            raise InputError(
+                f"{path}: holds an object of {found[1]}, whose code is not run; save its state_dict() alone"
+            ) from error
         raise InputError(f"{path}: damaged, or no file of weights ({type(error).__name__})") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, must hold a state dict")
-    weights = _state_dict(content)
-    if not weights:
+    weights = unwrapped(content)
+    if not weights.state:
         raise InputError(f"{path}: holds no weights; its keys are {', '.join(map(str, list(content)[:5]))}")
-    return weights
-
-
-def _state_dict(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    content = next((content[key] for key in KEYS if isinstance(content.get(key), Mapping)), content)
-    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return weights
 
 

@@ -49,7 +49,7 @@ class NetworkSize:
                 helps.
         """
         padded = _padded(image, self.multiple)
-        if torch.compiler.is_compiling():  # sizes are symbols there
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:  # sizes are symbols
             return network(padded), _size(padded)
         if self.given:
             return _checked(network(padded), padded), _size(padded)

@@ -14,6 +14,7 @@ from crfnet.crf.allocator import retain_freed_memory
 from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility, PottsCompatibility
 from crfnet.crf.config import PRESETS, CRFConfig
 from crfnet.crf.energy import Trace, energy, free_energy, trace_of
+from crfnet.crf.exporting import NO_EXPORT, refuse_export
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference
 from crfnet.crf.inputs import Array, ImageRange, Numbers, accepted, as_tensor, beside
@@ -134,6 +135,7 @@ class DenseCRF(nn.Module):
             ValueError: shapes, dtypes or devices do not fit, values are not finite, the image is clearly not
                 0..255, a mask is empty, or the image asks for a gradient that the filter does not have.
         """
+        refuse_export()
         solve = self._solve
         if torch.compiler.is_compiling():  # one graph break instead of one at every sort and search
             solve = torch.compiler.disable(solve)
@@ -241,6 +243,10 @@ class DenseCRF(nn.Module):
             normalization=self.config.normalization,
             memory=self.memory,
         )
+
+    def __prepare_scriptable__(self) -> "DenseCRF":
+        """Asked by ``torch.jit.script``, which fails with a page of source code otherwise."""
+        raise InputError(NO_EXPORT)
 
     def _binary(self, logits: Tensor | Array) -> bool:
         return self.num_classes == 2 and np.shape(logits)[1] == 1

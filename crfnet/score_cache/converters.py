@@ -185,8 +185,8 @@ def _scale(array: NDArray[Any], axes: str, path: Path) -> int:
     scale = probability_scale(array, label)
     if scale is None:
         raise InputError(
-            f"{path}: values from {array.min():.4g} to {array.max():.4g}, must be probabilities: 0..1, bytes, "
-            "or numbers whose labels sum to 255, 65535 or 100; of logits give --kind logits"
+            f"{path}: values from {array.min():.4g} to {array.max():.4g}, must be probabilities: 0..1, "
+            "bytes, or numbers whose labels sum to 255, 65535 or 100; of logits give --kind logits"
         )
     other = [axes[axis] for axis in range(3) if axis != label and labels_sum_to(array, axis)]
     if other and not labels_sum_to(array, label):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Num
 from torch import Tensor, nn
 
 from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
@@ -133,12 +132,15 @@ class Segmenter(nn.Module):
         return resize_logits(strided, size, align_corners=self.align_corners)
 
 
-def check_image(image: Num[Tensor, "..."]) -> None:
+def check_image(image: object) -> None:
     """Refuse what is clearly no batch of RGB images in 0..255.
 
     Raises:
+        TypeError: no tensor.
         ValueError: names what came and what is allowed.
     """
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image: a {type(image).__name__}, must be a tensor: torch.from_numpy(image)")
     if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
         raise ValueError(f"image: shape {tuple(image.shape)}, must be (b, 3, h, w), not empty")
     if not is_exporting():  # which has no values to look at

@@ -208,7 +208,7 @@ VARIANTS = {
 EXPORT = """
 from pathlib import Path
 from crfnet.errors import InputError
-from crfnet.models import ModelConfig
+from crfnet.models import DeepLabV2Config, ModelConfig
 from crfnet.pipeline.export import export_onnx
 from crfnet.segmenter import build_segmenter
 model, path = build_segmenter(ModelConfig({0}, width=0.125), 3).eval(), Path({1!r})

@@ -11,7 +11,7 @@ from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.inference import PredictConfig, TiledInference
 from crfnet.network_size import explained
-from crfnet.segmenter import Segmenter
+from crfnet.segmenter import Segmenter, check_image
 
 
 class UNet(nn.Module):
@@ -163,6 +163,11 @@ def test_cut_borders_are_named() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"shape \(5, 40, 50\) for an image of 40 x 50"):
         Segmenter(Flat())(photo(40, 50))
+
+
+def test_an_array_is_refused_by_its_type() -> None:
+    with pytest.raises(TypeError, match=r"image: a ndarray, must be a tensor: torch.from_numpy\(image\)"):
+        check_image(photo(4, 5).numpy())
 
 
 class Flat(nn.Module):

@@ -166,13 +166,18 @@ def _image(image: Tensor, logits: Tensor, image_range: object) -> list[_Test]:
 def _layout_hint(image: Tensor, logits: Tensor) -> str:
     """What to do about the two layouts that other programs have."""
     b, _, *grid = logits.shape
-    if [image.shape[0], *image.shape[1:-1]] == [b, *grid]:
-        return "; its channels come last: give image.movedim(-1, 1)"
-    if b == 1 and list(image.shape[1:]) == grid:
-        return "; it has no batch axis: give image[None]"
-    if image.ndim == logits.ndim + 1 and image.shape[0] == 1 and image.shape[2:] == logits.shape[1:]:
-        return "; these logits (b, l, n) have no batch axis: give logits[None]"
-    return ""
+    shape, no_batch = list(image.shape), image.ndim == logits.ndim + 1 and image.shape[0] == 1
+    hints = {
+        "its channels come last: give image.movedim(-1, 1)": shape[:-1] == [b, *grid],
+        "its channels come last and it has no batch axis: give image.movedim(-1, 0)[None]": (
+            b == 1 and shape[:-1] == grid
+        ),
+        "it has no batch axis: give image[None]": b == 1 and shape[1:] == grid,
+        "these logits (b, l, n) have no batch axis: give logits[None]": (
+            no_batch and shape[2:] == list(logits.shape[1:])
+        ),
+    }
+    return next((f"; {hint}" for hint, fits in hints.items() if fits), "")
 
 
 def _other_range(image: Tensor, image_range: object) -> _Test:

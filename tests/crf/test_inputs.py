@@ -204,6 +204,7 @@ REFUSED = {
     "`image`": [
         (lambda: check(image=image() / 255), "image: values from 0"),
         (lambda: check(image=image().movedim(1, -1)), r"channels come last: give image.movedim\(-1, 1\)"),
+        (lambda: check(image=image()[0].movedim(0, -1)), r"give image.movedim\(-1, 0\)\[None\]"),
         (lambda: check(image=image()[0]), r"it has no batch axis: give image\[None\]"),
         (lambda: check(image=image() > 9), "image: torch.bool, must be uint8 or floating point"),
     ],

@@ -1,19 +1,20 @@
 """The whole model: image in 0..255 -> network -> logits at image size -> dense CRF -> logits."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Num
 from torch import Tensor, nn
 
 from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
 from crfnet.crf.checks import check_image_range
+from crfnet.crf.exporting import is_exporting, refuse_export
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.domain_transform.edges import features_of
 from crfnet.errors import require
 from crfnet.models import ModelConfig, build_network
 from crfnet.models.input_channels import adapt_first_convolution, channel_statistics
+from crfnet.network_size import NetworkSize
 from crfnet.resize import AlignCorners, resize_logits
 from crfnet.shapes import Image, LogitMap, Logits, StridedLogits
 
@@ -27,7 +28,8 @@ class Segmenter(nn.Module):
     """Any segmentation network with the preprocessing before it and, if wanted, a dense CRF behind it.
 
     The network runs in whatever autocast is active; its logits are resized in float32. The CRF gets the image
-    as it came, on the scale 0..255.
+    as it came, on the scale 0..255. Images of any size are taken: for a network that needs a multiple of its
+    stride (U-Nets do) they are padded, and its logits cropped.
 
     Args:
         network: takes a normalized image ``(b, c, h, w)``, RGB or of ``mean``'s channels, returns logits
@@ -40,10 +42,13 @@ class Segmenter(nn.Module):
         std: what the difference is divided by, in the channel order of the network.
         bgr: the network takes its channels as blue, green, red.
         align_corners: geometry of the resize of logits to image size; see `resize_logits`.
+        multiple: of what the network needs rows and columns; None to find it where the network refuses an
+            image, see `NetworkSize`.
 
     Raises:
         ValueError: ``mean`` or ``std`` are not finite numbers, three or as many as each other, or a ``std``
             is not positive.
+        InputError: ``multiple`` is not at least 1.
     """
 
     mean: Tensor
@@ -58,8 +63,10 @@ class Segmenter(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         bgr: bool = False,
         align_corners: AlignCorners = False,
+        multiple: int | None = None,
     ) -> None:
         super().__init__()
+        require("multiple", multiple, multiple is None or multiple >= 1, "at least 1, or None to find it")
         of_channels = "three finite numbers, or one for each channel of the images, for mean and std"
         if len(mean) != len(std) or not mean or not all(map(math.isfinite, mean)):
             raise ValueError(f"mean: {tuple(mean)}, must be {of_channels}")
@@ -71,6 +78,7 @@ class Segmenter(nn.Module):
         self.crf = crf
         self.bgr = bgr
         self.align_corners = align_corners
+        self.size = NetworkSize(multiple)
         # Buffers, so that they move with the model; in no checkpoint, because the configuration gives them.
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -78,14 +86,17 @@ class Segmenter(nn.Module):
     def strided_logits(self, image: Image) -> StridedLogits:
         """Compute the network's own logits at its stride, in its own precision.
 
+        Of an image that had to be padded, at image size.
+
         Args:
             image: RGB in 0..255, uint8 or float, not normalized; or of as many channels as ``mean`` has.
 
         Raises:
-            ValueError: other channels, empty, not finite, or clearly not 0..255.
+            ValueError: other channels, empty, not finite, or clearly not 0..255; or the network returns
+                logits of a size that no stride of its explains.
             TypeError: the network returned neither a tensor nor an object that holds one as above.
         """
-        return _logits_of(self.network(self.normalized(image)))
+        return self._run(lambda x: [_logits_of(self.network(x))], image)[0]
 
     def all_logits(self, image: Image) -> list[LogitMap]:
         """Compute all maps that a training loss is taken of: `strided_logits` first, then further ones.
@@ -95,7 +106,16 @@ class Segmenter(nn.Module):
         """
         if not hasattr(self.network, "all_logits"):
             return [self.strided_logits(image)]
-        return list(self.network.all_logits(self.normalized(image)))  # type: ignore[operator]
+        return self._run(lambda x: list(self.network.all_logits(x)), image)  # type: ignore[operator]
+
+    def _run(self, network: Callable[[Tensor], list[Tensor]], image: Image) -> list[LogitMap]:
+        """The network's maps, cropped to the image where it was padded: by way of the padded image's size."""
+        normalized = self.normalized(image)
+        maps, padded = self.size.run(network, normalized, self.network)
+        size = (image.shape[2], image.shape[3])
+        if padded == size:
+            return maps
+        return [self.upsample(each, padded)[:, :, : size[0], : size[1]] for each in maps]
 
     def normalized(self, image: Image) -> Image:
         """Normalize as the network expects: the channels in its order, minus ``mean``, divided by ``std``."""
@@ -109,6 +129,8 @@ class Segmenter(nn.Module):
 
     def both(self, image: Image) -> tuple[Logits, StridedLogits]:
         """Compute the logits of `forward` and those at the network's stride, for a loss on each."""
+        if self.crf is not None:
+            refuse_export()
         size = (image.shape[2], image.shape[3])
         edge_net = getattr(self.crf, "edge_net", None)
         with features_of(self.network, edge_net.layers if edge_net else ()) as features:
@@ -124,18 +146,22 @@ class Segmenter(nn.Module):
         return resize_logits(strided, size, align_corners=self.align_corners)
 
 
-def check_image(image: Num[Tensor, "..."], channels: int = 3) -> None:
+def check_image(image: object, channels: int = 3) -> None:
     """Refuse what is clearly no batch of images in 0..255 with that many channels.
 
     Raises:
+        TypeError: no tensor.
         ValueError: names what came and what is allowed.
     """
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image: a {type(image).__name__}, must be a tensor: torch.from_numpy(image)")
     if image.ndim != 4 or image.shape[1] != channels or image.numel() == 0:
         raise ValueError(f"image: shape {tuple(image.shape)}, must be (b, {channels}, h, w), not empty")
-    check_image_range(image)
+    if not is_exporting():  # which has no values to look at
+        check_image_range(image)
 
 
-def _logits_of(output: object) -> StridedLogits:
+def _logits_of(output: object) -> Tensor:
     if isinstance(output, Mapping):
         found = output.get("out", output.get("logits"))
     else:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from crfnet.checkpoints.data_section import data_section
-from crfnet.checkpoints.layouts import Imported, import_state, import_tflite, read_weights
+from crfnet.checkpoints.layouts import Imported, import_state, import_tflite
 from crfnet.checkpoints.layouts.layout import HEAD
 from crfnet.checkpoints.legacy import current_settings, current_weights
 from crfnet.config.nested import changed, flat
@@ -20,7 +20,7 @@ from crfnet.config.variants import to_plain
 from crfnet.crf.crfasrnn import NAMES, from_crfasrnn
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
-from crfnet.files.weight_files import read_safetensors, write_safetensors
+from crfnet.files.weight_files import read_safetensors, read_unwrapped, write_safetensors
 from crfnet.models import ModelConfig, build_network
 from crfnet.segmenter import Segmenter, build_segmenter
 
@@ -74,20 +74,21 @@ def convert_file(
             return _converted(import_tflite(path, num_classes=num_classes, output_stride=output_stride))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    state = read_weights(path)
+    state, around = read_unwrapped(path)
     try:
         if all(name.startswith(("network.", "crf.")) for name in state):
             settings, own = _own_settings(path), current_weights(state)
-            return Converted(f"crfnet, {_size(own)}", own, settings=settings)
+            notes = around if any(note.startswith("stripped") for note in around) else ()
+            return Converted(f"crfnet, {_size(own)}", own, notes=notes, settings=settings)
         if all(sum(key.endswith(name) for key in state) == 1 for name in NAMES):
-            return _crf(state)
+            return dataclasses.replace(made := _crf(state), notes=(*around, *made.notes))
         imported = import_state(state, num_classes=num_classes, output_stride=output_stride, rates=rates)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return _converted(imported)
+    return _converted(imported, around)
 
 
-def _converted(imported: Imported) -> Converted:
+def _converted(imported: Imported, around: Sequence[str] = ()) -> Converted:
     weights = imported.state
     if not any(HEAD.fullmatch(name) for name in weights):  # for other classes: their start
         weights = build_network(imported.config, imported.num_classes).state_dict() | weights
@@ -96,6 +97,7 @@ def _converted(imported: Imported) -> Converted:
         model={f"network.{name}": value for name, value in weights.items()},
         config=imported.config,
         notes=(
+            *around,
             *(f"assumed: {note}" for note in imported.notes),
             *(f"skipped: {s}" for s in imported.skipped),
         ),

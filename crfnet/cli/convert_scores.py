@@ -13,7 +13,8 @@ examples:
   crfnet convert-scores features/fc8/val --to scores --images VOC2012/JPEGImages
       .mat files of DeepLab's Caffe release: <id>_blob_0.mat, variable data, (w, h, l, 1), padded to 513 x 513
   crfnet convert-scores softmax --to scores --kind probabilities --axes hwl
-      .npy or .npz files <id>.npy of (h, w, l) probabilities, at image size or at any stride
+      .npy or .npz files <id>.npy of (h, w, l) probabilities, at image size or at any stride, bytes too;
+      without --axes the order is recognized where sums, sizes or images (--images) show it
   crfnet convert-scores pngs --to scores
       gray pictures <id>_<class>.png, 8 or 16 bit, one per image and class, white = 1
 then:
@@ -36,7 +37,9 @@ def add_parser(commands: Any) -> None:
         default="",
         help="default: logits; of png probabilities",
     )
-    parser.add_argument("--axes", default="", help="order of labels, rows, columns; default: lhw, of mat whl")
+    parser.add_argument(
+        "--axes", default="", help="order of labels, rows, columns; default: recognized, of mat whl"
+    )
     parser.add_argument("--key", default="", help="the array in a .mat or .npz file; default: the only one")
     parser.add_argument("--strip", help="end of the names that is no part of the id; default: of mat _blob_0")
     parser.add_argument(

@@ -14,7 +14,9 @@ _DESCRIPTION = """\
 Says what a file of weights is: torchvision's DeepLabV3, kazuto1011/deeplab-pytorch (v2, MSC),
 VainF/DeepLabV3Plus-Pytorch (v3, v3+), jfzhang95/pytorch-deeplab-xception (v3+), a TF-Lite file of v3 with
 MobileNetV2, a CRF-as-RNN layer, or one of crfnet's own. The network is rebuilt as it was: order of channels
-and mean, geometry of strides, pools and resizes. Files are read without running code from them.
+and mean, geometry of strides, pools and resizes. Files are read without running code from them. What training
+scripts put around the weights is taken off and named: dictionaries (state_dict, model, ema, ...), prefixes
+(module., model., net., _orig_mod., ...).
 """
 _EPILOG = """\
 examples:

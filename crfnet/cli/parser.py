@@ -27,6 +27,7 @@ or step by step:
   crfnet report RUN1 RUN2 RUN3 --output DIR      one report of runs that differ in their seed
   crfnet predict CONFIG --checkpoint CKPT --crf best.yaml photo.jpg
   crfnet import FILE --out CKPT                  a public checkpoint of DeepLab, as one of ours
+  crfnet export CKPT --to onnx                   the network for another runtime, the CRF comes after
 
 torchrun --nproc-per-node=N -m crfnet COMMAND ...   train, scores, evaluate and compare share their work
 

@@ -6,12 +6,23 @@ is waited for once.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_features", "check_image_range", "check_input", "check_mask", "check_spacing"]
+from crfnet.errors import require
+
+__all__ = [
+    "check_features",
+    "check_image_range",
+    "check_input",
+    "check_mask",
+    "check_range_argument",
+    "check_spacing",
+]
+
+_RANGE_HINT = ", or give image_range=(lowest, highest)"
 
 
 class _Test(NamedTuple):
@@ -29,6 +40,7 @@ def check_input(
     features: Mapping[str, Tensor] | None = None,
     mask: Tensor | None = None,
     spacing: Tensor | None = None,
+    image_range: object = None,
 ) -> None:
     """Refuse what cannot be meant, in one pass over each tensor (minimum and maximum).
 
@@ -40,13 +52,14 @@ def check_input(
         features: as of `check_features`.
         mask: as of `check_mask`.
         spacing: as of `check_spacing`.
+        image_range: of an image on another scale than 0..255: two finite numbers, the lower one first.
 
     Raises:
         ValueError: names the argument, what came and what is allowed.
     """
     tests = [_logits(logits, num_classes)]
     if image is not None:
-        tests += _image(image, logits)
+        tests += _image(image, logits, image_range)
     check_features(features or {}, logits)
     if mask is not None:
         tests.append(_mask(mask, logits))
@@ -55,13 +68,36 @@ def check_input(
     _decide(*tests)
 
 
-def check_image_range(image: Tensor) -> None:
+def check_image_range(image: Tensor, image_range: object = None, *, hint: bool = False) -> None:
     """Refuse an image that is clearly not on the scale 0..255: of 0..1, normalized, or not finite.
+
+    Args:
+        image: of any shape.
+        image_range: see `check_input`; without it the scale is 0..255.
+        hint: whether the message says that an ``image_range`` can be given.
 
     Raises:
         ValueError: names the values that came and what is allowed.
     """
-    _decide(*_image_range(image))
+    if image_range is None:
+        _decide(*_image_range(image, _RANGE_HINT if hint else ""))
+    else:
+        _decide(_other_range(image, image_range))
+
+
+def check_range_argument(image_range: object) -> tuple[float, float]:
+    """The two numbers of an ``image_range``.
+
+    Raises:
+        InputError: not two finite numbers, the lower one first.
+    """
+    try:
+        low, high = (float(bound) for bound in cast(Any, image_range))
+        valid = -math.inf < low < high < math.inf
+    except (TypeError, ValueError):
+        valid = False
+    require("image_range", image_range, valid, "(lowest, highest), two finite numbers")
+    return low, high
 
 
 def check_features(features: Mapping[str, Tensor], logits: Tensor) -> None:
@@ -115,18 +151,55 @@ def _logits(logits: Tensor, num_classes: int) -> _Test:
     return _Test(_bounds(logits), judge)
 
 
-def _image(image: Tensor, logits: Tensor) -> list[_Test]:
+def _image(image: Tensor, logits: Tensor, image_range: object) -> list[_Test]:
     b, _, *grid = logits.shape
     if image.ndim != logits.ndim or image.shape[1] == 0 or [image.shape[0], *image.shape[2:]] != [b, *grid]:
         sizes = ", ".join(map(str, grid))
         raise ValueError(
             f"image: shape {tuple(image.shape)}, must be ({b}, channels, {sizes}) as of the logits"
+            f"{_layout_hint(image, logits)}"
         )
     _check_device("image", image, logits)
-    return _image_range(image)
+    return _image_range(image, _RANGE_HINT) if image_range is None else [_other_range(image, image_range)]
 
 
-def _image_range(image: Tensor) -> list[_Test]:
+def _layout_hint(image: Tensor, logits: Tensor) -> str:
+    """What to do about the two layouts that other programs have."""
+    b, _, *grid = logits.shape
+    shape, no_batch = list(image.shape), image.ndim == logits.ndim + 1 and image.shape[0] == 1
+    hints = {
+        "its channels come last: give image.movedim(-1, 1)": shape[:-1] == [b, *grid],
+        "its channels come last and it has no batch axis: give image.movedim(-1, 0)[None]": (
+            b == 1 and shape[:-1] == grid
+        ),
+        "it has no batch axis: give image[None]": b == 1 and shape[1:] == grid,
+        "these logits (b, l, n) have no batch axis: give logits[None]": (
+            no_batch and shape[2:] == list(logits.shape[1:])
+        ),
+    }
+    return next((f"; {hint}" for hint, fits in hints.items() if fits), "")
+
+
+def _other_range(image: Tensor, image_range: object) -> _Test:
+    """On another scale any finite value is allowed, as long as it is not all cut off."""
+    lowest, highest = check_range_argument(image_range)
+    if image.is_complex() or image.dtype == torch.bool:
+        raise ValueError(f"image: {image.dtype}, must be real numbers")
+
+    def judge(bounds: list[float]) -> None:
+        low, high = bounds
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("image: contains NaN or infinity, must be finite")
+        if low > highest or high < lowest:
+            raise ValueError(
+                f"image: values from {low:g} to {high:g}, must not be all outside image_range "
+                f"({lowest:g}, {highest:g})"
+            )
+
+    return _Test(_bounds(image), judge)
+
+
+def _image_range(image: Tensor, hint: str = "") -> list[_Test]:
     """Nothing to look at in an image of bytes."""
     if image.is_complex() or image.dtype == torch.bool:
         raise ValueError(f"image: {image.dtype}, must be uint8 or floating point")
@@ -139,7 +212,7 @@ def _image_range(image: Tensor) -> list[_Test]:
         if unit_range or low < -1 or high > 256:
             raise ValueError(
                 f"image: values from {low:g} to {high:g}, must be RGB on the scale 0..255, not normalized "
-                "(multiply a 0..1 image by 255)"
+                f"(multiply a 0..1 image by 255{hint})"
             )
 
     return [] if image.dtype == torch.uint8 else [_Test(_bounds(image), judge)]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,12 +14,14 @@ from crfnet.crf.allocator import retain_freed_memory
 from crfnet.crf.compatibility import COMPATIBILITIES, Compatibility, PottsCompatibility
 from crfnet.crf.config import PRESETS, CRFConfig
 from crfnet.crf.energy import Trace, energy, free_energy, trace_of
+from crfnet.crf.exporting import NO_EXPORT, refuse_export
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference
+from crfnet.crf.inputs import Array, ImageRange, Numbers, accepted, as_tensor, beside
 from crfnet.crf.potentials import Potential
 from crfnet.crf.problem import InferenceProblem, prepare_inputs
 from crfnet.errors import InputError
-from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Spacing, Values
+from crfnet.shapes import GridImage, GridLabels, GridLogits, GridMask, Values
 
 __all__ = ["PRESETS", "CRFConfig", "DenseCRF"]
 
@@ -91,12 +94,13 @@ class DenseCRF(nn.Module):
 
     def forward(
         self,
-        logits: GridLogits,
-        image: GridImage | None = None,
+        logits: GridLogits | Array,
+        image: GridImage | Array | None = None,
         *,
-        mask: GridMask | None = None,
-        features: Mapping[str, Tensor] | None = None,
-        spacing: Spacing | None = None,
+        mask: GridMask | Array | None = None,
+        features: Mapping[str, Tensor | Array] | None = None,
+        spacing: Tensor | Array | Numbers | None = None,
+        image_range: ImageRange | None = None,
         trace: list[Tensor] | None = None,
     ) -> GridLogits:
         """Log marginals ``log Q`` after the steps of the module's mode (training or evaluation).
@@ -105,6 +109,8 @@ class DenseCRF(nn.Module):
         softmax(logits) is below eps at every pixel of the batch are not filtered. Messages attract, so such
         a label stays below eps, and the messages that it is not given are at most ``w eps r`` for each
         kernel, r the largest row sum of the normalized kernel: 1 for ``after``.
+
+        Arrays of numpy are taken as tensors, and what lies on another device than the logits is copied there.
 
         Args:
             logits: the network's scores at image size, finite; a per-pixel constant changes nothing. (b, l,
@@ -115,7 +121,10 @@ class DenseCRF(nn.Module):
                 and what image and features hold there does not matter as long as it is finite.
             features: (b, d, n) or (b, d, h, w) for each `FeaturePotential` that names them.
             spacing: distance between neighbors along each axis, slowest axis first, of all images (axes,)
-                or of each (b, axes); bandwidths over positions are then in these units. None for pixels.
+                or of each (b, axes), or one number for every axis; bandwidths over positions are then in
+                these units. None for pixels.
+            image_range: lowest and highest value of an image on another scale than 0..255, such as (-1000,
+                1000) for Hounsfield units or (-3, 3) for z-scores: laid on 0..255, values beyond cut off.
             trace: a list to which the marginals of every step are appended, Q^0 = softmax(logits) first.
 
         Returns:
@@ -126,13 +135,15 @@ class DenseCRF(nn.Module):
             ValueError: shapes, dtypes or devices do not fit, values are not finite, the image is clearly not
                 0..255, a mask is empty, or the image asks for a gradient that the filter does not have.
         """
+        refuse_export()
         solve = self._solve
         if torch.compiler.is_compiling():  # one graph break instead of one at every sort and search
             solve = torch.compiler.disable(solve)
-        return solve(logits, image, trace, mask=mask, features=features, spacing=spacing)
+        options = {"mask": mask, "features": features, "spacing": spacing, "image_range": image_range}
+        return solve(logits, image, trace, **options)
 
     def marginals(
-        self, logits: GridLogits, image: GridImage | None = None, **options: Any
+        self, logits: GridLogits | Array, image: GridImage | Array | None = None, **options: Any
     ) -> Float[Tensor, "b l *grid"]:
         """Probabilities Q, summing to 1 over labels (the one of label 1 for one-channel logits).
 
@@ -141,7 +152,9 @@ class DenseCRF(nn.Module):
         log_q = self(logits, image, **options)
         return log_q.sigmoid() if self._binary(logits) else log_q.exp()  # type: ignore[no-any-return]
 
-    def map(self, logits: GridLogits, image: GridImage | None = None, **options: Any) -> GridLabels:
+    def map(
+        self, logits: GridLogits | Array, image: GridImage | Array | None = None, **options: Any
+    ) -> GridLabels:
         """The label of highest marginal at every pixel; arguments and errors as of `forward`."""
         log_q = self(logits, image, **options)
         return (log_q[:, 0] > 0).long() if self._binary(logits) else log_q.argmax(1)  # type: ignore[no-any-return]
@@ -149,8 +162,8 @@ class DenseCRF(nn.Module):
     @torch.no_grad()
     def trace(
         self,
-        logits: GridLogits,
-        image: GridImage | None = None,
+        logits: GridLogits | Array,
+        image: GridImage | Array | None = None,
         *,
         keep_marginals: bool = False,
         **options: Any,
@@ -165,9 +178,9 @@ class DenseCRF(nn.Module):
 
     def free_energy(
         self,
-        marginals: Float[Tensor, "b l *grid"],
-        logits: GridLogits,
-        image: GridImage | None = None,
+        marginals: Float[Tensor, "b l *grid"] | Array,
+        logits: GridLogits | Array,
+        image: GridImage | Array | None = None,
         **options: Any,
     ) -> Float[Tensor, " b"]:
         """``sum Q log Q - sum U Q + 1/2 sum Q . mu(K~ Q)`` of each image, in nats, up to log Z.
@@ -175,35 +188,38 @@ class DenseCRF(nn.Module):
         See `crfnet.crf.energy.free_energy`. Other arguments and errors as of `forward`.
         """
         problem = self._problem(logits, image, **options)
-        q = marginals.flatten(2).to(problem.unary)
+        q = as_tensor("marginals", marginals).flatten(2).to(problem.unary)
         if self._binary(logits):
             q = torch.cat([1 - q, q], dim=1)
         return free_energy(q, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
 
     def energy(
-        self, labels: GridLabels, logits: GridLogits, image: GridImage | None = None, **options: Any
+        self,
+        labels: GridLabels | Array,
+        logits: GridLogits | Array,
+        image: GridImage | Array | None = None,
+        **options: Any,
     ) -> Float[Tensor, " b"]:
         """Gibbs energy E(x) of a labeling, in nats; see `crfnet.crf.energy.energy`."""
         problem = self._problem(logits, image, **options)
-        return energy(
-            labels.flatten(1), problem.unary, problem.penalty(include_constant=True), problem.scene.mask
-        )
+        indices = beside("labels", labels, problem.unary).flatten(1)
+        return energy(indices, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
 
     def _solve(
         self,
-        logits: Tensor,
-        image: Tensor | None,
+        logits: Tensor | Array,
+        image: Tensor | Array | None,
         trace: list[Tensor] | None,
-        *,
-        mask: Tensor | None,
         **options: Any,
     ) -> Tensor:
+        logits, image, options = accepted(logits, image, options, self)
+        mask: Tensor | None = options["mask"]
         keep = nullcontext() if torch.is_grad_enabled() else retain_freed_memory(logits.device)
         iterations = self.config.train_iterations if self.training else self.config.iterations
         prune = 0.0 if self.training or torch.is_grad_enabled() else self.config.prune
         steps: list[Values] | None = None if trace is None else []
         with torch.autocast(logits.device.type, enabled=False), keep:
-            problem = self._problem(logits, image, mask=mask, **options)
+            problem = self._problem(logits, image, **options)
             log_q = problem.solve(self.inference, iterations, prune=prune, steps=steps)
         if mask is not None:
             log_q = torch.where(mask.flatten(1).unsqueeze(1), log_q, problem.unary.log_softmax(1))
@@ -213,7 +229,10 @@ class DenseCRF(nn.Module):
             log_q = log_q[:, 1:] - log_q[:, :1]
         return log_q.reshape(logits.shape)
 
-    def _problem(self, logits: Tensor, image: Tensor | None, **options: Any) -> InferenceProblem:
+    def _problem(
+        self, logits: Tensor | Array, image: Tensor | Array | None, **options: Any
+    ) -> InferenceProblem:
+        logits, image, options = accepted(logits, image, options, self)
         weight = self.config.unary_weight
         scene, unary = prepare_inputs(logits, image, self.num_classes, weight, **options)
         logarithms = self.config.first_step == "log_softmax"
@@ -228,8 +247,12 @@ class DenseCRF(nn.Module):
             first_values=(unary / weight).log_softmax(1) if logarithms else None,
         )
 
-    def _binary(self, logits: Tensor) -> bool:
-        return self.num_classes == 2 and logits.shape[1] == 1
+    def __prepare_scriptable__(self) -> "DenseCRF":
+        """Asked by ``torch.jit.script``, which fails with a page of source code otherwise."""
+        raise InputError(NO_EXPORT)
+
+    def _binary(self, logits: Tensor | Array) -> bool:
+        return self.num_classes == 2 and np.shape(logits)[1] == 1
 
     def parameters_by_name(self) -> dict[str, float | Tensor]:
         """Current values under the configuration's names and in its units (w1, theta_alpha, ...), for logs.

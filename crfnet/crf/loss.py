@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters import GaussianFilter, PermutohedralFilter
+from crfnet.crf.inputs import Array, ImageRange, as_tensor, beside, mapped
 from crfnet.errors import InputError
 from crfnet.shapes import Image, Marginals
 
@@ -68,25 +69,37 @@ class DenseCRFLoss(nn.Module):
         self.filter, self.full = filter or PermutohedralFilter(), full
 
     def forward(
-        self, probabilities: Marginals, image: Image, mask: Bool[Tensor, "b h w"] | None = None
+        self,
+        probabilities: Marginals | Array,
+        image: Image | Array,
+        mask: Bool[Tensor, "b h w"] | Array | None = None,
+        *,
+        image_range: ImageRange | None = None,
     ) -> Float[Tensor, ""]:
         """The loss, averaged over the images of the batch.
 
+        Arrays of numpy are taken as tensors, and what lies on another device than the probabilities is copied
+        there.
+
         Args:
             probabilities: of a softmax over labels, in 0..1, of the image's size.
-            image: RGB in 0..255, not normalized; uint8 or float.
+            image: of any number of channels, as RGB or gray, in 0..255, not normalized; uint8 or float.
             mask: the pixels that count, as senders and as receivers; None for all. An image without any
                 adds 0.
+            image_range: of an image on another scale, see `DenseCRF.forward`.
 
         Raises:
             ValueError: shapes do not fit, values are not finite or on another scale, or the scaled image has
                 no pixel.
         """
-        check_loss_input(probabilities, image, mask, self.scale)
+        probabilities = as_tensor("probabilities", probabilities)
+        image = beside("image", image, probabilities)
+        mask = None if mask is None else beside("mask", mask, probabilities)
+        check_loss_input(probabilities, image, mask, self.scale, image_range)
         dtype = torch.promote_types(probabilities.dtype, torch.float32)
         with torch.autocast(probabilities.device.type, enabled=False):
             s = self._scaled(probabilities.to(dtype), mode="bilinear", align_corners=False)
-            image = self._scaled(image.detach().to(dtype))
+            image = mapped(self._scaled(image.detach().to(dtype)), image_range)
             inside = torch.ones_like(s[:, :1])
             if mask is not None:
                 inside = self._scaled(mask.unsqueeze(1).to(dtype))
@@ -110,14 +123,21 @@ class DenseCRFLoss(nn.Module):
         )
 
 
-def check_loss_input(probabilities: Tensor, image: Tensor, mask: Tensor | None, scale: float) -> None:
+def check_loss_input(
+    probabilities: Tensor,
+    image: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    image_range: ImageRange | None = None,
+) -> None:
     """Refuse what cannot be meant.
 
     Args:
         probabilities: should be floating point (b, l, h, w), in 0..1.
-        image: should be (b, 3, h, w) on the scale 0..255, on the same device.
+        image: should be (b, c, h, w) on the scale 0..255, on the same device.
         mask: should be None or boolean (b, h, w), on the same device.
         scale: should leave at least one pixel.
+        image_range: of an image on another scale.
 
     Raises:
         ValueError: names the argument, what came and what is allowed.
@@ -128,8 +148,8 @@ def check_loss_input(probabilities: Tensor, image: Tensor, mask: Tensor | None, 
             "must be floating point (b, l, h, w), not empty"
         )
     b, _, h, w = probabilities.shape
-    if tuple(image.shape) != (b, 3, h, w):
-        raise ValueError(f"image: shape {tuple(image.shape)}, must be {(b, 3, h, w)}")
+    if image.ndim != 4 or image.shape[1] == 0 or (image.shape[0], *image.shape[2:]) != (b, h, w):
+        raise ValueError(f"image: shape {tuple(image.shape)}, must be ({b}, channels, {h}, {w})")
     if mask is not None and (tuple(mask.shape) != (b, h, w) or mask.dtype != torch.bool):
         raise ValueError(
             f"mask: {mask.dtype} of shape {tuple(mask.shape)}, must be torch.bool of {(b, h, w)}"
@@ -146,4 +166,4 @@ def check_loss_input(probabilities: Tensor, image: Tensor, mask: Tensor | None, 
         raise ValueError(
             f"probabilities: values from {low:g} to {high:g}, must be in 0..1 (of logits, the softmax)"
         )
-    check_image_range(image)
+    check_image_range(image, image_range, hint=True)

@@ -12,6 +12,7 @@ from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference, MeanField, label_by_label
 from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel
+from crfnet.crf.inputs import ImageRange, mapped
 from crfnet.crf.message_passing import Term, message_passing
 from crfnet.crf.normalization import normalized
 from crfnet.crf.potentials import Potential, SpatialPotential
@@ -30,13 +31,22 @@ def prepare_inputs(
     mask: Tensor | None = None,
     features: Mapping[str, Tensor] | None = None,
     spacing: Tensor | None = None,
+    image_range: ImageRange | None = None,
 ) -> tuple[KernelInputs, Values]:
     """What came, checked: the scene, and the unary (b, l, n) in the precision to compute in.
 
     Arguments and errors as of `DenseCRF`; one channel of logits becomes two.
     """
     features = features or {}
-    check_input(logits, image, num_classes, features=features, mask=mask, spacing=spacing)
+    check_input(
+        logits,
+        image,
+        num_classes,
+        features=features,
+        mask=mask,
+        spacing=spacing,
+        image_range=image_range,
+    )
     dtype = torch.promote_types(logits.dtype, torch.float32)
     unary = logits.to(dtype).flatten(2)
     if unary_weight != 1:
@@ -45,7 +55,7 @@ def prepare_inputs(
         unary = torch.cat([torch.zeros_like(unary), unary], dim=1)
     points = image is None and logits.ndim == 3
     scene = KernelInputs(
-        image=None if image is None else image.to(dtype),
+        image=None if image is None else mapped(image.to(dtype), image_range),
         grid=None if points else tuple(logits.shape[2:]),
         features={name: given.to(dtype).flatten(2) for name, given in features.items()},
         mask=None if mask is None else mask.flatten(1),

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.files.identify import what_file
+from crfnet.files.wrappers import Unwrapped, unwrapped, without_prefixes
 from crfnet.files.writing import write_atomically
 
-__all__ = ["read_safetensors", "read_weights", "write_safetensors"]
+__all__ = ["read_safetensors", "read_unwrapped", "read_weights", "write_safetensors"]
 
-#: Where training scripts put the state dict beside optimizer and counters.
-KEYS = ("model_state", "state_dict", "model_state_dict", "model", "net")
 #: What stands beside the weights: scores as NumPy's numbers (VainF, jfzhang95), the arguments of the command
 #: line (torchvision). Rebuilding one runs no code of the file.
 _BESIDE: list[Any] = [
@@ -35,9 +34,12 @@ _BESIDE: list[Any] = [
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint or a safetensors file, on the CPU.
+    """The state dict in a checkpoint or a safetensors file, on the CPU; see `read_unwrapped`."""
+    return read_unwrapped(path).state
 
-    Found at the top or under one of `KEYS`, and without the ``module.`` of `DataParallel`.
+
+def read_unwrapped(path: Path) -> Unwrapped:
+    """The state dict in a checkpoint or a safetensors file, without what training scripts put around it.
 
     Raises:
         InputError: missing, damaged, or it holds no state dict; one line.
@@ -45,7 +47,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
+        return without_prefixes(read_safetensors(path)[0])
     try:
         with torch.serialization.safe_globals(_BESIDE), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
@@ -54,17 +56,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: {what_file(path, error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, must hold a state dict")
-    weights = _state_dict(content)
-    if not weights:
+    weights = unwrapped(content)
+    if not weights.state:
         raise InputError(f"{path}: holds no weights; its keys are {', '.join(map(str, list(content)[:5]))}")
-    return weights
-
-
-def _state_dict(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    content = next((content[key] for key in KEYS if isinstance(content.get(key), Mapping)), content)
-    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return weights
 
 

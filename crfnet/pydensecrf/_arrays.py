@@ -1,5 +1,12 @@
-"""Conversion of arguments: anything array-like to float32 tensors, whole numbers and bandwidths."""
+"""Conversion of arguments: anything array-like to float32 tensors, whole numbers and bandwidths.
 
+Of widths in another number than axes pydensecrf uses some, and leaves axes unscaled. Programs depend on it,
+so the same happens here, with a warning.
+"""
+
+import sys
+import warnings
+from functools import cache
 from numbers import Real
 from typing import Any, cast
 
@@ -11,7 +18,19 @@ from torch import Tensor
 
 from crfnet.errors import require
 
-__all__ = ["as_array", "as_tensor", "bandwidths", "check_finite", "whole_number"]
+__all__ = [
+    "as_array",
+    "as_tensor",
+    "bandwidths",
+    "check_finite",
+    "first_bandwidths",
+    "is_number",
+    "leading_bandwidths",
+    "warn_once",
+    "whole_number",
+]
+
+_PACKAGE = "crfnet.pydensecrf"
 
 
 def as_array(name: str, value: object) -> npt.NDArray[Any]:
@@ -89,9 +108,58 @@ def bandwidths(name: str, value: object, count: int) -> list[float]:
     Raises:
         ValueError: another number of them, or one that is not > 0.
     """
-    numbers: list[Any] = [value] if isinstance(value, Real) else as_array(name, value).reshape(-1).tolist()
-    if len(numbers) == 1:
-        numbers *= count
-    valid = len(numbers) == count and all(width > 0 for width in numbers)
+    numbers = _widths(name, value, count)
+    require(name, value, len(numbers) == count, f"a number or {count} numbers, all > 0")
+    return numbers
+
+
+def first_bandwidths(name: str, value: object, count: int) -> list[float]:
+    """`bandwidths` as the methods of pydensecrf read them: of more numbers the first ``count``.
+
+    A sequence of one number, for which pydensecrf has an IndexError, is that number for all.
+    """
+    numbers = _widths(name, value, count)
+    if len(numbers) > count:
+        warn_once(f"{name} has more than {count} numbers; like pydensecrf, this uses the first {count}")
+        return numbers[:count]
+    if len(numbers) == 1 < count:
+        warn_once(f"{name} is a sequence of one number, which is used for all {count}; pydensecrf refuses it")
+        return numbers * count
+    return bandwidths(name, value, count)
+
+
+def leading_bandwidths(name: str, value: object, count: int) -> list[float]:
+    """`bandwidths` as the helpers of pydensecrf read them: fewer numbers are those of the first axes.
+
+    The other axes are not scaled, so their bandwidth is 1.
+    """
+    numbers = _widths(name, value, count)
+    require(name, value, len(numbers) <= count, f"a number or up to {count} numbers, all > 0")
+    if len(numbers) < count:
+        warn_once(
+            f"{name} has fewer than {count} numbers; like pydensecrf, this scales the first ones and leaves "
+            "the rest as they are, as with a width of 1"
+        )
+    return numbers + [1.0] * (count - len(numbers))
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is one number: of Python, numpy or torch, or an array without axes."""
+    return isinstance(value, Real) or getattr(value, "shape", None) == ()
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Warn once per process, at the line that called into this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _widths(name: str, value: object, count: int) -> list[float]:
+    """Numbers > 0, as many as there are; one number is ``count`` of them."""
+    array = as_array(name, value)
+    valid = array.size == max(array.shape, default=1) and bool((array > 0).all())
     require(name, value, valid, f"a number or {count} numbers, all > 0")
-    return [float(width) for width in numbers]
+    return [float(width) for width in array.reshape(-1)] * (count if array.ndim == 0 else 1)

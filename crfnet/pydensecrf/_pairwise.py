@@ -1,8 +1,7 @@
 """Pairwise terms as one linear map of marginals, on the permutohedral lattices of `crfnet.crf`."""
 
-import warnings
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from crfnet.crf.compatibility import Compatibility, DiagonalCompatibility, SymmetricCompatibility
 from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice, sum_of
 from crfnet.crf.normalization import factors
-from crfnet.pydensecrf._arrays import as_tensor, check_finite
+from crfnet.pydensecrf._arrays import as_tensor, check_finite, warn_once
 from crfnet.shapes import Features, Values
 
 if TYPE_CHECKING:
@@ -145,16 +144,8 @@ def _check_sign(values: Tensor) -> None:
     matrix = torch.diag(values) if values.ndim == 1 else values
     equal, pairs = matrix.trace(), len(matrix) * (len(matrix) - 1)
     if equal / len(matrix) > (matrix.sum() - equal) / max(pairs, 1):
-        _warn_about_sign()
-
-
-@cache
-def _warn_about_sign() -> None:
-    """Warn once per process."""
-    warnings.warn(
-        "compat is an array that makes equal labels cost more than different ones, which roughens the "
-        "labeling. Unlike a number, which rewards equal labels, an array is a penalty: to reward equal "
-        "labels make it negative, as -10 * np.ones(labels) or -10 * np.eye(labels)",
-        UserWarning,
-        stacklevel=6,
-    )
+        warn_once(
+            "compat is an array that makes equal labels cost more than different ones, which roughens the "
+            "labeling. Unlike a number, which rewards equal labels, an array is a penalty: to reward equal "
+            "labels make it negative, as -10 * np.ones(labels) or -10 * np.eye(labels)"
+        )

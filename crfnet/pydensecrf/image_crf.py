@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.features import positions
-from crfnet.pydensecrf._arrays import as_array, as_tensor, bandwidths, whole_number
+from crfnet.pydensecrf._arrays import as_array, as_tensor, first_bandwidths, whole_number
 from crfnet.pydensecrf._options import KernelType, NormalizationType
 from crfnet.pydensecrf._pairwise import NormalizedKernel
 from crfnet.pydensecrf.points_crf import DenseCRF
@@ -56,7 +56,7 @@ class DenseCRF2D(DenseCRF):
         """Add the smoothness term, ``exp(-|p_i - p_j|^2 / 2 sxy^2)`` of positions p.
 
         Args:
-            sxy: standard deviation in pixels, or (sx, sy), > 0.
+            sxy: standard deviation in pixels, or (sx, sy), > 0; of more numbers the first two.
             compat: see `DenseCRF.addPairwiseEnergy`.
             kernel: as there.
             normalization: as there.
@@ -64,7 +64,7 @@ class DenseCRF2D(DenseCRF):
         Raises:
             ValueError: a width is not > 0; or as there.
         """
-        sx, sy = bandwidths("sxy", sxy, 2)
+        sx, sy = first_bandwidths("sxy", sxy, 2)
         small = self._w * self._h <= _MAX_CACHED_PIXELS
         shared = _smoothness_kernel if small else _smoothness_kernel.__wrapped__
         self._add(
@@ -87,8 +87,8 @@ class DenseCRF2D(DenseCRF):
         """Add the appearance term, ``exp(-|p_i - p_j|^2 / 2 sxy^2 - |c_i - c_j|^2 / 2 srgb^2)``.
 
         Args:
-            sxy: standard deviation of positions p in pixels, or (sx, sy), > 0.
-            srgb: standard deviation of colors c, or one per channel, > 0.
+            sxy: standard deviation of positions p in pixels, or (sx, sy), > 0; of more numbers the first two.
+            srgb: standard deviation of colors c, or one per channel, > 0; of more numbers the first three.
             rgbim: (H, W, 3), values 0..255; of any type, and never normalized.
             compat: see `DenseCRF.addPairwiseEnergy`.
             kernel: as there.
@@ -102,7 +102,7 @@ class DenseCRF2D(DenseCRF):
         self._add(torch.cat([self._positions(sxy), color], dim=1), compat, kernel, normalization)
 
     def _positions(self, sxy: object) -> Features:
-        return _scaled_positions(self._h, self._w, *bandwidths("sxy", sxy, 2))
+        return _scaled_positions(self._h, self._w, *first_bandwidths("sxy", sxy, 2))
 
     def _colors(self, rgbim: object) -> Features:
         image = as_array("rgbim", rgbim)
@@ -116,7 +116,7 @@ class DenseCRF2D(DenseCRF):
                 "`addPairwiseEnergy`."
             )
         pixels = as_tensor("rgbim", image)
-        if image.dtype != np.uint8:
+        if image.dtype not in {np.dtype(np.uint8), np.dtype(np.bool_)}:
             _check_range(pixels)
         return pixels.reshape(-1, 3).T.unsqueeze(0)
 
@@ -136,7 +136,9 @@ def _smoothness_kernel(
 
 
 def _column(name: str, value: object, count: int) -> Float[Tensor, "1 d 1"]:
-    return torch.tensor(bandwidths(name, value, count), dtype=torch.float32, device=_CPU).view(1, count, 1)
+    return torch.tensor(first_bandwidths(name, value, count), dtype=torch.float32, device=_CPU).view(
+        1, count, 1
+    )
 
 
 def _check_range(pixels: Tensor) -> None:

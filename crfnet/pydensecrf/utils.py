@@ -1,13 +1,19 @@
 """pydensecrf's helpers: unary energies from labels or probabilities, features of pairwise terms."""
 
 import warnings
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from crfnet.pydensecrf._arrays import as_array, bandwidths, whole_number
+from crfnet.pydensecrf._arrays import (
+    as_array,
+    bandwidths,
+    is_number,
+    leading_bandwidths,
+    warn_once,
+    whole_number,
+)
 
 __all__ = [
     "compute_unary",
@@ -19,11 +25,11 @@ __all__ = [
 ]
 
 _Energies: TypeAlias = npt.NDArray[np.float32]
-_Number: TypeAlias = float | int  # what type checkers at run time ask for
+_Number: TypeAlias = Any  # a number of Python, numpy or torch
 
 
 def unary_from_labels(
-    labels: object, n_labels: object, gt_prob: _Number, zero_unsure: bool = True
+    labels: object, n_labels: object, gt_prob: _Number, zero_unsure: object = True
 ) -> _Energies:
     """Energies of a labeling that is right with probability ``gt_prob``, any other label sharing the rest.
 
@@ -103,11 +109,12 @@ def softmax_to_unary(sm: object, GT_PROB: _Number = 1) -> _Energies:
     return unary_from_softmax(sm, None if GT_PROB == 1 else GT_PROB, clip=None)
 
 
-def create_pairwise_gaussian(sdims: object, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+def create_pairwise_gaussian(sdims: object, shape: Any) -> npt.NDArray[np.float32]:
     """Positions as features, for `DenseCRF.addPairwiseEnergy`.
 
     Args:
-        sdims: standard deviation along each axis in pixels, > 0; or one for all.
+        sdims: standard deviation along each axis in pixels, > 0; or one for all, with a warning, because
+            pydensecrf refuses it.
         shape: of the grid: (rows, columns), or any number of axes.
 
     Returns:
@@ -117,19 +124,21 @@ def create_pairwise_gaussian(sdims: object, shape: Sequence[int]) -> npt.NDArray
     Raises:
         ValueError: a width is not > 0, or there is another number of them.
     """
-    sizes = [whole_number("shape", size, 1) for size in shape]
-    mesh = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in sizes), indexing="ij"))
-    return _scaled(mesh, bandwidths("sdims", sdims, len(sizes)))
+    _warn_about_number("sdims", sdims)
+    mesh = _mesh(shape)
+    return _scaled(mesh, bandwidths("sdims", sdims, len(mesh)))
 
 
 def create_pairwise_bilateral(
-    sdims: object, schan: object, img: object, chdim: int = -1
+    sdims: object, schan: object, img: object, chdim: Any = -1
 ) -> npt.NDArray[np.float32]:
     """Positions and colors as features, for `DenseCRF.addPairwiseEnergy`.
 
     Args:
-        sdims: standard deviation along each axis of the grid in pixels, > 0; or one for all.
-        schan: standard deviation of each channel in units of ``img``, > 0; or one for all.
+        sdims: standard deviation along each axis of the grid in pixels, > 0; or one for all, with a warning,
+            because pydensecrf refuses it. Fewer are those of the first axes, the others are not scaled.
+        schan: standard deviation of each channel in units of ``img``, > 0; or one for all. Fewer, even a
+            sequence of one, are those of the first channels, the others are not scaled.
         img: an image of any number of axes and channels.
         chdim: which axis the channels are; *-1 means that there is none*, not that it is the last.
 
@@ -137,17 +146,20 @@ def create_pairwise_bilateral(
         (axes + channels, N): positions in the order of the axes, then channels.
 
     Raises:
-        ValueError: a width is not > 0, there is another number of them, or no axis ``chdim``.
+        ValueError: a width is not > 0, there are more of them than axes, or no axis ``chdim``.
     """
     image = as_array("img", img)
     if not -image.ndim <= chdim < image.ndim:
         raise ValueError(f"chdim is {chdim}, must be an axis of img, of shape {image.shape}, or -1 for none")
     channels = image[np.newaxis] if chdim == -1 else np.moveaxis(image, chdim, 0)
-    color = _scaled(channels.astype(np.float32), bandwidths("schan", schan, len(channels)))
-    return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), color])
+    _warn_about_number("sdims", sdims)
+    mesh = _mesh(channels.shape[1:])
+    position = _scaled(mesh, leading_bandwidths("sdims", sdims, len(mesh)))
+    color = _scaled(channels.astype(np.float32), leading_bandwidths("schan", schan, len(channels)))
+    return np.concatenate([position, color])
 
 
-def _create_pairwise_gaussian_2d(sx: _Number, sy: _Number, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+def _create_pairwise_gaussian_2d(sx: _Number, sy: _Number, shape: Any) -> npt.NDArray[np.float32]:
     """`create_pairwise_gaussian` for two axes."""
     return create_pairwise_gaussian((sx, sy), shape[:2])
 
@@ -155,8 +167,22 @@ def _create_pairwise_gaussian_2d(sx: _Number, sy: _Number, shape: Sequence[int])
 def _create_pairwise_bilateral_2d(
     sx: _Number, sy: _Number, sr: _Number, sg: _Number, sb: _Number, img: object
 ) -> npt.NDArray[np.float32]:
-    """`create_pairwise_bilateral` for an image (rows, columns, 3)."""
-    return create_pairwise_bilateral((sx, sy), (sr, sg, sb), img, chdim=2)
+    """`create_pairwise_bilateral` for an image (rows, columns, 3); of more channels the first three."""
+    image = as_array("img", img)
+    if image.ndim != 3 or image.shape[2] < 3:
+        raise ValueError(f"img has shape {image.shape}, must be (rows, columns, 3)")
+    return create_pairwise_bilateral((sx, sy), (sr, sg, sb), image[:, :, :3], chdim=2)
+
+
+def _mesh(shape: Any) -> npt.NDArray[np.float32]:
+    """(axes, *shape): the coordinates of every point."""
+    sizes = [whole_number("shape", size, 1) for size in shape]
+    return np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in sizes), indexing="ij"))
+
+
+def _warn_about_number(name: str, value: object) -> None:
+    if is_number(value):
+        warn_once(f"{name} is one number, which is used for every axis; pydensecrf needs one number per axis")
 
 
 def _scaled(values: npt.NDArray[Any], scales: list[float]) -> npt.NDArray[np.float32]:

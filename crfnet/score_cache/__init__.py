@@ -1,7 +1,8 @@
 """Cached network outputs ("scores") on disk, from any framework, read instead of running the network.
 
 `reader` reads a score folder, `writer` writes one, `metadata` is its scores.yaml; `converters` makes one from
-other programs' files, whose `formats` are a table; `probabilities` tells probabilities from logits.
+other programs' files, whose `formats` are a table and whose axes and scale `recognition` finds;
+`probabilities` tells probabilities from logits.
 
 A score folder holds `scores.yaml` and one file per image::
 

@@ -1,25 +1,30 @@
 """Converts a folder of another program's score files into a score folder."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.errors import InputError, require
 from crfnet.files import open_image
 from crfnet.score_cache.formats import FORMATS, Format
-from crfnet.score_cache.probabilities import hold_probabilities
+from crfnet.score_cache.metadata import Kind
 from crfnet.score_cache.reader import ScoreFolder
+from crfnet.score_cache.recognition import label_axes, labels_sum_to, probability_scale
 from crfnet.score_cache.writer import missing_scores, write_scores
 
 __all__ = ["ConvertOptions", "convert_scores"]
 
+_LOG = logging.getLogger(__name__)
+_LOOKED_AT = 20  # files whose axes are compared
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -30,7 +35,8 @@ class ConvertOptions:
     Attributes:
         format: a name of `FORMATS`; empty is that of the files, where all have the same ending.
         kind: logits or probabilities; empty is the format's.
-        axes: the order of labels, rows and columns in an array, e.g. ``hwl``; empty is the format's.
+        axes: the order of labels, rows and columns in an array, e.g. ``hwl``; empty is the format's, which of
+            .npy and .npz is what the first files show, see `label_axes`.
         key: name of the array in a .mat or .npz file; empty is the only one.
         strip: suffix of a file's name to remove for the image's id; None is the format's.
         images: folder of the images, to whose sizes padded scores are cropped (upper left corner).
@@ -64,8 +70,8 @@ def convert_scores(
         overwrite: delete scores of another source that `folder` holds.
 
     Raises:
-        InputError: no such files, one that cannot be read, arrays of a wrong shape, scores without an image
-            or smaller than it, logits whose first file holds probabilities.
+        InputError: no such files, one that cannot be read, arrays of a wrong shape or whose axes cannot be
+            told, scores without an image or smaller than it, numbers that are not of their kind.
     """
     options = options or ConvertOptions()
     format_ = _format(source, options)
@@ -76,13 +82,9 @@ def convert_scores(
     paths = sorted(path for path in source.iterdir() if path.suffix == format_.suffix)
     strip = format_.strip if options.strip is None else options.strip
     images = format_.group(paths, strip)
-    first = _read(next(iter(images.values())), format_, options)
+    options = _with_axes(images, format_, options)
     kind = options.kind or format_.kind
-    if kind == "logits" and hold_probabilities(first):
-        raise InputError(
-            f"{next(iter(images.values()))[0]}: numbers of 0..1 that sum to 1 at every pixel are not logits; "
-            "give --kind probabilities"
-        )
+    first = _read(next(iter(images.values())), format_, options, kind)
     pending = list(images) if overwrite else missing_scores(folder, images)
     sizes = {
         image_id: None if options.images is None else _image_size(options.images, image_id)
@@ -91,10 +93,10 @@ def convert_scores(
 
     def pairs() -> Iterator[tuple[str, Tensor]]:
         for image_id in tqdm(pending, "convert", unit="image", mininterval=0.5):
-            scores = _read(images[image_id], format_, options)
+            scores = _read(images[image_id], format_, options, kind)
             yield image_id, _crop(scores, sizes[image_id], images[image_id][0])
 
-    return write_scores(
+    written = write_scores(
         folder,
         pairs(),
         len(first),
@@ -103,6 +105,40 @@ def convert_scores(
         kind=kind,
         overwrite=overwrite,
     )
+    _read_back(written, pending)
+    return written
+
+
+def _read_back(folder: ScoreFolder, ids: Sequence[str]) -> None:
+    """Read what was written as every command will; what cannot be read does not stay."""
+    for image_id in ids:
+        try:
+            folder.stored_logits(image_id)
+        except InputError:
+            (folder.path / f"{image_id}.npz").unlink(missing_ok=True)
+            raise
+
+
+def _with_axes(images: Mapping[str, list[Path]], format_: Format, options: ConvertOptions) -> ConvertOptions:
+    """The options with the axes of the arrays, where neither they nor the format say them.
+
+    Raises:
+        InputError: they cannot be told from a few of the arrays.
+    """
+    if options.axes or not format_.axes_vary:
+        return options
+    some = list(images)[:_LOOKED_AT]
+    arrays = [_stored(images[image_id], format_, options, "lhw") for image_id in some]
+    known = [] if options.images is None else [_image_size(options.images, image_id) for image_id in some]
+    axes = label_axes(arrays, known)
+    if axes is None:
+        raise InputError(
+            f"{images[some[0]][0]}: an array {arrays[0].shape}: the last axis may be labels or columns; give "
+            "--axes hwl or --axes lhw"
+        )
+    if axes != format_.axes:
+        _LOG.info("the arrays are %s, not %s: recognized (--axes says otherwise)", axes, format_.axes)
+    return replace(options, axes=axes)
 
 
 def _format(source: Path, options: ConvertOptions) -> Format:
@@ -119,10 +155,50 @@ def _format(source: Path, options: ConvertOptions) -> Format:
     return FORMATS[options.format or found[0]]
 
 
-def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> Float[Tensor, "l h w"]:
-    """Read the scores of one image, float32."""
-    array = format_.read(paths, options.key)
+def _read(
+    paths: Sequence[Path], format_: Format, options: ConvertOptions, kind: Kind
+) -> Float[Tensor, "l h w"]:
+    """Read the scores of one image, float32; probabilities on the scale 0..1.
+
+    Raises:
+        InputError: they are not of that kind.
+    """
     axes = options.axes or format_.axes
+    array = _stored(paths, format_, options, axes)
+    label = axes.index("l")
+    scale = 1
+    if kind == "probabilities":
+        scale = _scale(array, axes, paths[0])
+    elif sum_ := labels_sum_to(array, label):
+        raise InputError(
+            f"{paths[0]}: numbers that sum to {sum_} at every pixel are not logits; give --kind probabilities"
+        )
+    ordered = array.transpose([axes.index(axis) for axis in "lhw"])
+    with np.errstate(over="ignore"):  # infinity is refused when it is written
+        scores = torch.from_numpy(np.ascontiguousarray(ordered, dtype=np.float32))
+    return scores if scale == 1 else scores / scale
+
+
+def _scale(array: NDArray[Any], axes: str, path: Path) -> int:
+    """What to divide probabilities by."""
+    label = axes.index("l")
+    scale = probability_scale(array, label)
+    if scale is None:
+        raise InputError(
+            f"{path}: values from {array.min():.4g} to {array.max():.4g}, must be probabilities: 0..1, "
+            "bytes, or numbers whose labels sum to 255, 65535 or 100; of logits give --kind logits"
+        )
+    other = [axes[axis] for axis in range(3) if axis != label and labels_sum_to(array, axis)]
+    if other and not labels_sum_to(array, label):
+        raise InputError(
+            f"{path}: an array {array.shape} sums to a constant along {other[0]}, not along l ({axes})"
+        )
+    return scale
+
+
+def _stored(paths: Sequence[Path], format_: Format, options: ConvertOptions, axes: str) -> NDArray[Any]:
+    """The array of one image as it is stored, of three axes."""
+    array = format_.read(paths, options.key)
     shape = array.shape
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]  # Caffe's batch axis, last in MATLAB
@@ -132,9 +208,7 @@ def _read(paths: Sequence[Path], format_: Format, options: ConvertOptions) -> Fl
         raise InputError(
             f"{paths[0]}: an array {shape} of {array.dtype}, must be numbers with three axes ({axes})"
         )
-    ordered = array.transpose([axes.index(axis) for axis in "lhw"])
-    with np.errstate(over="ignore"):  # infinity is refused when it is written
-        return torch.from_numpy(np.ascontiguousarray(ordered, dtype=np.float32))
+    return array
 
 
 def _image_size(folder: Path, image_id: str) -> tuple[int, int]:

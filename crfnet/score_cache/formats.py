@@ -27,6 +27,7 @@ class Format:
         group: (all files of a folder, strip) -> the files of each image, by id.
         read: (files of one image, name of the array or "" for the only one) -> the array.
         padded: whether the array is larger than the image and has to be cropped.
+        axes_vary: whether other orders of the axes are usual, so that the arrays are looked at.
     """
 
     suffix: str
@@ -36,6 +37,7 @@ class Format:
     group: Callable[[Sequence[Path], str], dict[str, list[Path]]]
     read: Callable[[Sequence[Path], str], NDArray[Any]]
     padded: bool = False
+    axes_vary: bool = False
 
 
 def _one_file_per_image(paths: Sequence[Path], strip: str) -> dict[str, list[Path]]:
@@ -129,7 +131,7 @@ def _unreadable(path: Path, error: BaseException) -> InputError:
 
 FORMATS: dict[str, Format] = {
     "mat": Format(".mat", "whl", "logits", "_blob_0", _one_file_per_image, _read_mat, padded=True),
-    "npz": Format(".npz", "lhw", "logits", "", _one_file_per_image, _read_npz),
-    "npy": Format(".npy", "lhw", "logits", "", _one_file_per_image, _read_npy),
+    "npz": Format(".npz", "lhw", "logits", "", _one_file_per_image, _read_npz, axes_vary=True),
+    "npy": Format(".npy", "lhw", "logits", "", _one_file_per_image, _read_npy, axes_vary=True),
     "png": Format(".png", "lhw", "probabilities", "", _one_file_per_class, _read_png),
 }

@@ -110,6 +110,7 @@ def test_pixels_row_by_row_width_first():
     np.testing.assert_allclose(crf.inference(5), dense_reference.mean_field(u, terms, 5)[-1], atol=5e-5)
 
 
+@pytest.mark.filterwarnings("ignore:srgb is a sequence of one number")
 def test_one_width_for_all():
     u, image = image_problem()
     answers = []

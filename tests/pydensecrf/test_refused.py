@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from crfnet.pydensecrf import _pairwise
+from crfnet.pydensecrf import _arrays
 from crfnet.pydensecrf import densecrf as dcrf
 from tests.pydensecrf.small_problem import H, M, N, W, crf, image, numbers, read_only
 
@@ -75,7 +75,8 @@ REFUSED = {
     "sxy 0": (lambda c: c.addPairwiseGaussian(0, 3), "sxy is 0, must be a number or 2 numbers, all > 0"),
     "sxy NaN": (lambda c: c.addPairwiseGaussian(float("nan"), 3), "sxy is nan, must be"),
     "sxy negative": (lambda c: c.addPairwiseGaussian((3, -3), 3), r"sxy is \(3, -3\), must be"),
-    "sxy three": (lambda c: c.addPairwiseGaussian((3, 3, 3), 3), r"sxy is \(3, 3, 3\), must be"),
+    "sxy none": (lambda c: c.addPairwiseGaussian((), 3), r"sxy is \(\), must be a number or 2 numbers"),
+    "sxy a matrix": (lambda c: c.addPairwiseGaussian([[3, 3], [3, 3]], 3), r"sxy is \[\[3, 3\], .*, must be"),
     "srgb 0": (
         lambda c: c.addPairwiseBilateral(3, (3, 0, 3), image(), 3),
         r"srgb is \(3, 0, 3\), must be a number or 3 numbers",
@@ -174,9 +175,9 @@ class TestSign:
 
     @pytest.fixture(autouse=True)
     def _forget(self):
-        _pairwise._warn_about_sign.cache_clear()
+        _arrays.warn_once.cache_clear()
         yield
-        _pairwise._warn_about_sign.cache_clear()
+        _arrays.warn_once.cache_clear()
 
     @pytest.mark.parametrize(
         "compat",

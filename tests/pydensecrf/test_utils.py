@@ -108,6 +108,7 @@ class TestFeatures:
         assert_energies(utils.create_pairwise_gaussian((3, 4), (2, 3)), expected)
         assert_energies(utils._create_pairwise_gaussian_2d(3, 4, (2, 3)), expected)
 
+    @pytest.mark.filterwarnings("ignore:sdims is one number")
     def test_one_and_three_axes(self):
         assert_energies(utils.create_pairwise_gaussian([2], [4]), [[0, 0.5, 1, 1.5]])
         volume = utils.create_pairwise_gaussian(2.0, (2, 3, 4)).reshape(3, 2, 3, 4)
@@ -146,18 +147,21 @@ class TestFeatures:
                 r"sdims is \(3, 0\), must be a number or 2",
             ),
             (lambda: utils.create_pairwise_gaussian((3, 3, 3), (2, 3)), r"sdims is \(3, 3, 3\), must be"),
-            (lambda: utils.create_pairwise_gaussian(3, (2, 0)), "shape is 0, must be a whole number >= 1"),
             (
-                lambda: utils.create_pairwise_bilateral((3, 3), (1, 2), np.zeros((2, 3, 4)), 2),
-                r"schan is \(1, 2\), must be a number or 4 numbers",
+                lambda: utils.create_pairwise_gaussian((3, 3), (2, 0)),
+                "shape is 0, must be a whole number >= 1",
+            ),
+            (
+                lambda: utils.create_pairwise_bilateral((3, 3), (1, 2, 3, 4, 5), np.zeros((2, 3, 4)), 2),
+                r"schan is \(1, 2, 3, 4, 5\), must be a number or up to 4 numbers",
             ),
             (
                 lambda: utils.create_pairwise_bilateral((3, 3), 1, np.zeros((2, 3, 4)), 3),
                 r"chdim is 3, must be an axis of img, of shape \(2, 3, 4\), or -1",
             ),
             (
-                lambda: utils.create_pairwise_bilateral((3, 3), 1, np.zeros((2, 3, 4))),
-                r"sdims is \(3, 3\), must be a number or 3 numbers",
+                lambda: utils.create_pairwise_bilateral((3, 3, 3, 3), 1, np.zeros((2, 3, 4))),
+                r"sdims is \(3, 3, 3, 3\), must be a number or up to 3 numbers",
             ),
         ],
     )

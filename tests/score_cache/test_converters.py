@@ -103,6 +103,107 @@ def test_probabilities_are_not_taken_for_logits(tmp_path):
     assert len(convert_scores(source, tmp_path / "out", ConvertOptions(kind="probabilities")).ids) == 2
 
 
+def probabilities(image_id: str) -> np.ndarray:
+    return torch.from_numpy(logits(image_id) / 9).softmax(0).numpy()
+
+
+def saved(folder, make):
+    folder.mkdir()
+    for image_id in SIZES:
+        np.save(folder / f"{image_id}.npy", make(image_id))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [
+        (255, np.uint8),
+        (65535, np.uint16),
+        (255, np.int64),
+        (255, np.float32),
+        (100, np.float32),
+        (1, np.float16),
+    ],
+)
+def test_probabilities_on_another_scale(tmp_path, scale, dtype):
+    def stored(image_id):
+        values = probabilities(image_id) * scale
+        return (np.round(values) if np.dtype(dtype).kind in "iu" else values).astype(dtype)
+
+    source = saved(tmp_path / "s", stored)
+    folder = convert_scores(source, tmp_path / "out", ConvertOptions(kind="probabilities"))
+    for image_id in SIZES:
+        read = folder.stored_logits(image_id).exp()
+        assert torch.allclose(read, torch.from_numpy(probabilities(image_id)), atol=3e-3)
+    with pytest.raises(InputError, match=f"sum to {scale} at every pixel are not logits; give --kind prob"):
+        convert_scores(source, tmp_path / "no")
+
+
+@pytest.mark.parametrize("bad", [lambda p: p * 7, lambda p: p - 0.5, lambda p: p * np.nan, lambda p: p * 3e4])
+def test_probabilities_on_no_scale_are_refused_at_once(tmp_path, bad):
+    source = saved(tmp_path / "s", lambda image_id: bad(probabilities(image_id)))
+    words = (
+        r"2007_000001\.npy: values from .* must be probabilities: 0..1, bytes, or numbers whose labels sum"
+    )
+    with pytest.raises(InputError, match=words):
+        convert_scores(source, tmp_path / "out", ConvertOptions(kind="probabilities"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_last_are_recognized_by_their_sums(tmp_path, capsys):
+    source = saved(tmp_path / "s", lambda image_id: probabilities(image_id).transpose(1, 2, 0))
+    folder = convert_scores(source, tmp_path / "out", ConvertOptions(kind="probabilities"))
+    expected = convert_scores(source, tmp_path / "o2", ConvertOptions(kind="probabilities", axes="hwl"))
+    for image_id in SIZES:
+        assert folder.num_classes == LABELS
+        assert torch.equal(folder.stored_logits(image_id), expected.stored_logits(image_id))
+    with pytest.raises(InputError, match=r"sums to a constant along w, not along l \(lhw\)"):
+        convert_scores(source, tmp_path / "no", ConvertOptions(kind="probabilities", axes="lhw"))
+
+
+def test_labels_last_are_recognized_by_the_length_that_stays(tmp_path, caplog):
+    source = saved(tmp_path / "s", lambda image_id: logits(image_id).transpose(1, 2, 0))
+    with caplog.at_level("INFO", "crfnet"):
+        same(convert_scores(source, tmp_path / "out"))
+    assert "the arrays are hwl, not lhw: recognized" in caplog.text
+
+
+def test_any_order_is_recognized_by_the_images(tmp_path, images):
+    for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0), (0, 2, 1), (1, 0, 2)):
+        name = "".join(map(str, order))
+        source = saved(tmp_path / name, lambda image_id, order=order: logits(image_id).transpose(order))
+        same(convert_scores(source, tmp_path / f"out{name}", ConvertOptions(images=images)))
+
+
+def test_axes_that_cannot_be_told_are_refused(tmp_path):
+    one = np.random.default_rng(0).normal(size=(30, 20, 4))
+    source = saved(tmp_path / "s", lambda image_id: one)
+    with pytest.raises(
+        InputError, match=r"\(30, 20, 4\): the last axis may be labels or columns; give --axes"
+    ):
+        convert_scores(source, tmp_path / "out")
+    assert convert_scores(source, tmp_path / "hwl", ConvertOptions(axes="hwl")).num_classes == 4
+    assert convert_scores(source, tmp_path / "lhw", ConvertOptions(axes="lhw")).num_classes == 30
+
+
+def test_what_is_written_is_read_back(tmp_path, monkeypatch):
+    source = saved(tmp_path / "s", logits)
+    read, original = [], ScoreFolder.stored_logits
+
+    def stored(self, image_id):
+        read.append(image_id)
+        if image_id == "b_2":
+            raise InputError("scores of b_2 cannot be read")
+        return original(self, image_id)
+
+    monkeypatch.setattr(ScoreFolder, "stored_logits", stored)
+    with pytest.raises(InputError, match="b_2 cannot be read"):
+        convert_scores(source, tmp_path / "out")
+    assert read == list(SIZES)
+    monkeypatch.undo()
+    assert ScoreFolder(tmp_path / "out").ids == ("2007_000001",)
+
+
 def test_npy_with_a_batch_axis_and_names(tmp_path):
     source = tmp_path / "s"
     source.mkdir()

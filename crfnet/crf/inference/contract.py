@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from crfnet import kernels
 from crfnet.errors import require
 from crfnet.shapes import Values
 
@@ -56,8 +57,10 @@ class Inference(ABC):
                 ``iterations`` unless they stopped early.
         """
         with torch.autocast(unary.device.type, enabled=False):
-            # The labels of a pixel lie side by side in memory: softmax and lattice run faster so.
-            unary = unary.to(torch.promote_types(unary.dtype, torch.float32)).mT.contiguous().mT
+            unary = unary.to(torch.promote_types(unary.dtype, torch.float32))
+            # Compiled kernels want the pixels of a label side by side in memory; torch's softmax and lattice
+            # run faster on the labels of a pixel.
+            unary = unary.contiguous() if kernels.compiled(unary) else unary.mT.contiguous().mT
             return self._steps(unary, penalty, iterations, trace)
 
     @abstractmethod
@@ -68,7 +71,7 @@ class Inference(ABC):
         iterations: int,
         trace: list[Values] | None,
     ) -> Values:
-        """`run` on logits of at least float32 whose memory is (b, n, l), without autocast."""
+        """`run` on logits of at least float32, whose memory is (b, l, n) or (b, n, l), without autocast."""
 
     def _check(self) -> None:
         """Refuse fields that every scheme has and that are outside their ranges."""

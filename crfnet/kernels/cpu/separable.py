@@ -14,10 +14,11 @@ import numpy as np
 
 from crfnet.kernels.cpu.arithmetic import add, fma, mul
 from crfnet.kernels.cpu.atomics import claim, finish, wait
+from crfnet.kernels.cpu.channels import gather_channels, scatter_channels
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.vectors import filled, load, spread_at, store
 
-__all__ = ["PHASES", "Grid", "convolve_group", "grid_of"]
+__all__ = ["PHASES", "Grid", "clear", "convolve_group", "convolve_group_alone", "grid_of", "scale"]
 
 PHASES = 3  # of `convolve_group`, at most
 _PIXELS = 2048  # of a task along lines, about
@@ -104,7 +105,7 @@ def convolve_group(
     depth, height, width = shape
     lines = max(1, _PIXELS // width)
     tasks = (depth * height + lines - 1) // lines
-    _clear(padded, width + 2 * radii[kind, 2])
+    clear(padded, width + 2 * radii[kind, 2])
     task = claim(counters, phase)
     while task < tasks:
         for row in range(task * lines, min(depth * height, (task + 1) * lines)):
@@ -130,11 +131,61 @@ def convolve_group(
     )  # fmt: skip
 
 
+@kernel
+def convolve_group_alone(
+    shape, radii, taps, kind, send, receive, factors, values, place, few, padded, between, rows, out
+):  # fmt: skip
+    """The same for one group in this thread alone, from values as they came to values as they go; 2 axes.
+
+    Args:
+        shape: int64 (3,), the first 1.
+        radii: int64 (3,).
+        taps: (kernels, 3, radius + 1).
+        kind: which of the kernels.
+        send: of every pixel, from place ``factors`` on.
+        receive: like ``send``.
+        factors: place of this image's factors.
+        values: (b, l, n).
+        place: of the first value of the group, in ``values`` and ``out``.
+        few: channels of the group.
+        padded: (pixels of a line + 2 radius or more, 8), of this thread, like all that follows.
+        between: (pixels, 8).
+        rows: (64 lines or more, 8).
+        out: like ``values``.
+    """
+    _, height, width = shape
+    clear(padded, width + 2 * radii[2])
+    ready = 0
+    for start in range(0, height, _PATCH):  # lines that an axis has just made are still in the cache
+        end = min(height, start + _PATCH)
+        while ready < min(height, end + radii[1]):
+            first = ready * width
+            gather_channels(values, place + first, height * width, few, width, padded, 8 * radii[2])
+            scale(padded, 8 * radii[2], width, send, factors + first)
+            _convolve_line(first, width, radii[2], taps[kind, 2], send, padded, between)
+            ready += 1
+        for x in range(0, width, _PATCH):
+            _patch(
+                start, end, x, min(width, x + _PATCH), 0, height, width, radii[1], taps[kind, 1], between, 0,
+                receive, factors, rows, -8 * start * width, False,
+            )  # fmt: skip
+        first, some = start * width, (end - start) * width
+        scatter_channels(rows, 0, some, out, place + first, height * width, few)
+
+
 @inline
-def _clear(padded, pixels):
+def clear(padded, pixels):
+    """Zeros in the first rows of eight."""
     zero = filled(padded, 0.0)
     for x in range(pixels):
         store(padded, 8 * x, zero)
+
+
+@inline
+def scale(rows, place, count, by, factors):
+    """Rows of eight times a factor each."""
+    for x in range(count):
+        store(rows, place + 8 * x, mul(spread_at(by, factors + x), load(rows, place + 8 * x)))
 
 
 @inline
@@ -143,6 +194,11 @@ def _along_line(first, width, radius, taps, send, factors, values, place, padded
     for x in range(width):
         value = mul(spread_at(send, factors + first + x), load(values, place + 8 * (first + x)))
         store(padded, 8 * (radius + x), value)
+    _convolve_line(first, width, radius, taps, send, padded, out)
+
+
+@inline
+def _convolve_line(first, width, radius, taps, send, padded, out):
     whole = width - width % 8
     for x in range(0, whole, 8):
         _eight(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
@@ -163,24 +219,34 @@ def _across(
     task = claim(counters, phase)
     while task < tasks:
         repeat, part, strip = task // strips // parts, task // strips % parts, task % strips
-        end = min(stride, (strip + 1) * _PATCH)
-        for x in range(strip * _PATCH, end, 8):
-            for along in range(part * _PATCH, min(size, (part + 1) * _PATCH)):
-                low, high = -min(radius, along), min(radius, size - 1 - along) + 1
-                pixel = (repeat * size + along) * stride + x
-                if x + 8 <= end:
-                    _eight(
-                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel),
-                        out, where + 8 * pixel, adds,
-                    )  # fmt: skip
-                else:
-                    for k in range(end - x):
-                        _one(
-                            taps, low, high, source, place + 8 * (pixel + k), 8 * stride, receive,
-                            _of(factors, pixel + k), out, where + 8 * (pixel + k), adds,
-                        )  # fmt: skip
+        _patch(
+            part * _PATCH, min(size, (part + 1) * _PATCH), strip * _PATCH, min(stride, (strip + 1) * _PATCH),
+            repeat, size, stride, radius, taps, source, place, receive, factors, out, where, adds,
+        )  # fmt: skip
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
+
+
+@inline
+def _patch(
+    start, stop, left, end, repeat, size, stride, radius, taps, source, place, receive, factors, out, where,
+    adds,
+):  # fmt: skip
+    for x in range(left, end, 8):
+        for along in range(start, stop):
+            low, high = -min(radius, along), min(radius, size - 1 - along) + 1
+            pixel = (repeat * size + along) * stride + x
+            if x + 8 <= end:
+                _eight(
+                    taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel),
+                    out, where + 8 * pixel, adds,
+                )  # fmt: skip
+            else:
+                for k in range(end - x):
+                    _one(
+                        taps, low, high, source, place + 8 * (pixel + k), 8 * stride, receive,
+                        _of(factors, pixel + k), out, where + 8 * (pixel + k), adds,
+                    )  # fmt: skip
 
 
 @inline

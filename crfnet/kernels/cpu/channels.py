@@ -1,0 +1,65 @@
+"""Eight channels of some pixels: from values (b, l, n) into rows of eight, and back."""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
+# ruff: noqa: PLR0917
+
+from crfnet.kernels.cpu.atomics import claim, finish, wait
+from crfnet.kernels.cpu.compile import kernel
+from crfnet.kernels.cpu.vectors import at, filled, put, store, transpose
+
+__all__ = ["gather_channels", "gather_image", "scatter_channels", "scatter_image"]
+
+_PIXELS = 1024  # of a task
+
+
+@kernel
+def gather_channels(values, place, pixels, few, count, rows, where):
+    """So many pixels from ``place`` on, of ``few`` <= 8 channels of ``pixels`` each; others are 0."""
+    done = 0
+    while few == 8 and done + 8 <= count:
+        transpose(values, place + done, pixels, rows, where + 8 * done, 8)
+        done += 8
+    zero = filled(rows, 0.0)
+    for i in range(done, count):
+        store(rows, where + 8 * i, zero)
+    for k in range(few):
+        for i in range(done, count):
+            put(rows, where + 8 * i + k, at(values, place + k * pixels + i))
+
+
+@kernel
+def scatter_channels(rows, where, count, values, place, pixels, few):
+    """The way back."""
+    done = 0
+    while few == 8 and done + 8 <= count:
+        transpose(rows, where + 8 * done, 8, values, place + done, pixels)
+        done += 8
+    for k in range(few):
+        for i in range(done, count):
+            put(values, place + k * pixels + i, at(rows, where + 8 * i + k))
+
+
+@kernel
+def gather_image(counters, phase, values, place, pixels, few, table):
+    """One phase: `gather_channels` of all pixels."""
+    tasks = (pixels + _PIXELS - 1) // _PIXELS
+    task = claim(counters, phase)
+    while task < tasks:
+        first = task * _PIXELS
+        some = min(_PIXELS, pixels - first)
+        gather_channels(values, place + first, pixels, few, some, table, 8 * first)
+        task = finish(counters, phase)
+    return wait(counters, phase, tasks)
+
+
+@kernel
+def scatter_image(counters, phase, table, values, place, pixels, few):
+    """One phase: `scatter_channels` of all pixels."""
+    tasks = (pixels + _PIXELS - 1) // _PIXELS
+    task = claim(counters, phase)
+    while task < tasks:
+        first = task * _PIXELS
+        some = min(_PIXELS, pixels - first)
+        scatter_channels(table, 8 * first, some, values, place + first, pixels, few)
+        task = finish(counters, phase)
+    return wait(counters, phase, tasks)

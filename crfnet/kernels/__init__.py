@@ -1,4 +1,4 @@
-"""Compute kernels, without autograd: Triton's for a GPU, numba's for a CPU. All questions about devices are here.
+"""Compute kernels, without autograd: Triton's for a GPU, numba's for a CPU; here is which ones take a tensor.
 
 `usable` says whether those for a GPU take a tensor, `compiled` whether those for a CPU do. Each file imports
 triton or numba: import it where it is used, once the answer was yes.

@@ -158,16 +158,15 @@ class CompiledGrid:
             self._radii,
             self._taps.astype(array.dtype),
             self._slopes.astype(array.dtype),
-            **{
-                name: _factors(factor, values, values.dtype)
-                for name, factor in (("send", send), ("receive", receive), ("center", center))
-            },
+            send=_factors(send, values, values.dtype),
+            receive=_factors(receive, values, values.dtype),
+            center=_factors(center, values, values.dtype),
         )
 
 
-def _factors(factor: Tensor | None, values: Values, dtype: torch.dtype) -> np.ndarray | None:
-    """A number for each pixel, (b, n); None for 1."""
+def _factors(factor: Tensor | None, values: Values, dtype: torch.dtype) -> np.ndarray:
+    """A number for each pixel, (b, n); 1 of none."""
     if factor is None:
-        return None
+        return np.ones((len(values), values.shape[2]), array_of(torch.empty(0, dtype=dtype)).dtype)
     wide = factor.detach().to(dtype).expand(len(values), 1, values.shape[2])
     return array_of(wide.reshape(len(values), -1))

@@ -8,21 +8,18 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from crfnet import kernels
+from crfnet.crf.filters.band_matrices import convolved, window_of
 from crfnet.crf.filters.compiled import CompiledGrid
 from crfnet.crf.filters.contract import EPS, KernelOperator
 from crfnet.shapes import Grid, Mask, Spacing, Values
 
 __all__ = ["SeparableGaussian"]
 
-# Pixels per matrix product; the band matrix as a whole would be mostly zeros. On a GPU few products count.
-_BLOCK, _BLOCK_CUDA = 32, 128
-
 
 class SeparableGaussian(KernelOperator):
     """``K_ij = exp(-|p_i - p_j|^2 / (2 theta_gamma^2))`` over the pixels p of one grid.
 
-    On a CPU by compiled code where that is; else each axis is convolved as a band matrix, block by block, which
-    is several times faster than a convolution with one channel per group. Cost O(N l radius).
+    On a CPU by compiled code where that is, else by band matrices. Cost O(N l radius).
 
     Args:
         grid: Sizes of the axes, slowest first: (rows, columns), or 1 or 3 axes.
@@ -59,15 +56,16 @@ class SeparableGaussian(KernelOperator):
         self.features_need_grad = (
             isinstance(theta_gamma, Tensor) and theta_gamma.requires_grad and torch.is_grad_enabled()
         )
-        self._theta = torch.as_tensor(theta_gamma, dtype=torch.float64) if device is None else theta_gamma
-        self._theta = self._theta if self.features_need_grad else self._theta.detach()
+        theta = theta_gamma if isinstance(theta_gamma, Tensor) else width
+        self._theta = theta if self.features_need_grad else theta.detach()
         self._grid, self._apart = grid, apart
         self._radii = [
             min(math.ceil(radius_in_sigmas * bandwidth / distance), size)
             for distance, size in zip(closest, grid, strict=True)
         ]
-        self._block = _BLOCK if apart.device.type == "cpu" else _BLOCK_CUDA
-        self._compiled = CompiledGrid(grid, self._radii, apart, bandwidth) if kernels.compiled(apart) else None
+        self._compiled = (
+            CompiledGrid(grid, self._radii, apart, bandwidth) if kernels.compiled(apart) else None
+        )
         self._windows = None if self._compiled else self._windows_of(self._theta)  # once, not in every step
         self._averaging: dict[tuple[torch.dtype, int], tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -83,7 +81,7 @@ class SeparableGaussian(KernelOperator):
         """As of `KernelOperator`; factors without gradients become part of the filter."""
         plain = super().scaled(send, receive)
         learned = any(factor is not None and factor.requires_grad for factor in (send, receive))
-        if not self._compiled or torch.is_grad_enabled() and (self.features_need_grad or learned):
+        if not self._compiled or (torch.is_grad_enabled() and (self.features_need_grad or learned)):
             return plain
         theta = self._theta.detach()
         if self._inside is not None:
@@ -92,7 +90,7 @@ class SeparableGaussian(KernelOperator):
             )
 
         def apply(values: Values) -> Values:
-            if not kernels.compiled(values) or torch.is_grad_enabled() and self.features_need_grad:
+            if not kernels.compiled(values) or (torch.is_grad_enabled() and self.features_need_grad):
                 return plain(values)
             filtered: Tensor = _GridFilter.apply(values, theta, self, send, receive)
             return filtered
@@ -107,7 +105,7 @@ class SeparableGaussian(KernelOperator):
         return self._masked(averaged)
 
     def averaging(self, like: Values) -> tuple[Tensor, Tensor, Tensor]:
-        """Of every pixel (b, 1, n): 1 inside the mask, the inverse row sum, and that times the sum's slope."""
+        """Of every pixel (b, 1, n): 1 inside the mask, the inverse row sum, the sum's slope times that."""
         key = like.dtype, len(like)
         if key not in self._averaging:
             assert self._compiled is not None
@@ -125,34 +123,10 @@ class SeparableGaussian(KernelOperator):
         return filtered[:, :-1] / (filtered[:, -1:] + EPS) if averaged else filtered
 
     def _windows_of(self, theta: Tensor) -> list[Tensor]:
-        return [
-            _window(radius, self._block, self._apart[:, axis], theta)
-            for axis, radius in enumerate(self._radii)
-        ]
+        return [window_of(radius, self._apart[:, axis], theta) for axis, radius in enumerate(self._radii)]
 
     def _convolved(self, values: Values, windows: list[Tensor]) -> Values:
-        """Band matrices; (b, n, l) in memory is fastest."""
-        batch, labels, pixels = values.shape
-        table = values.mT.contiguous()
-        faster = labels  # numbers that lie between neighbors along the axis
-        for axis in reversed(range(len(self._grid))):
-            rows = table.view(batch, -1, self._grid[axis], faster)
-            table = _convolve(rows, self._blocks(axis, windows[axis].to(values)), self._block)
-            faster *= self._grid[axis]
-        filtered = table.view(batch, pixels, labels).mT
-        return filtered.contiguous() if values.is_contiguous() else filtered
-
-    def _blocks(self, axis: int, window: Tensor) -> list[tuple[slice, Tensor]]:
-        """For each block of an axis: the pixels that reach it, and their weights (.., block, pixels)."""
-        radius, length = self._radii[axis], self._grid[axis]
-        blocks = []
-        for start in range(0, length, self._block):
-            stop = min(start + self._block, length)
-            first, last = max(0, start - radius), min(length, stop + radius)
-            offset = radius - start
-            weights = window[..., first + offset : last + offset, : stop - start].mT
-            blocks.append((slice(first, last), weights))
-        return blocks
+        return convolved(values, self._grid, self._radii, [window.to(values) for window in windows])
 
 
 class _GridFilter(torch.autograd.Function):
@@ -238,26 +212,3 @@ def _gradients_by_torch(
         inputs = (values, theta) if both else (theta,)
         *first, grad_theta = torch.autograd.grad(out, inputs, grad, create_graph=create_graph)
     return first[0] if both else None, grad_theta
-
-
-def _window(radius: int, block: int, spacing: Tensor, theta: Tensor) -> Tensor:
-    """Weights of the pixels around one block (block + 2 radius) in each of its pixels (block).
-
-    (.., block + 2 radius, block) in float64, with an axis for the images where spacings (b,) differ.
-    """
-    source = torch.arange(-radius, block + radius, dtype=spacing.dtype, device=spacing.device)
-    distance = source.unsqueeze(1) - source[radius : radius + block]
-    apart = distance * spacing.view(-1, 1, 1, 1) / theta
-    window: Tensor = torch.exp(-0.5 * apart.square()) * (distance.abs() <= radius)
-    return window[0, 0] if len(window) == 1 else window
-
-
-def _convolve(grid: Tensor, blocks: list[tuple[slice, Tensor]], block: int) -> Tensor:
-    """The last axis but one, block by block."""
-    if not torch.is_grad_enabled() and grid.shape[:-2].numel() == 1:  # as whole matrices, each into its place
-        out = torch.empty_like(grid)
-        table, rows = grid[0, 0], out[0, 0].split(block)
-        for (source, weights), place in zip(blocks, rows, strict=True):
-            torch.mm(weights.view(weights.shape[-2:]), table[source], out=place)
-        return out
-    return torch.cat([weights @ grid[..., source, :] for source, weights in blocks], dim=-2)

@@ -1,7 +1,6 @@
 """Eight channels of some pixels: from values (b, l, n) into rows of eight, and back."""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
-# ruff: noqa: PLR0917
 
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import kernel

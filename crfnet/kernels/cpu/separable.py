@@ -14,15 +14,17 @@ import numpy as np
 
 from crfnet.kernels.cpu.arithmetic import add, fma, mul
 from crfnet.kernels.cpu.atomics import claim, finish, wait
-from crfnet.kernels.cpu.channels import gather_channels, scatter_channels
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.vectors import filled, load, spread_at, store
 
-__all__ = ["PHASES", "Grid", "clear", "convolve_group", "convolve_group_alone", "grid_of", "scale"]
+__all__ = [
+    "PATCH", "PHASES", "Grid", "clear", "convolve_group", "convolve_line", "convolve_patch", "grid_of",
+    "scale",
+]  # fmt: skip
 
 PHASES = 3  # of `convolve_group`, at most
 _PIXELS = 2048  # of a task along lines, about
-_PATCH = 64  # pixels along both sides of a task across lines
+PATCH = 64  # pixels along both sides of a task across lines
 
 
 class Grid(NamedTuple):
@@ -131,48 +133,6 @@ def convolve_group(
     )  # fmt: skip
 
 
-@kernel
-def convolve_group_alone(
-    shape, radii, taps, kind, send, receive, factors, values, place, few, padded, between, rows, out
-):  # fmt: skip
-    """The same for one group in this thread alone, from values as they came to values as they go; 2 axes.
-
-    Args:
-        shape: int64 (3,), the first 1.
-        radii: int64 (3,).
-        taps: (kernels, 3, radius + 1).
-        kind: which of the kernels.
-        send: of every pixel, from place ``factors`` on.
-        receive: like ``send``.
-        factors: place of this image's factors.
-        values: (b, l, n).
-        place: of the first value of the group, in ``values`` and ``out``.
-        few: channels of the group.
-        padded: (pixels of a line + 2 radius or more, 8), of this thread, like all that follows.
-        between: (pixels, 8).
-        rows: (64 lines or more, 8).
-        out: like ``values``.
-    """
-    _, height, width = shape
-    clear(padded, width + 2 * radii[2])
-    ready = 0
-    for start in range(0, height, _PATCH):  # lines that an axis has just made are still in the cache
-        end = min(height, start + _PATCH)
-        while ready < min(height, end + radii[1]):
-            first = ready * width
-            gather_channels(values, place + first, height * width, few, width, padded, 8 * radii[2])
-            scale(padded, 8 * radii[2], width, send, factors + first)
-            _convolve_line(first, width, radii[2], taps[kind, 2], send, padded, between)
-            ready += 1
-        for x in range(0, width, _PATCH):
-            _patch(
-                start, end, x, min(width, x + _PATCH), 0, height, width, radii[1], taps[kind, 1], between, 0,
-                receive, factors, rows, -8 * start * width, False,
-            )  # fmt: skip
-        first, some = start * width, (end - start) * width
-        scatter_channels(rows, 0, some, out, place + first, height * width, few)
-
-
 @inline
 def clear(padded, pixels):
     """Zeros in the first rows of eight."""
@@ -194,11 +154,12 @@ def _along_line(first, width, radius, taps, send, factors, values, place, padded
     for x in range(width):
         value = mul(spread_at(send, factors + first + x), load(values, place + 8 * (first + x)))
         store(padded, 8 * (radius + x), value)
-    _convolve_line(first, width, radius, taps, send, padded, out)
+    convolve_line(first, width, radius, taps, send, padded, out)
 
 
 @inline
-def _convolve_line(first, width, radius, taps, send, padded, out):
+def convolve_line(first, width, radius, taps, send, padded, out):
+    """A line of pixels that lies in ``padded`` between zeros; to row ``first`` of ``out`` and on."""
     whole = width - width % 8
     for x in range(0, whole, 8):
         _eight(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
@@ -214,13 +175,13 @@ def _across(
 
     A task is a patch of pixels, done in columns of eight pixels, which stay in the nearest cache.
     """
-    parts, strips = (size + _PATCH - 1) // _PATCH, (stride + _PATCH - 1) // _PATCH
+    parts, strips = (size + PATCH - 1) // PATCH, (stride + PATCH - 1) // PATCH
     tasks = repeats * parts * strips
     task = claim(counters, phase)
     while task < tasks:
         repeat, part, strip = task // strips // parts, task // strips % parts, task % strips
-        _patch(
-            part * _PATCH, min(size, (part + 1) * _PATCH), strip * _PATCH, min(stride, (strip + 1) * _PATCH),
+        convolve_patch(
+            part * PATCH, min(size, (part + 1) * PATCH), strip * PATCH, min(stride, (strip + 1) * PATCH),
             repeat, size, stride, radius, taps, source, place, receive, factors, out, where, adds,
         )  # fmt: skip
         task = finish(counters, phase)
@@ -228,10 +189,11 @@ def _across(
 
 
 @inline
-def _patch(
+def convolve_patch(
     start, stop, left, end, repeat, size, stride, radius, taps, source, place, receive, factors, out, where,
     adds,
 ):  # fmt: skip
+    """Rows ``start`` .. ``stop``, columns ``left`` .. ``end``; eight columns at a time, for the cache."""
     for x in range(left, end, 8):
         for along in range(start, stop):
             low, high = -min(radius, along), min(radius, size - 1 - along) + 1

@@ -1,7 +1,7 @@
 """The derivative of the Gaussian of a pixel grid in its bandwidth, contracted with a gradient in one pass.
 
-``K = A B`` along columns and lines changes by ``A' B + A B'``, so of ``g . (dK/dtheta) v`` two things are made
-along lines, ``B v`` and ``B' v``, and the rest is summed as it comes: nothing as large as v is written.
+``K = A B`` along columns and lines changes by ``A' B + A B'``, so of ``g . (dK/dtheta) v`` two things are
+made along lines, ``B v`` and ``B' v``, and the rest is summed as it comes.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
@@ -15,13 +15,12 @@ from crfnet.kernels.cpu.arithmetic import total as sum_of_lanes
 from crfnet.kernels.cpu.atomics import claim, counters_for, finish, wait
 from crfnet.kernels.cpu.channels import gather_channels
 from crfnet.kernels.cpu.compile import entry, inline, kernel
-from crfnet.kernels.cpu.separable import clear, scale
+from crfnet.kernels.cpu.separable import PATCH, clear, scale
 from crfnet.kernels.cpu.vectors import filled, load, spread_at, store
 
 __all__ = ["theta_gamma_gradient"]
 
 _LINES = 8  # of a task along lines
-_PATCH = 64  # pixels along both sides of a task across lines
 
 
 def theta_gamma_gradient(
@@ -54,7 +53,7 @@ def theta_gamma_gradient(
     count = threads.threads() if count is None else count
     batch, labels, pixels = values.shape
     groups = -(-labels // 8)
-    parts = -(-int(shape[1]) // _PATCH) * -(-int(shape[2]) // _PATCH)
+    parts = -(-int(shape[1]) // PATCH) * -(-int(shape[2]) // PATCH)
     sums = np.zeros((batch * groups, parts))
     along = np.empty((pixels + 2 * int(radii[1] * shape[2]) + 1, 2, 8), values.dtype)
     threads.run(
@@ -71,7 +70,10 @@ def _summed(
     batch, labels, pixels = values.shape
     _, height, width = shape
     groups = (labels + 7) // 8
-    padded, rows = np.empty((width + 2 * radii[2] + 3, 8), values.dtype), np.empty((_PATCH * _PATCH, 8), values.dtype)
+    padded, rows = (
+        np.empty((width + 2 * radii[2] + 3, 8), values.dtype),
+        np.empty((PATCH * PATCH, 8), values.dtype),
+    )
     clear(padded, len(padded))
     phase = 0
     for image in range(batch):
@@ -102,9 +104,7 @@ def _lines(
             if line < 0 or line >= height:
                 _zeros(along, target, 2 * width)
             else:
-                gather_channels(
-                    values, place + line * width, height * width, few, width, padded, 8 * radius
-                )
+                gather_channels(values, place + line * width, height * width, few, width, padded, 8 * radius)
                 scale(padded, 8 * radius, width, send, factors + line * width)
                 for x in range(0, width, 4):
                     _four(
@@ -159,17 +159,17 @@ def _columns(
     rows, sums,
 ):  # fmt: skip
     """One phase: the sums of one group, of each patch of pixels."""
-    strips = (width + _PATCH - 1) // _PATCH
-    tasks = (height + _PATCH - 1) // _PATCH * strips
+    strips = (width + PATCH - 1) // PATCH
+    tasks = (height + PATCH - 1) // PATCH * strips
     task = claim(counters, phase)
     while task < tasks:
         part, strip, total = task // strips, task % strips, 0.0
-        first, end = strip * _PATCH, min(width, (strip + 1) * _PATCH)
-        above, below = part * _PATCH, min(height, (part + 1) * _PATCH)
+        first, end = strip * PATCH, min(width, (strip + 1) * PATCH)
+        above, below = part * PATCH, min(height, (part + 1) * PATCH)
         for y in range(above, below):
             pixel = y * width + first
             gather_channels(
-                grad, place + pixel, height * width, few, end - first, rows, 8 * (y - above) * _PATCH
+                grad, place + pixel, height * width, few, end - first, rows, 8 * (y - above) * PATCH
             )
         for x in range(first, end, 2):  # a column of two: what it reads stays in the nearest cache
             sums_of_column = filled(along, 0.0)
@@ -177,7 +177,7 @@ def _columns(
                 sums_of_column = _two(
                     sums_of_column, taps, slopes, radius, along, 16 * ((y + radius) * width + x),
                     16 * width, receive, center, factors + y * width + x, rows,
-                    8 * ((y - above) * _PATCH + x - first), min(2, end - x),
+                    8 * ((y - above) * PATCH + x - first), min(2, end - x),
                 )  # fmt: skip
             total += sum_of_lanes(sums_of_column)
         sums[task] = total

@@ -79,16 +79,18 @@ class _LatticeOperator(KernelOperator):
         send, receive = self._factor(send), self._factor(receive)
         if isinstance(self.lattice, CompiledLattice):
             features = self.features.detach()
-            folded = lambda values: _LatticeFilter.apply(values, features, self, send, receive, False)  # noqa: E731
-            return lambda values: (plain if self._differentiates else folded)(values)  # type: ignore[no-any-return]
+
+            def folded(values: Values) -> Values:
+                if self.features_need_grad and torch.is_grad_enabled():
+                    return plain(values)
+                filtered: Tensor = _LatticeFilter.apply(values, features, self, send, receive, False)
+                return filtered
+
+            return folded
         if torch.is_grad_enabled():
             return plain
         lattice = self.lattice.sums.scaled(*(None if f is None else f.reshape(-1) for f in (send, receive)))
         return lambda values: plain(values) if torch.is_grad_enabled() else _filter(values, lattice, False)
-
-    @property
-    def _differentiates(self) -> bool:
-        return self.features_need_grad and torch.is_grad_enabled()
 
     def _factor(self, factor: Tensor | None) -> Tensor | None:
         """A factor for each point of the batch (b, 1, n), 0 outside the mask."""

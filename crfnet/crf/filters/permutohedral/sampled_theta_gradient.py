@@ -1,6 +1,5 @@
 """How theta learns: the exact Gaussian's gradient of the features, estimated from some rows of its kernel."""
 
-import importlib.util
 from functools import cached_property
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from crfnet import kernels
 from crfnet.crf.filters.rows import kernel_rows, row_chunks
 from crfnet.shapes import Channel, Features, Mask, Values
 
@@ -30,8 +30,8 @@ class SampledRows:
     evenly over a row, and g holds normalizers that were made with it.
 
     Row i holds ``sum_j R_i K_ij (g_i . v_j)`` of the sum. It is drawn with probability p_i, a tenth of it
-    uniform, the rest proportional to ``|g_i|`` times its row sum, and weighs 1 / (rows p_i). With ``rows`` >=
-    n every row is taken once and there is no chance in it.
+    uniform, the rest proportional to ``sum_l |g_il|`` times its row sum, and weighs 1 / (rows p_i). With
+    ``rows`` >= n every row is taken once and there is no chance in it.
 
     Args:
         features: Of all pixels; those outside the mask repeat one inside.
@@ -48,7 +48,7 @@ class SampledRows:
         index, weight = self._drawn(grad, row_sums)
         some = grad.gather(2, index.unsqueeze(1).expand(-1, grad.shape[1], -1)) * weight.unsqueeze(1)
         scale = None if row_sums is None else row_sums.squeeze(1).gather(1, index)
-        summed = self._sum_compiled if grad.device.type == "cpu" and _has_numba() else self._sum
+        summed = self._sum_compiled if kernels.compiled(self._features) else self._sum
         return summed(some, values, index, scale)
 
     def _drawn(self, grad: Values, row_sums: Channel | None) -> tuple[_RowIndex, _RowNumber]:
@@ -57,7 +57,8 @@ class SampledRows:
         if self._rows >= pixels:
             return torch.arange(pixels, device=grad.device).expand(batch, -1), torch.ones_like(grad[:, 0])
         # All zero: uniform. Rows without a finite gradient are drawn for sure, so that theta's is not finite.
-        size = grad.norm(dim=1).double().nan_to_num(nan=_ENDLESS, posinf=_ENDLESS) + 1e-300
+        size = grad.abs().sum(1)  # torch's Euclidean norm takes ten times as long, and draws no better
+        size = size.double().nan_to_num(nan=_ENDLESS, posinf=_ENDLESS) + 1e-300
         size *= self._inside if row_sums is None else row_sums.squeeze(1) * self._inside
         uniform = self._inside / self._inside.sum(1, keepdim=True)
         chance = _UNIFORM * uniform + (1 - _UNIFORM) * size / size.sum(1, keepdim=True)
@@ -114,7 +115,3 @@ class SampledRows:
             pixel_blocks(features, inside)
             for features, inside in zip(self._features.numpy(), self._inside.numpy(), strict=True)
         ]
-
-
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None

@@ -3,9 +3,9 @@
     python experiments/bench/training.py [--threads 1] [--repeats 5] [--image PHOTO ...] [--first]
 
 Scenes: the demo's network, toy images and CRF (batch and crops of its joint phase); and the default CRF alone
-(preset deeplab, 5 steps, 21 labels) on a 321x321 crop of each PHOTO, or of a made-up image. Sides: `compiled`,
-the tree as it is; `torch`, the same with the compiled kernels off; with ``--first``, torch and the 1024 rows of
-theta's gradient that were the default of 0.1.0.
+(preset deeplab, 5 steps, 21 labels) on a 321x321 crop of each PHOTO, or of a made-up image. Sides:
+`compiled`, the tree as it is; `torch`, the same with the compiled kernels off; with ``--first``, torch and
+the 1024 rows of theta's gradient that were the default of 0.1.0.
 
 Times are processor time in ms, so that a machine that others share says something; medians of runs that take
 turns. "theta" is what the backward pass takes longer than with every theta fixed.
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,8 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load}; {options.threads} "
-        f"threads, python {platform.python_version()}, torch {torch.__version__}, numba {version('numba')}"
-    )
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load}")
+    print(f"{options.threads} threads, torch {torch.__version__}, numba {version('numba')}")
     print(f"| scene | side | {' | '.join(PARTS)} | theta / backward | step, times compiled |")
     print(f"| --- | --- |{' ---: |' * (len(PARTS) + 2)}")
     sides = {"compiled": ("auto", None), "torch": ("off", None)}
@@ -145,7 +144,7 @@ def step(scene: Scene, rows: int | None, learn_theta: bool = True) -> dict[str, 
     times.append(time.process_time())
     made.backward(logits.grad)
     times.append(time.process_time())
-    network, forward, backward, rest = (after - before for before, after in zip(times, times[1:], strict=False))
+    network, forward, backward, rest = (after - before for before, after in pairwise(times))
     parts = (network, forward, backward, 0.0, rest, times[-1] - times[0])
     return dict(zip(PARTS, parts, strict=True))
 

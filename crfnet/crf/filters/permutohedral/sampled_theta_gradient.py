@@ -15,6 +15,7 @@ __all__ = ["SampledRows"]
 
 _UNIFORM = 0.1  # of the chance: a row whose gradient is small may still say much
 _ENDLESS = 1e200
+_AT_ONCE = 64  # rows whose products with all pixels are held in compiled code
 _LOTS = 2**52  # of all rows together
 
 _RowValues = Float[Tensor, "b l rows"]
@@ -99,13 +100,18 @@ class SampledRows:
         """As `_sum`, but in compiled code, which skips the pairs that are too far apart to count."""
         from crfnet.kernels.cpu.sampled_rows import sampled_rows_gradient  # numba takes a second to import
 
-        features = self._features
-        drawn = features.gather(2, index.unsqueeze(1).expand(-1, features.shape[1], -1))
-        v, f, g = (x.to(features.dtype).contiguous().numpy() for x in (values.mT, drawn.mT, grad.mT))
-        r = None if scale is None else scale.to(features.dtype).numpy()
-        rows, threads = index.contiguous().numpy(), torch.get_num_threads()
-        gradient = sampled_rows_gradient(self._blocks, rows, v, f, g, r, threads=threads)
-        return torch.from_numpy(gradient).to(grad.dtype)
+        dtype, rows = self._features.dtype, index.shape[1]
+        total = torch.zeros_like(self._features)
+        for first in range(0, rows, _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            chosen = index[:, some].contiguous()
+            drawn = self._features.gather(2, chosen.unsqueeze(1).expand(-1, total.shape[1], -1))
+            products = grad[:, :, some].mT.to(dtype) @ values.to(dtype)
+            r = None if scale is None else scale[:, some].to(dtype).contiguous().numpy()
+            f = drawn.mT.contiguous().numpy()
+            gradient = sampled_rows_gradient(self._blocks, chosen.numpy(), products.numpy(), f, r)
+            total += torch.from_numpy(gradient)
+        return total.to(grad.dtype)
 
     @cached_property
     def _blocks(self) -> list[Any]:

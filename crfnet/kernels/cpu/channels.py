@@ -4,7 +4,7 @@
 
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import kernel
-from crfnet.kernels.cpu.vectors import at, filled, put, store, transpose
+from crfnet.kernels.cpu.vectors import at, filled, load, put, store, transpose
 
 __all__ = ["gather_channels", "gather_image", "scatter_channels", "scatter_image"]
 
@@ -14,11 +14,16 @@ _PIXELS = 1024  # of a task
 @kernel
 def gather_channels(values, place, pixels, few, count, rows, where):
     """So many pixels from ``place`` on, of ``few`` <= 8 channels of ``pixels`` each; others are 0."""
-    done = 0
-    while few == 8 and done + 8 <= count:
-        transpose(values, place + done, pixels, rows, where + 8 * done, 8)
+    zero, done = filled(rows, 0.0), 0
+    while done + 8 <= count:
+        target = where + 8 * done
+        if few == 8:
+            transpose(values, place + done, pixels, rows, target, 8)
+        else:
+            for k in range(8):
+                store(rows, target + 8 * k, load(values, place + k * pixels + done) if k < few else zero)
+            transpose(rows, target, 8, rows, target, 8)
         done += 8
-    zero = filled(rows, 0.0)
     for i in range(done, count):
         store(rows, where + 8 * i, zero)
     for k in range(few):
@@ -28,10 +33,16 @@ def gather_channels(values, place, pixels, few, count, rows, where):
 
 @kernel
 def scatter_channels(rows, where, count, values, place, pixels, few):
-    """The way back."""
+    """The way back; the rows are overwritten."""
     done = 0
-    while few == 8 and done + 8 <= count:
-        transpose(rows, where + 8 * done, 8, values, place + done, pixels)
+    while done + 8 <= count:
+        source = where + 8 * done
+        if few == 8:
+            transpose(rows, source, 8, values, place + done, pixels)
+        else:
+            transpose(rows, source, 8, rows, source, 8)
+            for k in range(few):
+                store(values, place + k * pixels + done, load(rows, source + 8 * k))
         done += 8
     for k in range(few):
         for i in range(done, count):

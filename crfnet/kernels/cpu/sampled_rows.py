@@ -33,7 +33,7 @@ class PixelBlocks(NamedTuple):
     features: np.ndarray  #: (d, m)
     low: np.ndarray  #: (d, m / 64 or more), the bounding box of every 64 of them
     high: np.ndarray
-    count: int  #: pixels that count
+    inside: int  #: pixels that count
 
     @property
     def farthest(self) -> float:
@@ -41,7 +41,7 @@ class PixelBlocks(NamedTuple):
 
         All that a row misses so is at most 1e-5 (float32) or 1e-13 (float64) of its sum, since K_ii is 1.
         """
-        return 2 * math.log(self.count / _MISSED[self.features.dtype])
+        return 2 * math.log(self.inside / _MISSED[self.features.dtype])
 
 
 def pixel_blocks(features: np.ndarray, inside: np.ndarray) -> PixelBlocks:

@@ -137,7 +137,7 @@ def test_blocks_hold_every_pixel_once(inside):
     """And are filled up: whole blocks, and boxes in eights of which the last are near nothing."""
     features = np.random.default_rng(0).normal(size=(3, 600))
     blocks = pixel_blocks(features, np.arange(600) < inside)
-    assert sorted(blocks.order[: blocks.count]) == list(range(inside))
+    assert sorted(blocks.order[: blocks.inside]) == list(range(inside))
     assert blocks.features.shape[1] % 64 == 0 == blocks.low.shape[1] % 8
     assert blocks.low[:, -(-inside // 64) :].min(initial=1e15) == 1e15
 

@@ -41,8 +41,10 @@ def compiled(x: Tensor) -> bool:
 
     Not with the mode "off", and not what those for a GPU take in Triton's interpreter.
     """
-    fits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-    return fits and _state["mode"] != "off" and not usable(x) and _has_numba()
+    mode = _state["mode"]
+    if mode == "off" or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        return False
+    return not (mode == "on" and usable(x)) and _has_numba()
 
 
 @contextmanager

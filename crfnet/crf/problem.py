@@ -116,6 +116,8 @@ class InferenceProblem:
     def _compiled_kernel(self, potential: Potential) -> LatticeKernel | GridKernel | None:
         if isinstance(potential, SpatialPotential) and self.scene.grid is not None:
             return GridKernel(self.scene.grid, float(potential.theta_gamma), self.scene.spacing)
+        if not self.filter.may_be_lattice:
+            return None  # the operators will make the features
         features = potential.features(self.scene)
         if features is None or not self.filter.is_lattice(
             features.shape[2], features.shape[1], features.device

@@ -1,6 +1,6 @@
 """Operators by the compiled kernels beside torch: values, gradients of both orders; and which serve when."""
 
-import dataclasses
+import subprocess
 import sys
 
 import pytest
@@ -136,18 +136,16 @@ def test_serves_where_numba_is_and_only_there(monkeypatch):
     apply()
 
 
-def test_a_training_step_under_compile():
-    """Graph breaks are allowed, errors are not."""
-    torch._dynamo.reset()
-    crf = DenseCRF(3, dataclasses.replace(CRFConfig(theta_alpha=5.0, theta_beta=30.0), train_iterations=2))
-    logits = torch.randn(1, 3, 9, 8, requires_grad=True)
-    image = 255 * torch.rand(1, 3, 9, 8)
-
-    operator = SeparableGaussian((9, 8), 2.0)
-
-    def model(x):
-        return crf.train()(2 * x, image) + operator(x.flatten(2)).view_as(x)
-
-    expected = torch.autograd.grad(model(logits).square().sum(), logits)[0]
-    found = torch.autograd.grad(torch.compile(model, backend="eager")(logits).square().sum(), logits)[0]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+def test_operators_alone_inside_a_compiled_model():
+    """Graph breaks are allowed, errors are not; in a process of its own, where shapes are not checked."""
+    code = """
+import torch
+from crfnet.crf.filters import PermutohedralFilter, SeparableGaussian
+values = torch.rand(1, 5, 40, requires_grad=True)
+for operator in (PermutohedralFilter().operator(torch.randn(1, 3, 40)), SeparableGaussian((5, 8), 1.5)):
+    model = lambda x: operator(2 * x) + operator.average(x)
+    results = [torch.autograd.grad(f(values).square().sum(), values)[0]
+               for f in (model, torch.compile(model, backend="eager"))]
+    torch.testing.assert_close(*results)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -187,15 +187,16 @@ class PermutohedralFilter(GaussianFilter):
 
     rows: int = 32
     learns_features: ClassVar[bool] = False
+    may_be_lattice: ClassVar[bool] = True
     checks_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require("rows", self.rows, self.rows >= 1, ">= 1")
 
     def is_lattice(self, points: int, dimensions: int, device: torch.device) -> bool:
-        """Always."""
+        """Always; not a filter derived from it that builds another operator."""
         del points, dimensions, device
-        return True
+        return type(self).build is PermutohedralFilter.build
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.

@@ -106,7 +106,8 @@ class SampledRows:
             some = slice(first, first + _AT_ONCE)
             chosen = index[:, some].contiguous()
             drawn = self._features.gather(2, chosen.unsqueeze(1).expand(-1, total.shape[1], -1))
-            products = grad[:, :, some].mT.to(dtype) @ values.to(dtype)
+            with torch.autocast("cpu", enabled=False):
+                products = grad[:, :, some].mT.to(dtype) @ values.to(dtype)
             r = None if scale is None else scale[:, some].to(dtype).contiguous().numpy()
             f = drawn.mT.contiguous().numpy()
             gradient = sampled_rows_gradient(self._blocks, chosen.numpy(), products.numpy(), f, r)

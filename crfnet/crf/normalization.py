@@ -37,6 +37,10 @@ def normalized(
     if normalization == "after" and kernel.features_need_grad:
         # Average takes row sums anew in each call: a sampled gradient of theta needs both together.
         return lambda values: kernel.average(values) * weight
+    if isinstance(weight, Tensor) and weight.requires_grad and torch.is_grad_enabled():
+        # Apart, so that factors without gradient can become part of the filter.
+        apply = normalized(kernel, like, normalization)
+        return lambda values: apply(values) * weight
     factor = None if not isinstance(weight, Tensor) and weight == 1.0 else torch.as_tensor(weight).to(like)
     if normalization == "none":
         return kernel.scaled(None, factor)

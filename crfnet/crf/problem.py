@@ -140,6 +140,8 @@ class InferenceProblem:
             if potential.filter is None:
                 return GridKernel(self.scene.grid, float(potential.theta_gamma), self.scene.spacing)
             filter = potential.filter
+        if not filter.may_be_lattice:
+            return None  # the operators will make the features
         features = potential.features(self.scene)
         if features is None or not filter.is_lattice(features.shape[2], features.shape[1], features.device):
             return None

@@ -1,8 +1,5 @@
 """The recursive filter with gradients of values and weights, on whatever is at hand."""
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -26,18 +23,9 @@ def recursive_filter(values: Logits, weights: NeighborWeights) -> Logits:
         values: any channels.
         weights: in [0, 1]; those of the first column and the first row do not count.
     """
-    if kernels.usable(values) or _compiled(values):
+    if kernels.usable(values) or kernels.compiled(values):
         return _RecursiveFilter.apply(values, weights)  # type: ignore[no-any-return]
     return reference.recursive_filter(values, weights)
-
-
-def _compiled(values: Tensor) -> bool:
-    return values.device.type == "cpu" and values.dtype in {torch.float32, torch.float64} and _has_numba()
-
-
-@cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
 
 
 class _RecursiveFilter(torch.autograd.Function):

@@ -1,6 +1,7 @@
-"""The GPU kernels: Triton, tensors in, tensors out; no autograd. `usable` is the only question about devices.
+"""Compute kernels, without autograd: Triton's for a GPU, numba's for a CPU; here is which ones take a tensor.
 
-Each file holds one operation, and imports triton: import it where it is used, once `usable` has said yes.
+`usable` says whether those for a GPU take a tensor, `compiled` whether those for a CPU do. Each file imports
+triton or numba: import it where it is used, once the answer was yes.
 """
 
 import functools
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["MODES", "usable", "using"]
+__all__ = ["MODES", "compiled", "usable", "using"]
 
 MODES = ("auto", "on", "off")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -35,6 +36,17 @@ def usable(x: Tensor) -> bool:
     return _state["mode"] == "on" and x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def compiled(x: Tensor) -> bool:
+    """Whether the kernels for a CPU take this tensor: float32 or float64, on a CPU, where numba is.
+
+    Not with the mode "off", and not what those for a GPU take in Triton's interpreter.
+    """
+    mode = _state["mode"]
+    if mode == "off" or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        return False
+    return not (mode == "on" and usable(x)) and _has_numba()
+
+
 @contextmanager
 def using(mode: str) -> Iterator[None]:
     """Inside, in all threads: "off" no kernel at all, "auto" those on a GPU, "on" also in the interpreter.
@@ -55,6 +67,10 @@ def using(mode: str) -> Iterator[None]:
 @functools.cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
+
+
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

@@ -1,22 +1,17 @@
-"""Measures theta's sampled gradient on real scores: its noise beside that between images, and its time.
+"""Measures the noise of theta's sampled gradient on real scores, beside that between images.
 
     python experiments/bench/theta_gradient.py --voc VOC --scores SCORES.npz [--images 20] [--rows 8 16 ...]
-    python experiments/bench/theta_gradient.py --voc VOC --scores SCORES.npz --time [--threads 2]
 
 SCORES.npz holds ``ids``, ``q`` (images, h, w, classes), ``scale`` and ``zero_point`` of a network that saw
 stretched images; VOC is a folder in PASCAL VOC's layout. Preset deeplab, 5 steps, cross entropy to the mask,
 a 321x321 crop of each image; gradients are those of log theta_alpha and log theta_beta.
 
-*Noise*: every step's gradient is drawn several times from rows of its own. The standard deviation between
+Every step's gradient is drawn several times from rows of its own. The standard deviation between
 images is that of the means of the largest draws; rows that halve a smaller one buy nothing.
-
-*Time*: the smallest processor time of several runs that take turns; theta_gamma,
-whose gradient is exact, is fixed.
 """
 
 import argparse
 import platform
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from crfnet.crf.filters.permutohedral import sampled_theta_gradient
+from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.crf.layer import DenseCRF
 
@@ -39,9 +34,9 @@ def main() -> None:
     torch.manual_seed(0)
     print(
         f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__},"
-        f" numba {sampled_theta_gradient._has_numba()}; {options.images} images, crop {options.crop}"
+        f" {options.images} images, crop {options.crop}"
     )
-    (measure_time if options.time else measure_noise)(options)
+    measure_noise(options)
 
 
 def parse() -> argparse.Namespace:
@@ -53,8 +48,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--crop", type=int, default=321)
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 32, 64, 128, 256, 1024])
-    parser.add_argument("--time", action="store_true")
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -84,10 +77,9 @@ def loss_of(crf: DenseCRF, example: Example) -> Tensor:
     return cross_entropy(crf(logits.requires_grad_(), image), labels, ignore_index=255)
 
 
-def crf_of(rows: int, learn_theta: bool = True) -> DenseCRF:
-    crf = DenseCRF.preset("deeplab", 21, train_iterations=5, rows=rows, learn_theta=learn_theta).train()
-    crf.kernels["spatial"].log_theta_gamma.requires_grad_(False)
-    return crf
+def crf_of(rows: int) -> DenseCRF:
+    filter = PermutohedralFilter(rows=rows)
+    return DenseCRF.preset("deeplab", 21, train_iterations=5, filter=filter).train()
 
 
 def measure_noise(options: argparse.Namespace) -> None:
@@ -140,34 +132,6 @@ def draws_of(steps: list[tuple[Tensor, Tensor, Tensor]], rows: int, draws: int) 
         by_feature = -(total * features).double().sum((0, 2))  # f = p / theta
         results.append(torch.stack([by_feature[:2].sum(), by_feature[2:].sum()]))
     return torch.stack(results)
-
-
-def measure_time(options: argparse.Namespace) -> None:
-    """Milliseconds of the forward pass, and of backward passes with theta fixed and learned."""
-    compiled = sampled_theta_gradient._has_numba
-    sides = [("theta fixed", 1, None), ("compiled", 32, compiled), ("compiled", 1024, compiled)]
-    sides += [("torch", 32, lambda: False), ("torch", 1024, lambda: False)]
-    print(
-        "| image | forward | "
-        + " | ".join(f"backward, {name}, {rows} rows" for name, rows, _ in sides)
-        + " |"
-    )
-    print("| --- |" + " --- |" * (1 + len(sides)))
-    for number, example in enumerate(examples(options)):
-        forward, backward = [], {side[:2]: [] for side in sides}
-        for _ in range(options.repeats):
-            for name, rows, has_numba in sides:
-                sampled_theta_gradient._has_numba = has_numba or compiled
-                crf = crf_of(rows, learn_theta=has_numba is not None)
-                start = time.process_time()
-                loss = loss_of(crf, example)
-                middle = time.process_time()
-                loss.backward()
-                forward.append(middle - start)
-                backward[name, rows].append(time.process_time() - middle)
-        times = [min(forward), *(min(some) for some in backward.values())]
-        print(f"| {number} | " + " | ".join(f"{1000 * x:.0f}" for x in times) + " |", flush=True)
-    sampled_theta_gradient._has_numba = compiled
 
 
 if __name__ == "__main__":

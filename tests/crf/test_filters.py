@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from crfnet import kernels
 from crfnet.crf.features import bilateral_features, spatial_features
 from crfnet.crf.filters import FILTERS, ExactFilter, PermutohedralFilter, SeparableGaussian
 from crfnet.crf.filters import rows as rows_module
@@ -18,6 +19,13 @@ from tests.tolerances import assert_close, relative_l2
 
 F64 = torch.float64
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def path(request):
+    """Every test runs over the compiled kernels and over torch alone."""
+    with kernels.using("auto" if request.param == "compiled" else "off"):
+        yield request.param
 
 
 @pytest.fixture(params=FILTERS)

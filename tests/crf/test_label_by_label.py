@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crfnet.crf import CRFConfig, DenseCRF, MeanField
-from crfnet.crf.filters import auto
+from crfnet.crf.filters import PermutohedralFilter, auto
 from crfnet.crf.inference import label_by_label
 from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel, mean_field
 from crfnet.crf.potentials import BilateralPotential, FeaturePotential, SpatialPotential
@@ -119,6 +119,33 @@ def test_what_the_loop_does_not_take_goes_through_operators(monkeypatch):
     DenseCRF(9, CONFIG).double().eval()(logits, image).sum().backward()  # with gradients
     with torch.no_grad():
         DenseCRF(9, CONFIG).double().eval()(logits, image, trace=[])
+
+
+class _Doubled(PermutohedralFilter):
+    """Builds an operator of its own."""
+
+    def build(self, features, grid, mask):
+        return super().build(features / 2, grid, mask)
+
+
+def test_a_derived_filter_that_builds_otherwise_is_heard(monkeypatch):
+    logits, image = scene(1)
+    crf = DenseCRF(9, dataclasses.replace(CONFIG, filter=_Doubled())).double().eval()
+    plain = DenseCRF(9, CONFIG).double().eval()
+    with torch.no_grad():
+        assert (crf(logits, image) - plain(logits, image)).abs().max() > 1e-3
+        monkeypatch.setattr(label_by_label, "mean_field", lambda *a, **k: pytest.fail("compiled"))
+        crf(logits, image)
+
+
+@pytest.mark.parametrize("filter", ["exact", "local"])
+def test_features_are_made_once_for_filters_that_are_no_lattice(filter, monkeypatch):
+    made = []
+    real = BilateralPotential.features
+    monkeypatch.setattr(BilateralPotential, "features", lambda *a: made.append(1) or real(*a))
+    with torch.no_grad():
+        DenseCRF(9, dataclasses.replace(CONFIG, filter=filter)).double().eval()(*scene(1))
+    assert made == [1]
 
 
 def test_settings_side_by_side_are_each_alone():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from crfnet import kernels
 from crfnet.crf.filters import ExactFilter, PermutohedralFilter
 from crfnet.crf.filters.permutohedral import lattice as lattice_module
 from crfnet.crf.filters.permutohedral.lattice import build_lattice, sum_of
@@ -10,6 +11,13 @@ from crfnet.crf.reference import permutohedral_matrix
 from tests.tolerances import assert_close
 
 F64 = torch.float64
+
+
+@pytest.fixture(params=["auto", "off"], autouse=True)
+def path(request):
+    """Operators by the compiled kernels, and by torch."""
+    with kernels.using(request.param):
+        yield
 
 
 def matrix(features):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from crfnet import kernels
 from crfnet.crf import CRFConfig, DenseCRF, MeanField
 from crfnet.crf import message_passing as module
 from crfnet.crf.features import bilateral_features
@@ -99,7 +100,7 @@ def test_three_arrays_the_lattice_and_what_is_allowed(prune):
     logits, image = scene(1, labels, height, width, torch.float32)
     crf = DenseCRF(labels, dataclasses.replace(CONFIG, prune=prune, memory=1)).eval()
     pixels, array = height * width, 4 * labels * height * width
-    with torch.inference_mode():
+    with torch.inference_mode(), kernels.using("off"):  # what torch allocates
         with Held() as lattice:
             kept = build_lattice(bilateral_features(image, 8.0, 20.0))
         with Held(logits, image) as held:

@@ -10,13 +10,11 @@ SIZES = [(2, 3, 5, 7), (1, 21, 17, 11), (2, 9, 1, 6), (1, 11, 9, 1), (1, 1, 1, 1
 
 
 @pytest.fixture(params=["compiled", "scans", "torch"])
-def path(request, monkeypatch):
+def path(request):
     """Every way to compute it; scans in Triton's interpreter where there is no GPU."""
-    if request.param == "torch":
-        monkeypatch.setattr(recursive, "_has_numba", lambda: False)
     if request.param == "scans":
         pytest.importorskip("triton")
-    with kernels.using("on" if request.param == "scans" else "off"):
+    with kernels.using({"compiled": "auto", "scans": "on", "torch": "off"}[request.param]):
         yield request.param
 
 

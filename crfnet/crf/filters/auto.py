@@ -41,6 +41,7 @@ class AutoFilter(GaussianFilter):
     rows: int = 32
     eps: float = 1e-6
     learns_features: ClassVar[bool] = False
+    may_be_lattice: ClassVar[bool] = True
     checks_features: ClassVar[bool] = True  # as both of those do
 
     def __post_init__(self) -> None:

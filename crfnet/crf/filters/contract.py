@@ -105,6 +105,8 @@ class GaussianFilter(ABC):
     """`build` itself refuses features that are not finite."""
     relative_error: ClassVar[Mapping[torch.dtype, float]] = {torch.float64: 1e-12, torch.float32: 1e-5}
     """What K v may differ by from the product with `dense`, relative L2: the same sums in another order."""
+    may_be_lattice: ClassVar[bool] = False
+    """`is_lattice` may say yes: it is worth making features to ask."""
     growth: ClassVar[int] = 1
     """Time grows with this power of the number of pixels."""
     quick_pixels: ClassVar[int] = 65536

@@ -1,24 +1,25 @@
 """The spatial Gaussian of a pixel grid: one 1-D convolution per axis, no lattice."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-from crfnet.crf.filters.contract import KernelOperator
+from crfnet import kernels
+from crfnet.crf.filters.band_matrices import convolved, window_of
+from crfnet.crf.filters.compiled import CompiledGrid
+from crfnet.crf.filters.contract import EPS, KernelOperator
 from crfnet.shapes import Grid, Mask, Spacing, Values
 
 __all__ = ["SeparableGaussian"]
-
-# Pixels per matrix product; the band matrix as a whole would be mostly zeros. On a GPU few products count.
-_BLOCK, _BLOCK_CUDA = 32, 128
 
 
 class SeparableGaussian(KernelOperator):
     """``K_ij = exp(-|p_i - p_j|^2 / (2 theta_gamma^2))`` over the pixels p of one grid.
 
-    Each axis is convolved as a band matrix, block by block: on a CPU this is several times faster than a
-    convolution with one channel per group. Cost O(N l radius).
+    On a CPU by compiled code where that is, else by band matrices. Cost O(N l radius).
 
     Args:
         grid: Sizes of the axes, slowest first: (rows, columns), or 1 or 3 axes.
@@ -55,61 +56,159 @@ class SeparableGaussian(KernelOperator):
         self.features_need_grad = (
             isinstance(theta_gamma, Tensor) and theta_gamma.requires_grad and torch.is_grad_enabled()
         )
-        self._grid = grid
+        theta = theta_gamma if isinstance(theta_gamma, Tensor) else width
+        self._theta = theta if self.features_need_grad else theta.detach()
+        self._grid, self._apart = grid, apart
         self._radii = [
             min(math.ceil(radius_in_sigmas * bandwidth / distance), size)
             for distance, size in zip(closest, grid, strict=True)
         ]
-        self._block = _BLOCK if apart.device.type == "cpu" else _BLOCK_CUDA
-        self._windows = [  # once, not in every mean-field step
-            _window(radius, self._block, apart[:, axis], theta_gamma)
-            for axis, radius in enumerate(self._radii)
-        ]
+        self._compiled = (
+            CompiledGrid(grid, self._radii, apart, bandwidth) if kernels.compiled(apart) else None
+        )
+        self._windows = None if self._compiled else self._windows_of(self._theta)  # once, not in every step
+        self._averaging: dict[tuple[torch.dtype, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def product(self, values: Values) -> Values:
-        """``out_i = sum_j K_ij v_j``; see `KernelOperator`. Keeps the layout; (b, n, l) is fastest."""
-        batch, labels, pixels = values.shape
-        table = values.mT.contiguous()
-        faster = labels  # numbers that lie between neighbors along the axis
-        for axis in reversed(range(len(self._grid))):
-            rows = table.view(batch, -1, self._grid[axis], faster)
-            table = _convolve(rows, self._blocks(axis, values), self._block)
-            faster *= self._grid[axis]
-        filtered = table.view(batch, pixels, labels).mT
-        return filtered.contiguous() if values.is_contiguous() else filtered
+        """``out_i = sum_j K_ij v_j``; see `KernelOperator`. Keeps the layout where torch computes."""
+        if self._compiled and kernels.compiled(values):
+            filtered: Tensor = _GridFilter.apply(values, self._theta, self, None, None)
+            return filtered
+        windows = self._windows_of(self._theta) if self._windows is None else self._windows
+        return self._convolved(values, windows)
 
-    def _blocks(self, axis: int, like: Tensor) -> list[tuple[slice, Tensor]]:
-        """For each block of an axis: the pixels that reach it, and their weights (.., block, pixels)."""
-        radius, length = self._radii[axis], self._grid[axis]
-        window = self._windows[axis].to(like)
-        blocks = []
-        for start in range(0, length, self._block):
-            stop = min(start + self._block, length)
-            first, last = max(0, start - radius), min(length, stop + radius)
-            offset = radius - start
-            weights = window[..., first + offset : last + offset, : stop - start].mT
-            blocks.append((slice(first, last), weights))
-        return blocks
+    def scaled(self, send: Tensor | None, receive: Tensor | None) -> Callable[[Values], Values]:
+        """As of `KernelOperator`; factors without gradients become part of the filter."""
+        plain = super().scaled(send, receive)
+        learned = any(factor is not None and factor.requires_grad for factor in (send, receive))
+        if not self._compiled or (torch.is_grad_enabled() and (self.features_need_grad or learned)):
+            return plain
+        theta = self._theta.detach()
+        if self._inside is not None:
+            send, receive = (
+                self._inside if factor is None else factor * self._inside for factor in (send, receive)
+            )
+
+        def apply(values: Values) -> Values:
+            if not kernels.compiled(values) or (torch.is_grad_enabled() and self.features_need_grad):
+                return plain(values)
+            filtered: Tensor = _GridFilter.apply(values, theta, self, send, receive)
+            return filtered
+
+        return apply
+
+    def average(self, values: Values) -> Values:
+        """As of `KernelOperator`."""
+        if not self._compiled or not kernels.compiled(values):
+            return super().average(values)
+        averaged: Tensor = _GridAverage.apply(self._masked(values), self._theta, self)
+        return self._masked(averaged)
+
+    def averaging(self, like: Values) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every pixel (b, 1, n): 1 inside the mask, the inverse row sum, the sum's slope times that."""
+        key = like.dtype, len(like)
+        if key not in self._averaging:
+            assert self._compiled is not None
+            with torch.no_grad():
+                inside = self.ones(like)
+                inverse = 1 / (self._compiled.filter(inside) + EPS)
+                self._averaging[key] = inside, inverse, inverse * self._compiled.derivative(inside)
+        return self._averaging[key]
+
+    def by_torch(self, values: Values, theta: Tensor, averaged: bool = False) -> Values:
+        """`product` or `average` of a bandwidth of the same radius, differentiable to any order."""
+        if averaged:
+            values = torch.cat([values, self.ones(values)], dim=1)
+        filtered = self._convolved(values, self._windows_of(theta))
+        return filtered[:, :-1] / (filtered[:, -1:] + EPS) if averaged else filtered
+
+    def _windows_of(self, theta: Tensor) -> list[Tensor]:
+        return [window_of(radius, self._apart[:, axis], theta) for axis, radius in enumerate(self._radii)]
+
+    def _convolved(self, values: Values, windows: list[Tensor]) -> Values:
+        return convolved(values, self._grid, self._radii, [window.to(values) for window in windows])
 
 
-def _window(radius: int, block: int, spacing: Tensor, theta: float | Tensor) -> Tensor:
-    """Weights of the pixels around one block (block + 2 radius) in each of its pixels (block).
+class _GridFilter(torch.autograd.Function):
+    """``receive K (send v)``; where theta needs a gradient, without factors."""
 
-    (.., block + 2 radius, block) in float64, with an axis for the images where spacings (b,) differ.
-    """
-    source = torch.arange(-radius, block + radius, dtype=spacing.dtype, device=spacing.device)
-    distance = source.unsqueeze(1) - source[radius : radius + block]
-    apart = distance * spacing.view(-1, 1, 1, 1) / theta
-    window: Tensor = torch.exp(-0.5 * apart.square()) * (distance.abs() <= radius)
-    return window[0, 0] if len(window) == 1 else window
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        values: Tensor,
+        theta: Tensor,
+        operator: SeparableGaussian,
+        send: Tensor | None,
+        receive: Tensor | None,
+    ) -> Tensor:
+        ctx.operator, ctx.factors = operator, (send, receive)  # type: ignore[attr-defined]
+        ctx.save_for_backward(theta, *([values] if theta.requires_grad else []))
+        assert operator._compiled is not None
+        return operator._compiled.filter(values, send, receive)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        theta, *saved = ctx.saved_tensors  # type: ignore[attr-defined]
+        operator, (send, receive) = ctx.operator, ctx.factors  # type: ignore[attr-defined]
+        need_values, need_theta, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        if not need_theta:  # K is symmetric
+            grad_values = _GridFilter.apply(grad, theta, operator, receive, send) if need_values else None
+            return grad_values, None, None, None, None
+        (values,) = saved
+        if _by_torch(operator):
+            both = _gradients_by_torch(grad, values, theta, operator, False, need_values)
+            return *both, None, None, None
+        one = torch.ones_like(values[:, :1])
+        slope = operator._compiled.theta_gradient(grad, values, one, one, torch.zeros_like(one))
+        grad_values = operator._compiled.filter(grad) if need_values else None
+        return grad_values, theta.new_tensor(slope), None, None, None
 
 
-def _convolve(grid: Tensor, blocks: list[tuple[slice, Tensor]], block: int) -> Tensor:
-    """The last axis but one, block by block."""
-    if not torch.is_grad_enabled() and grid.shape[:-2].numel() == 1:  # as whole matrices, each into its place
-        out = torch.empty_like(grid)
-        table, rows = grid[0, 0], out[0, 0].split(block)
-        for (source, weights), place in zip(blocks, rows, strict=True):
-            torch.mm(weights.view(weights.shape[-2:]), table[source], out=place)
-        return out
-    return torch.cat([weights @ grid[..., source, :] for source, weights in blocks], dim=-2)
+class _GridAverage(torch.autograd.Function):
+    """D^-1 K v as one function: its row sums are made once, and their slope is part of theta's sum."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, theta: Tensor, operator: SeparableGaussian) -> Tensor:
+        ctx.operator = operator  # type: ignore[attr-defined]
+        ctx.save_for_backward(theta, *([values] if theta.requires_grad else []))
+        inside, inverse, _ = operator.averaging(values)
+        assert operator._compiled is not None
+        return operator._compiled.filter(values, inside, inverse)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        theta, *saved = ctx.saved_tensors  # type: ignore[attr-defined]
+        operator = ctx.operator  # type: ignore[attr-defined]
+        need_values, need_theta, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        inside, inverse, center = operator.averaging(grad)
+        if not need_theta:
+            grad_values = None
+            if need_values:
+                grad_values = _GridFilter.apply(grad, theta, operator, inverse, inside)
+            return grad_values, None, None
+        (values,) = saved
+        if _by_torch(operator):
+            return *_gradients_by_torch(grad, values, theta, operator, True, need_values), None
+        slope = operator._compiled.theta_gradient(grad, values, inside, inverse, center)
+        grad_values = operator._compiled.filter(grad, inverse, inside) if need_values else None
+        return grad_values, theta.new_tensor(slope), None
+
+
+def _by_torch(operator: SeparableGaussian) -> bool:
+    """Whether torch differentiates: for a second derivative, and on three axes."""
+    assert operator._compiled is not None
+    return torch.is_grad_enabled() or not operator._compiled.sums_theta
+
+
+def _gradients_by_torch(
+    grad: Tensor, values: Tensor, theta: Tensor, operator: SeparableGaussian, averaged: bool, both: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Those of values, where ``both`` are asked for, and of theta; differentiable where gradients are on."""
+    create_graph = torch.is_grad_enabled()
+    if not create_graph:
+        values, theta = values.detach().requires_grad_(both), theta.detach().requires_grad_()
+    with torch.enable_grad():
+        out = operator.by_torch(values, theta, averaged)
+        inputs = (values, theta) if both else (theta,)
+        *first, grad_theta = torch.autograd.grad(out, inputs, grad, create_graph=create_graph)
+    return first[0] if both else None, grad_theta

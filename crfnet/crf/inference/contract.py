@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from crfnet import kernels
 from crfnet.errors import require
 from crfnet.shapes import Values
 
@@ -59,11 +60,10 @@ class Inference(ABC):
             begin: logits whose softmax is Q^0 instead, finite; None for ``unary``.
         """
         with torch.autocast(unary.device.type, enabled=False):
-            # The labels of a pixel lie side by side in memory: softmax and lattice run faster so.
-            unary = unary.to(torch.promote_types(unary.dtype, torch.float32)).mT.contiguous().mT
+            unary = _laid_out(unary.to(torch.promote_types(unary.dtype, torch.float32)))
             if begin is None:
                 return self._steps(unary, penalty, iterations, trace)
-            return self._steps(unary, penalty, iterations, trace, begin.to(unary.dtype).mT.contiguous().mT)
+            return self._steps(unary, penalty, iterations, trace, _laid_out(begin.to(unary.dtype)))
 
     @abstractmethod
     def _steps(
@@ -74,7 +74,7 @@ class Inference(ABC):
         trace: list[Values] | None,
         begin: Values | None = None,
     ) -> Values:
-        """`run` on logits of at least float32 whose memory is (b, n, l), without autocast."""
+        """`run` on logits of at least float32, whose memory is (b, l, n) or (b, n, l), without autocast."""
 
     def _check(self) -> None:
         """Refuse fields that every scheme has and that are outside their ranges."""
@@ -94,3 +94,12 @@ class Inference(ABC):
         if not (self.recompute and torch.is_grad_enabled()):
             return step
         return partial(checkpoint, step, use_reentrant=False)
+
+
+def _laid_out(logits: Values) -> Values:
+    """In the order of memory in which steps are fastest.
+
+    Compiled kernels want the pixels of a label side by side; torch's softmax and lattice run faster on the
+    labels of a pixel.
+    """
+    return logits.contiguous() if kernels.compiled(logits) else logits.mT.contiguous().mT

@@ -68,7 +68,8 @@ class MeanField(Inference):
             logits = start = unary  # the last ones are let go before there are new ones
             logits, before = update(q, old), q
         if table is not None and iterations > 0:  # nobody looks at these logits or marginals any more
-            return table.view(unary.shape).copy_(log_softmax(logits.mT, logits.mT).mT)
+            place = table.mT if table.mT.is_contiguous() else table.view(unary.shape)
+            return place.copy_(log_softmax(logits.mT, logits.mT).mT)
         log_q = log_softmax(logits.mT).mT.contiguous()
         if trace is not None:
             trace.append(log_q.exp())

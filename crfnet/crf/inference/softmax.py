@@ -1,4 +1,4 @@
-"""Softmax over the labels of a pixel where they lie side by side in memory: (b, n, l)."""
+"""Softmax over the labels of a pixel, (b, n, l), in whichever order they lie in memory."""
 
 import math
 
@@ -19,6 +19,9 @@ _SMALLEST = 1e-20  # sums above it lose no digit of any marginal above 1e-18
 
 def softmax(logits: _Table, out: _Table | None = None) -> _Table:
     """``exp(x) / sum exp(x)`` over the last axis; in the memory of ``out``, if given, without gradient."""
+    if _planar(logits):
+        x = logits.mT
+        return (x.softmax(1) if out is None else torch.softmax(x, 1, out=out.mT)).mT
     if out is None:
         return logits.softmax(2)
     if not _short(logits):
@@ -38,10 +41,17 @@ def log_softmax(logits: _Table, out: _Table | None = None) -> _Table:
         for part, place in zip(logits.split(size, 1), out.split(size, 1), strict=True):
             place.copy_(log_softmax(part))
         return out
+    if _planar(logits):
+        return logits.mT.log_softmax(1).mT
     if torch.is_grad_enabled() or not _short(logits):
         return logits.log_softmax(2)
     shifted = logits - logits.amax(2, keepdim=True)
     return shifted.sub_(shifted.exp().sum(2, keepdim=True).log_())
+
+
+def _planar(logits: Tensor) -> bool:
+    """The pixels of a label lie side by side instead, and torch takes them eight at a time."""
+    return logits.device.type == "cpu" and logits.mT.is_contiguous()
 
 
 def _short(logits: Tensor) -> bool:

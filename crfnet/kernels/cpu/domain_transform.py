@@ -13,8 +13,8 @@ import numpy as np
 from crfnet.kernels.cpu import threads
 from crfnet.kernels.cpu.arithmetic import add, fma, mul, sub, total
 from crfnet.kernels.cpu.atomics import claim, counters_for, finish, wait
+from crfnet.kernels.cpu.channels import gather_batch, scatter_batch
 from crfnet.kernels.cpu.compile import entry, kernel
-from crfnet.kernels.cpu.filtering import pack, unpack
 from crfnet.kernels.cpu.vectors import at, load, put, spread_at, store
 
 __all__ = ["recursive_filter", "recursive_filter_gradient"]
@@ -68,25 +68,25 @@ def recursive_filter_gradient(
 def _forward(thread, count, counters, values, weights, table, out):
     batch, _, height, width = values.shape
     planes, pixels = values.reshape(batch, -1, height * width), batch * height * width
-    phase = pack(counters, 0, planes, table[0])
+    phase = gather_batch(counters, 0, planes, table[0])
     for sweep in range(2 * len(weights)):
         phase = _sweep(
             counters, phase, sweep % 2, batch, height, width, weights, sweep * pixels, table, 0, 0
         )  # fmt: skip
-    unpack(counters, phase, table[0], out.reshape(batch, -1, height * width))
+    scatter_batch(counters, phase, table[0], out.reshape(batch, -1, height * width))
 
 
 @entry
 def _backward(thread, count, counters, values, weights, gradient, tables, of_values, of_weights):
     batch, _, height, width = values.shape
     pixels, sweeps, last = batch * height * width, 2 * len(weights), len(tables) - 1
-    phase = pack(counters, 0, values.reshape(batch, -1, height * width), tables[0])
+    phase = gather_batch(counters, 0, values.reshape(batch, -1, height * width), tables[0])
     for sweep in range(sweeps - 1):
         phase = _sweep(
             counters, phase, sweep % 2, batch, height, width, weights, sweep * pixels, tables, sweep,
             sweep + 1,
         )  # fmt: skip
-    phase = pack(counters, phase, gradient.reshape(batch, -1, height * width), tables[last])
+    phase = gather_batch(counters, phase, gradient.reshape(batch, -1, height * width), tables[last])
     forth = np.empty(max(height, width) * _LINES * 8, values.dtype)
     back = np.empty_like(forth)
     for sweep in range(sweeps - 1, -1, -1):
@@ -94,7 +94,7 @@ def _backward(thread, count, counters, values, weights, gradient, tables, of_val
             counters, phase, sweep % 2, batch, height, width, weights, sweep * pixels, tables, sweep, last,
             forth, back, of_weights,
         )  # fmt: skip
-    unpack(counters, phase, tables[last], of_values.reshape(batch, -1, height * width))
+    scatter_batch(counters, phase, tables[last], of_values.reshape(batch, -1, height * width))
 
 
 @kernel

@@ -17,11 +17,14 @@ from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.vectors import filled, load, spread_at, store
 
-__all__ = ["PHASES", "Grid", "convolve_group", "grid_of"]
+__all__ = [
+    "PATCH", "PHASES", "Grid", "clear", "convolve_group", "convolve_line", "convolve_patch", "grid_of",
+    "scale",
+]  # fmt: skip
 
 PHASES = 3  # of `convolve_group`, at most
 _PIXELS = 2048  # of a task along lines, about
-_PATCH = 64  # pixels along both sides of a task across lines
+PATCH = 64  # pixels along both sides of a task across lines
 
 
 class Grid(NamedTuple):
@@ -104,7 +107,7 @@ def convolve_group(
     depth, height, width = shape
     lines = max(1, _PIXELS // width)
     tasks = (depth * height + lines - 1) // lines
-    _clear(padded, width + 2 * radii[kind, 2])
+    clear(padded, width + 2 * radii[kind, 2])
     task = claim(counters, phase)
     while task < tasks:
         for row in range(task * lines, min(depth * height, (task + 1) * lines)):
@@ -131,10 +134,18 @@ def convolve_group(
 
 
 @inline
-def _clear(padded, pixels):
+def clear(padded, pixels):
+    """Zeros in the first rows of eight."""
     zero = filled(padded, 0.0)
     for x in range(pixels):
         store(padded, 8 * x, zero)
+
+
+@inline
+def scale(rows, place, count, by, factors):
+    """Rows of eight times a factor each."""
+    for x in range(count):
+        store(rows, place + 8 * x, mul(spread_at(by, factors + x), load(rows, place + 8 * x)))
 
 
 @inline
@@ -143,6 +154,12 @@ def _along_line(first, width, radius, taps, send, factors, values, place, padded
     for x in range(width):
         value = mul(spread_at(send, factors + first + x), load(values, place + 8 * (first + x)))
         store(padded, 8 * (radius + x), value)
+    convolve_line(first, width, radius, taps, send, padded, out)
+
+
+@inline
+def convolve_line(first, width, radius, taps, send, padded, out):
+    """A line of pixels that lies in ``padded`` between zeros; to row ``first`` of ``out`` and on."""
     whole = width - width % 8
     for x in range(0, whole, 8):
         _eight(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
@@ -158,29 +175,40 @@ def _across(
 
     A task is a patch of pixels, done in columns of eight pixels, which stay in the nearest cache.
     """
-    parts, strips = (size + _PATCH - 1) // _PATCH, (stride + _PATCH - 1) // _PATCH
+    parts, strips = (size + PATCH - 1) // PATCH, (stride + PATCH - 1) // PATCH
     tasks = repeats * parts * strips
     task = claim(counters, phase)
     while task < tasks:
         repeat, part, strip = task // strips // parts, task // strips % parts, task % strips
-        end = min(stride, (strip + 1) * _PATCH)
-        for x in range(strip * _PATCH, end, 8):
-            for along in range(part * _PATCH, min(size, (part + 1) * _PATCH)):
-                low, high = -min(radius, along), min(radius, size - 1 - along) + 1
-                pixel = (repeat * size + along) * stride + x
-                if x + 8 <= end:
-                    _eight(
-                        taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel),
-                        out, where + 8 * pixel, adds,
-                    )  # fmt: skip
-                else:
-                    for k in range(end - x):
-                        _one(
-                            taps, low, high, source, place + 8 * (pixel + k), 8 * stride, receive,
-                            _of(factors, pixel + k), out, where + 8 * (pixel + k), adds,
-                        )  # fmt: skip
+        convolve_patch(
+            part * PATCH, min(size, (part + 1) * PATCH), strip * PATCH, min(stride, (strip + 1) * PATCH),
+            repeat, size, stride, radius, taps, source, place, receive, factors, out, where, adds,
+        )  # fmt: skip
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
+
+
+@inline
+def convolve_patch(
+    start, stop, left, end, repeat, size, stride, radius, taps, source, place, receive, factors, out, where,
+    adds,
+):  # fmt: skip
+    """Rows ``start`` .. ``stop``, columns ``left`` .. ``end``; eight columns at a time, for the cache."""
+    for x in range(left, end, 8):
+        for along in range(start, stop):
+            low, high = -min(radius, along), min(radius, size - 1 - along) + 1
+            pixel = (repeat * size + along) * stride + x
+            if x + 8 <= end:
+                _eight(
+                    taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel),
+                    out, where + 8 * pixel, adds,
+                )  # fmt: skip
+            else:
+                for k in range(end - x):
+                    _one(
+                        taps, low, high, source, place + 8 * (pixel + k), 8 * stride, receive,
+                        _of(factors, pixel + k), out, where + 8 * (pixel + k), adds,
+                    )  # fmt: skip
 
 
 @inline

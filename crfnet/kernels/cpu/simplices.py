@@ -79,7 +79,8 @@ def _locate(features, place, width, dimensions, rows):
     above = filled(rows, 0.0)
     for i in range(dimensions, 0, -1):  # elevated, in the rows of the rest
         scaled = mul(load(features, place + (i - 1) * width), filled(rows, np.sqrt(2 / 3 / (i * (i + 1)))))
-        store(rows, rest + 8 * i, fma(scaled, filled(rows, -float(i)), above))
+        # Rounded twice, as in torch: far from 0 both then place a point alike.
+        store(rows, rest + 8 * i, sub(above, mul(scaled, filled(rows, float(i)))))
         above = add(above, scaled)
     store(rows, rest, above)
     excess = filled(rows, 0.0)

@@ -10,11 +10,13 @@ piece has a table of its own. Which thread takes which piece does not matter to 
 
 from crfnet.kernels.cpu.arithmetic import add, fma, mul
 from crfnet.kernels.cpu.atomics import claim, finish, wait
+from crfnet.kernels.cpu.channels import gather_channels, scatter_channels
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.vectors import at, filled, load, spread_at, store
 
-__all__ = ["filter_group", "phases_of"]
+__all__ = ["CHUNK", "filter_group", "filter_group_alone", "phases_of"]
 
+CHUNK = 128  # points that `filter_group_alone` takes at a time
 _ROWS = 2048  # corners of a task
 _POINTS = 1024  # points of a task
 
@@ -100,6 +102,48 @@ def filter_group(
         )
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
+
+
+@kernel
+def filter_group_alone(
+    lattice, transposed, send, receive, factors, values, place, few, tables, first, rows, out
+):  # fmt: skip
+    """The same for one group in this thread alone, from values as they came to values as they go.
+
+    Args:
+        lattice: as of `filter_group`.
+        transposed: the axes in reverse order.
+        send: of every point, from place ``factors`` on.
+        receive: like ``send``.
+        factors: place of this image's factors.
+        values: (b, l, n).
+        place: of the first value of the group, in ``values`` and ``out``.
+        few: channels of the group.
+        tables: (tables, corners + 1 or more, 8); two of them belong to this thread.
+        first: the first of these.
+        rows: (CHUNK, 8) of this thread.
+        out: like ``values``.
+    """
+    corners, entries, weights, neighbors, axes, size, count, points = lattice
+    source, target = tables.shape[1] * 8 * first, tables.shape[1] * 8 * (first + 1)
+    _clear(tables, source, count)
+    _clear(tables, target + 8 * count, 0)
+    for start in range(0, points, CHUNK):
+        end = min(points, start + CHUNK)
+        gather_channels(values, place + start, points, few, end - start, rows, 0)
+        _splat(start, end, corners, weights, entries, size, send, factors, rows, -8 * start, tables, source)
+    for i in range(size):
+        axis = size - 1 - i if transposed else i
+        _blur(0, count, neighbors, axes + 2 * count * axis, tables, source, target)
+        source, target = target, source
+    alpha = 1 / (1 + 2.0 ** (1 - size))
+    for start in range(0, points, CHUNK):
+        end = min(points, start + CHUNK)
+        _slice(
+            start, end, corners, weights, entries, size, alpha, receive, factors, tables, source, rows,
+            -8 * start, False,
+        )  # fmt: skip
+        scatter_channels(rows, 0, end - start, out, place + start, points, few)
 
 
 @inline

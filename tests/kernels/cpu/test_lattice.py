@@ -7,10 +7,18 @@ import torch
 from crfnet.crf import reference
 from crfnet.crf.filters.permutohedral.lattice import build_lattice as torch_lattice
 from crfnet.kernels.cpu import lattice as module
-from crfnet.kernels.cpu.filtering import filter_on_lattice
+from crfnet.kernels.cpu.filtering import filter_on_lattices, lattices_of
 from crfnet.kernels.cpu.lattice import build_lattice
 
 TOLERANCE = {np.float32: 2e-4, np.float64: 1e-11}
+
+
+def filter_on_lattice(values: np.ndarray, lattice, **options) -> np.ndarray:
+    """By the lattice of a whole batch, whose points are those of one image."""
+    batch, labels, points = values.shape
+    one = np.ascontiguousarray(values.transpose(1, 0, 2)).reshape(1, labels, batch * points)
+    filtered = filter_on_lattices(one, lattices_of([lattice]), **options)
+    return filtered.reshape(labels, batch, points).transpose(1, 0, 2)
 
 
 def _reference(features: np.ndarray, values: np.ndarray, transposed: bool = False) -> np.ndarray:
@@ -35,6 +43,28 @@ def test_filters_as_its_matrix(dtype, transposed, count, batch, dimensions, poin
     lattice = build_lattice(features, count)
     filtered = filter_on_lattice(values, lattice, transposed=transposed, count=count)
     np.testing.assert_allclose(filtered, _reference(features, values, transposed), atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("batch", "points", "channels"), [(1, 5, 8), (1, 300, 21), (2, 131, 5), (3, 150, 16), (5, 40, 9)]
+)
+def test_filters_an_image_at_a_time_with_factors(dtype, transposed, count, batch, points, channels):
+    """Tasks that one thread does alone, and such that all share; images of unequal numbers of corners."""
+    rng = np.random.default_rng(points)
+    spread = np.linspace(1, 4, batch)[:, None, None]
+    features = (spread * rng.normal(size=(batch, 3, points))).astype(dtype)
+    values = rng.normal(size=(batch, channels, points)).astype(dtype)
+    send, receive = rng.random((2, batch, points)).astype(dtype)
+    lattices = lattices_of([build_lattice(one[None]) for one in features])
+    assert lattices.corners_in_all == sum(build_lattice(one[None]).size for one in features)
+    filtered = filter_on_lattices(
+        values, lattices, send=send, receive=receive, transposed=transposed, count=count
+    )
+    expected = receive[:, None] * _reference(features, send[:, None] * values, transposed)
+    np.testing.assert_allclose(filtered, expected, atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("points", [1000, 5003])

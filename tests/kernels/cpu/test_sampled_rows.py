@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -115,14 +114,32 @@ def test_far_blocks_are_skipped():
     problem.features[..., ::2] += 100.0
     problem.grad[..., 1::2] = 0  # rows of one group only
     blocks = pixel_blocks(problem.features[0].numpy(), np.ones(256, bool))
-    assert (blocks.high - blocks.low).max() <= 1.0
+    assert (blocks.high - blocks.low)[:, :4].max() <= 1.0
     assert (problem.gradient(10**6)[..., 1::2] == 0).all()
 
 
-def test_distance_from_a_box():
-    low, high = np.array([[9.0, 9.0], [1.0, 2.0]]), np.array([[9.0, 9.0], [3.0, 5.0]])
-    for point, expected in (((2, 3), 0), ((0, 3), 1), ((5, 3), 4), ((0, 9), 17), ((4, 0), 5)):
-        assert sampled_rows._squared_gap(low, high, 1, np.array(point, float)) == expected
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_distance_from_a_box(axis, side):
+    """64 pixels are left of, right of, above or below 64 others, just within reach of the nearest, or not."""
+    reach = pixel_blocks(np.zeros((2, 128)), np.ones(128, bool)).farthest ** 0.5
+    for distance, reaches in ((reach - 1e-6, True), (reach + 1e-6, False)):
+        problem = Problem(batch=1, pixels=128, dimensions=2)
+        problem.features[:] = 0
+        problem.features[0, axis, :64] = -side * torch.linspace(0, 1, 64, dtype=F64)
+        problem.features[0, axis, 64:] = side * distance
+        problem.grad[..., :64] = 0
+        assert bool((problem.gradient(10**6)[..., :64] != 0).any()) == reaches
+
+
+@pytest.mark.parametrize("inside", [1, 63, 64, 65, 512, 513])
+def test_blocks_hold_every_pixel_once(inside):
+    """And are filled up: whole blocks, and boxes in eights of which the last are near nothing."""
+    features = np.random.default_rng(0).normal(size=(3, 600))
+    blocks = pixel_blocks(features, np.arange(600) < inside)
+    assert sorted(blocks.order[: blocks.inside]) == list(range(inside))
+    assert blocks.features.shape[1] % 64 == 0 == blocks.low.shape[1] % 8
+    assert blocks.low[:, -(-inside // 64) :].min(initial=1e15) == 1e15
 
 
 DRAWS = 4000
@@ -190,16 +207,3 @@ def test_serves_only_where_numba_is(monkeypatch):
 def test_import_of_the_package_leaves_numba_alone():
     check = "import sys, crfnet, crfnet.crf.filters; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
-
-
-def test_no_folder_for_compiled_code(monkeypatch):
-    """It is compiled in this process then."""
-    compiled = numba.njit
-
-    def njit(*arguments, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return compiled(*arguments, **options)
-
-    monkeypatch.setattr(numba, "njit", njit)
-    assert sampled_rows._compiled(lambda x: x + 1)(2) == 3

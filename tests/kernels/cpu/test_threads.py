@@ -11,7 +11,7 @@ import torch
 from crfnet.kernels.cpu import threads
 from crfnet.kernels.cpu.atomics import added, claim, counters_for, finish, wait
 from crfnet.kernels.cpu.compile import entry
-from crfnet.kernels.cpu.filtering import filter_on_lattice
+from crfnet.kernels.cpu.filtering import filter_on_lattices, lattices_of
 from crfnet.kernels.cpu.lattice import build_lattice
 
 
@@ -40,7 +40,7 @@ def _sum(count: int | None = None) -> int:
 def _filtered() -> np.ndarray:
     rng = np.random.default_rng(0)
     lattice = build_lattice(rng.normal(size=(1, 5, 400)).astype(np.float32))
-    return filter_on_lattice(rng.normal(size=(1, 9, 400)).astype(np.float32), lattice)
+    return filter_on_lattices(rng.normal(size=(1, 9, 400)).astype(np.float32), lattices_of([lattice]))
 
 
 def _in_child(queue) -> None:

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from crfnet import kernels
+from crfnet.crf.filters.compiled import CompiledLattice
 from crfnet.crf.filters.contract import EPS, GaussianFilter, KernelOperator
 from crfnet.crf.filters.permutohedral.lattice import Lattice, build_lattice
 from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
@@ -18,6 +20,23 @@ from crfnet.errors import require
 from crfnet.shapes import Channel, Features, Grid, Mask, Values
 
 __all__ = ["PermutohedralFilter"]
+
+
+class _GatherSums:
+    """The lattice of a batch by torch, or by kernels on a GPU; as `CompiledLattice`."""
+
+    def __init__(self, features: Features) -> None:
+        self.sums = build_lattice(features)
+
+    @property
+    def corners(self) -> int:
+        return self.sums.corners
+
+    def filter(
+        self, values: Values, transposed: bool, send: Tensor | None = None, receive: Tensor | None = None
+    ) -> Values:
+        filtered = _filter(values if send is None else values * send, self.sums, transposed)
+        return filtered if receive is None else filtered * receive
 
 
 def _filter(values: Tensor, lattice: Lattice, transposed: bool) -> Tensor:
@@ -36,8 +55,10 @@ class _LatticeOperator(KernelOperator):
         super().__init__(mask)
         self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
         self.features, self.exact_rows = features, SampledRows(features, mask, rows)
+        self.lattice: CompiledLattice | _GatherSums
         with torch.no_grad():
-            self.lattice = build_lattice(features.detach())
+            kind = CompiledLattice if kernels.compiled(features) else _GatherSums
+            self.lattice = kind(features.detach())
 
     @cached_property
     def sums(self) -> Channel:
@@ -46,24 +67,38 @@ class _LatticeOperator(KernelOperator):
             return self.row_sums(self.features)
 
     def product(self, values: Values) -> Values:
-        filtered: Tensor = _LatticeFilter.apply(values, self.features, self, False)
+        filtered: Tensor = _LatticeFilter.apply(values, self.features, self, None, None, False)
         return filtered
 
     def scaled(self, send: Tensor | None, receive: Tensor | None) -> Callable[[Values], Values]:
-        """As of `KernelOperator`; without gradients the factors go into the lattice's weights."""
+        """As of `KernelOperator`; factors without gradients become part of the filter."""
         plain = super().scaled(send, receive)
+        learned = any(factor is not None and factor.requires_grad for factor in (send, receive))
+        if torch.is_grad_enabled() and (self.features_need_grad or learned):
+            return plain
+        send, receive = self._factor(send), self._factor(receive)
+        if isinstance(self.lattice, CompiledLattice):
+            features = self.features.detach()
+
+            def folded(values: Values) -> Values:
+                if self.features_need_grad and torch.is_grad_enabled():
+                    return plain(values)
+                filtered: Tensor = _LatticeFilter.apply(values, features, self, send, receive, False)
+                return filtered
+
+            return folded
         if torch.is_grad_enabled():
             return plain
-        lattice = self.lattice.scaled(self._factor(send), self._factor(receive))
+        lattice = self.lattice.sums.scaled(*(None if f is None else f.reshape(-1) for f in (send, receive)))
         return lambda values: plain(values) if torch.is_grad_enabled() else _filter(values, lattice, False)
 
     def _factor(self, factor: Tensor | None) -> Tensor | None:
-        """A factor for each point of the batch (b * n,), 0 outside the mask."""
+        """A factor for each point of the batch (b, 1, n), 0 outside the mask."""
         if factor is not None:
             factor = factor.expand(len(self.features), 1, self.features.shape[2])
         if self._inside is not None:
             factor = self._inside.to(self.features) if factor is None else factor * self._inside
-        return None if factor is None else factor.reshape(-1)
+        return factor
 
     def average(self, values: Values) -> Values:
         averaged: Tensor = _LatticeAverage.apply(self._masked(values), self.features, self)
@@ -71,25 +106,39 @@ class _LatticeOperator(KernelOperator):
 
 
 class _LatticeFilter(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, values: Tensor, features: Tensor, operator: _LatticeOperator, transposed: bool
-    ) -> Tensor:
-        ctx.operator, ctx.transposed = operator, transposed  # type: ignore[attr-defined]
-        ctx.save_for_backward(features, *([values] if operator.features_need_grad else []))
-        return _filter(values, operator.lattice, transposed)
+    """``receive K (send v)``; where features need a gradient, without factors."""
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        operator, transposed = ctx.operator, ctx.transposed  # type: ignore[attr-defined]
+    def forward(
+        ctx: FunctionCtx,
+        values: Tensor,
+        features: Tensor,
+        operator: _LatticeOperator,
+        send: Tensor | None,
+        receive: Tensor | None,
+        transposed: bool,
+    ) -> Tensor:
+        ctx.operator, ctx.transposed = operator, transposed  # type: ignore[attr-defined]
+        ctx.factors = send, receive  # type: ignore[attr-defined]
+        ctx.save_for_backward(features, *([values] if features.requires_grad else []))
+        return operator.lattice.filter(values, transposed, send, receive)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        operator, (send, receive) = ctx.operator, ctx.factors  # type: ignore[attr-defined]
         features, *saved = ctx.saved_tensors  # type: ignore[attr-defined]
-        need_values, need_features, _, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
-        grad_values = _LatticeFilter.apply(grad, features, operator, not transposed) if need_values else None
-        grad_features = None
-        if need_features:
+        grad_values = grad_features = None
+        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+            back = not ctx.transposed  # type: ignore[attr-defined]
+            grad_values = _LatticeFilter.apply(grad, features, operator, receive, send, back)
+        if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
             with torch.no_grad():
-                grad_features = operator.exact_rows.gradient(grad, saved[0], operator.sums.to(grad.dtype))
-        return grad_values, grad_features, None, None
+                grad_features = operator.exact_rows.gradient(
+                    grad if receive is None else grad * receive,
+                    saved[0] if send is None else saved[0] * send,
+                    operator.sums.to(grad.dtype),
+                )
+        return grad_values, grad_features, None, None, None, None
 
 
 class _LatticeAverage(torch.autograd.Function):
@@ -102,7 +151,7 @@ class _LatticeAverage(torch.autograd.Function):
     def forward(ctx: FunctionCtx, values: Tensor, features: Tensor, operator: _LatticeOperator) -> Tensor:
         ctx.operator = operator  # type: ignore[attr-defined]
         ctx.save_for_backward(values, features)
-        return _filter(values, operator.lattice, False) / (operator.sums.to(values.dtype) + EPS)
+        return operator.lattice.filter(values, False, None, 1 / (operator.sums.to(values.dtype) + EPS))
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -111,8 +160,8 @@ class _LatticeAverage(torch.autograd.Function):
         need_values, need_features, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
         grad_values = grad_features = None
         if need_values:
-            scaled = grad / (operator.sums.to(grad.dtype) + EPS)
-            grad_values = _LatticeFilter.apply(scaled, features, operator, True)
+            send = 1 / (operator.sums.to(grad.dtype) + EPS)
+            grad_values = _LatticeFilter.apply(grad, features, operator, send, None, True)
         if need_features:
             with torch.no_grad():
                 grad_features = operator.exact_rows.gradient(grad, values)
@@ -138,15 +187,16 @@ class PermutohedralFilter(GaussianFilter):
 
     rows: int = 32
     learns_features: ClassVar[bool] = False
+    may_be_lattice: ClassVar[bool] = True
     checks_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require("rows", self.rows, self.rows >= 1, ">= 1")
 
     def is_lattice(self, points: int, dimensions: int, device: torch.device) -> bool:
-        """Always."""
+        """Always; not a filter derived from it that builds another operator."""
         del points, dimensions, device
-        return True
+        return type(self).build is PermutohedralFilter.build
 
     def build(self, features: Features, grid: Grid | None, mask: Mask | None) -> KernelOperator:
         """The operator of these features; see `GaussianFilter.operator`.

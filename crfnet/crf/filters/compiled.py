@@ -1,0 +1,172 @@
+"""The compiled kernels of a CPU as functions of tensors: the lattices of a batch, the Gaussian of a grid."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crfnet.shapes import Features, Grid, Values
+
+if TYPE_CHECKING:
+    from crfnet.kernels.cpu.filtering import Lattices
+
+__all__ = ["CompiledGrid", "CompiledLattice", "array_of", "outside_graphs"]
+
+_Result = TypeVar("_Result")
+
+
+def outside_graphs(function: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
+    """Calls the function; under `torch.compile` between two graphs, where numpy is left alone."""
+    if torch.compiler.is_compiling():
+        function = torch.compiler.disable(function)
+    return function(*arguments, **options)
+
+
+def array_of(tensor: Tensor) -> np.ndarray:
+    """The tensor as an array: its own memory where that is contiguous."""
+    array: np.ndarray = tensor.detach().contiguous().numpy()
+    return array
+
+
+class CompiledLattice:
+    """The lattices of a batch of features (b, d, n), an image at a time."""
+
+    def __init__(self, features: Features) -> None:
+        self._lattices = outside_graphs(_built, features)
+        self._as: dict[torch.dtype, Lattices] = {features.dtype: self._lattices}
+
+    @property
+    def corners(self) -> int:
+        """How many corners of simplices hold a point, in all images."""
+        return self._lattices.corners_in_all
+
+    def filter(
+        self, values: Values, transposed: bool, send: Tensor | None = None, receive: Tensor | None = None
+    ) -> Values:
+        """``receive K (send v)``, or with the transpose of K.
+
+        Values of other than float32 and float64 are filtered in float32.
+
+        Args:
+            values: v.
+            transposed: whether K is to be transposed; the factors stand as they are.
+            send: a factor of every point (b or 1, 1, n), or one number; None for 1.
+            receive: like ``send``.
+        """
+        return outside_graphs(self._filter, values, transposed, send, receive)
+
+    def _filter(
+        self, values: Values, transposed: bool, send: Tensor | None, receive: Tensor | None
+    ) -> Values:
+        from crfnet.kernels.cpu.filtering import filter_on_lattices
+
+        dtype = values.dtype if values.dtype == torch.float64 else torch.float32
+        if dtype not in self._as:
+            weights = self._lattices.weights.astype(np.float64 if dtype == torch.float64 else np.float32)
+            self._as[dtype] = self._lattices._replace(weights=weights)
+        filtered = filter_on_lattices(
+            array_of(values.to(dtype)),
+            self._as[dtype],
+            send=_factors(send, values, dtype),
+            receive=_factors(receive, values, dtype),
+            transposed=transposed,
+        )
+        return torch.from_numpy(filtered).to(values.dtype)
+
+
+def _built(features: Features) -> "Lattices":
+    from crfnet.kernels.cpu.filtering import lattices_of
+    from crfnet.kernels.cpu.lattice import build_lattice
+
+    array = array_of(features)
+    return lattices_of([build_lattice(array[i : i + 1]) for i in range(len(array))])
+
+
+class CompiledGrid:
+    """The Gaussian of a pixel grid of 1 to 3 axes.
+
+    Args:
+        grid: sizes of the axes, slowest first.
+        radii: how many pixels a pixel reaches along each.
+        apart: distance between neighbors along each axis, (1 or b, axes).
+        theta: bandwidth, > 0.
+    """
+
+    def __init__(self, grid: Grid, radii: list[int], apart: Tensor, theta: float) -> None:
+        missing = 3 - len(grid)
+        self._shape = np.array([1] * missing + list(grid), np.int64)
+        self._radii = np.array([0] * missing + radii, np.int64)
+        steps = np.arange(self._radii.max() + 1)
+        away = np.zeros((len(apart), 3, len(steps)))
+        away[:, missing:] = steps * array_of(apart)[:, :, None]
+        self._taps = np.exp(-0.5 * (away / theta) ** 2)
+        self._slopes = self._taps * away**2 / theta**3
+        self._missing = missing
+
+    @property
+    def sums_theta(self) -> bool:
+        """`theta_gradient` takes this grid: it has at most two axes."""
+        return int(self._shape[0]) == 1
+
+    def filter(self, values: Values, send: Tensor | None = None, receive: Tensor | None = None) -> Values:
+        """``receive K (send v)`` of float32 or float64; factors as of `CompiledLattice.filter`."""
+        return outside_graphs(self._filter, values, self._taps, send, receive)
+
+    def derivative(self, values: Values) -> Values:
+        """``(dK / dtheta) v``."""
+        total = torch.zeros_like(values)
+        for axis in range(self._missing, 3):
+            taps = self._taps.copy()
+            taps[:, axis] = self._slopes[:, axis]
+            total += outside_graphs(self._filter, values, taps, None, None)
+        return total
+
+    def _filter(
+        self, values: Values, taps: np.ndarray, send: Tensor | None, receive: Tensor | None
+    ) -> Values:
+        from crfnet.kernels.cpu.filtering_on_grid import filter_on_grid
+
+        array = array_of(values)
+        filtered = filter_on_grid(
+            array,
+            self._shape,
+            self._radii,
+            taps.astype(array.dtype),
+            send=_factors(send, values, values.dtype),
+            receive=_factors(receive, values, values.dtype),
+        )
+        return torch.from_numpy(filtered)
+
+    def theta_gradient(
+        self, grad: Values, values: Values, send: Tensor, receive: Tensor, center: Tensor
+    ) -> float:
+        """``sum_i g_i . receive_i ((K' send v)_i - center_i (K send v)_i)``, see `theta_gamma_gradient`."""
+        return outside_graphs(self._theta_gradient, grad, values, send, receive, center)
+
+    def _theta_gradient(
+        self, grad: Values, values: Values, send: Tensor, receive: Tensor, center: Tensor
+    ) -> float:
+        from crfnet.kernels.cpu.theta_gamma import theta_gamma_gradient
+
+        array = array_of(values)
+        return theta_gamma_gradient(
+            array_of(grad),
+            array,
+            self._shape,
+            self._radii,
+            self._taps.astype(array.dtype),
+            self._slopes.astype(array.dtype),
+            send=_factors(send, values, values.dtype),
+            receive=_factors(receive, values, values.dtype),
+            center=_factors(center, values, values.dtype),
+        )
+
+
+def _factors(factor: Tensor | None, values: Values, dtype: torch.dtype) -> np.ndarray:
+    """A number for each pixel, (b, n); 1 of none."""
+    if factor is None:
+        return np.ones((len(values), values.shape[2]), array_of(torch.empty(0, dtype=dtype)).dtype)
+    wide = factor.detach().to(dtype).expand(len(values), 1, values.shape[2])
+    return array_of(wide.reshape(len(values), -1))

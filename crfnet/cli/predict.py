@@ -33,10 +33,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.crf.config_file import load_crf_config
     from crfnet.data import classes_of
     from crfnet.evaluation.inference import TiledInference, predict_labels
-    from crfnet.files import check_writable
+    from crfnet.files import check_writable, leftovers, recording
     from crfnet.labels import overlay, write_label_png, write_picture
     from crfnet.pipeline.build import build_run_segmenter
-    from crfnet.pipeline.run_folder import open_folder
 
     del command
     run = load(options, overrides)
@@ -45,22 +44,44 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     names, images = _images(options, run)
     folder = run.output / "predictions"
     check_writable(folder)
-    there = [name for name in names if (folder / f"{name}.png").exists()]
-    if there and not options.overwrite:
-        raise InputError(f"{folder / there[0]}.png: exists already; give --overwrite or another --output")
+    _check_outputs(folder, names, options)
     classes, colors = classes_of(run.data)
     crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
     with_crf = options.crf is None and crf is not None
     network = build_run_segmenter(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
     model = TiledInference(network, run.predict).eval()
     device = next(model.parameters()).device
-    open_folder(folder, resume=True, overwrite=False)  # other images' label maps stay
+    for half_written in leftovers(folder):
+        half_written.unlink()
     pairs = zip(names, images, strict=True)
-    for name, image in tqdm(pairs, "predict", len(names), unit="image", mininterval=0.5):
-        labels = predict_labels(model, image.to(device)).cpu()
-        write_label_png(folder / f"{name}.png", labels, colors)
-        write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colors))
+    with recording(folder):
+        for name, image in tqdm(pairs, "predict", len(names), unit="image", mininterval=0.5):
+            labels = predict_labels(model, image.to(device)).cpu()
+            write_label_png(folder / f"{name}.png", labels, colors)
+            write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colors))
     return f"label maps and overlays of {len(names)} image{'s' * (len(names) > 1)}: {folder}"
+
+
+def _check_outputs(folder: Path, names: Sequence[str], options: Namespace) -> None:
+    """Refuse to write a file twice, over one that is read, or over one that crfnet has not written."""
+    from crfnet.files import recorded_files
+
+    outputs = [folder / f"{name}{end}.png" for name in names for end in ("", "_overlay")]
+    if len(set(outputs)) < len(outputs):
+        twice = next(path for path in outputs if outputs.count(path) > 1)
+        raise InputError(
+            f"predict: two images' files would be {twice}, and replace each other; predict them into two "
+            "folders (--output)"
+        )
+    read = {path.resolve() for path in options.images}
+    ours = set(recorded_files(folder))
+    for path in outputs:
+        if path.resolve() in read:
+            raise InputError(f"{path}: is read, and would be replaced; give another --output")
+        if path.exists() and not options.overwrite:
+            raise InputError(f"{path}: exists already; give --overwrite or another --output")
+        if path.exists() and path not in ours:
+            raise InputError(f"{path}: not written by crfnet, so it is left alone; give another --output")
 
 
 def _images(options: Namespace, run: "Run") -> tuple[list[str], "Iterator[ImageBytes]"]:

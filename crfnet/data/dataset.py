@@ -1,5 +1,6 @@
 """What every data set is: a named list of images with label maps, read by index."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from crfnet.errors import InputError, require
 from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
 
-__all__ = ["DataConfig", "Sample", "SegmentationDataset", "Split", "ToyConfig"]
+__all__ = ["DataConfig", "DataDigest", "Sample", "SegmentationDataset", "Split", "ToyConfig"]
 
 Split: TypeAlias = Literal["train", "val"]
 
@@ -31,6 +32,18 @@ class Sample(NamedTuple):
     id: str
     image: ImageBytes
     labels: LabelMap
+
+
+class DataDigest(NamedTuple):
+    """Digests of the samples of a data set, in order, with their ids.
+
+    Attributes:
+        images: of the images alone.
+        labels: of the labels alone.
+    """
+
+    images: str
+    labels: str
 
 
 @dataclass(frozen=True)
@@ -128,24 +141,39 @@ class SegmentationDataset(Dataset[Sample], ABC):
         """Number of labels l, void not counted."""
         return len(self.classes)
 
-    def check(self) -> None:
+    def check(self) -> DataDigest:
         """Reads every sample once, so that no file can stop a long run in its middle.
+
+        Returns:
+            Digests of what was read.
 
         Raises:
             InputError: One line about the first sample of ``ids`` that cannot be used: the file,
                 the value and what is allowed; and how many others there are.
         """
         with ThreadPoolExecutor(max_workers=4) as pool:
-            found = pool.map(self._problem, range(len(self)))
+            found = pool.map(self._inspect, range(len(self)))
             progress = tqdm(found, desc=f"check {self.name}", total=len(self), unit="image", mininterval=0.5)
-            problems = [problem for problem in progress if problem is not None]
+            inspected = list(progress)
+        problems = [each for each in inspected if isinstance(each, str)]
         if problems:
             others = f" (and {len(problems) - 1} more of {len(self)} images)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{others}")
+        digests = [each for each in inspected if not isinstance(each, str)]
+        whole = [hashlib.sha256(repr(self.ids).encode()) for _ in DataDigest._fields]
+        for each in digests:
+            for digest, part in zip(whole, each, strict=True):
+                digest.update(part.encode())
+        return DataDigest(*(digest.hexdigest() for digest in whole))
 
-    def _problem(self, index: int) -> str | None:
+    def _inspect(self, index: int) -> DataDigest | str:
+        """Digests of a sample, or what is wrong with it."""
         try:
-            self[index]
+            sample = self[index]
         except InputError as error:
             return str(error)
-        return None
+        images, labels = (
+            hashlib.sha256(f"{tuple(each.shape)}".encode() + each.byte().contiguous().numpy().tobytes())
+            for each in (sample.image, sample.labels)
+        )
+        return DataDigest(images.hexdigest(), labels.hexdigest())

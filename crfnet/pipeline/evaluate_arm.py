@@ -6,8 +6,9 @@ The counts are gathered in the order of the images, so that the files are those 
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -34,6 +35,7 @@ def evaluate_arm(
     *,
     config: EvaluationConfig,
     crf: DenseCRF | None = None,
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> ArmResult:
     """Predict and score the images `ids`.
 
@@ -50,6 +52,7 @@ def evaluate_arm(
         folder: made when missing.
         config: how it is scored.
         crf: the one behind the network, for the report's table of parameters.
+        digests: of what predicts; a folder that was made with others is refused.
 
     Returns:
         The arm, its training and searching costs not measured (NaN).
@@ -82,7 +85,7 @@ def evaluate_arm(
         on_rank_zero(write)
         return {"inference_seconds": math.fsum(seconds)}
 
-    cost = run_stage(folder, work)
+    cost = run_stage(folder, work, digests)
     return ArmResult(
         name=name,
         evaluation=Evaluation.load(folder / "evaluation.npz"),

@@ -1,18 +1,41 @@
 """A document as Markdown, its pictures as PNG files."""
 
+import re
 from collections.abc import Sequence
 
-from crfnet.report.document import Block, Bullets, Document, Gallery, Picture, Plot, Table, Text, png_of
+from crfnet.report.document import (
+    Block,
+    Bullets,
+    Document,
+    Gallery,
+    Picture,
+    Plot,
+    Table,
+    Text,
+    plain,
+    png_of,
+)
 
 __all__ = ["markdown", "png_files"]
+
+_HTML = re.compile(r"(?P<code>\\.|(?<!`)`[^`\n]+`(?!`))|(?P<html><|&(?=[#\w]+;))")
 
 
 def markdown(document: Document) -> str:
     """The whole text; pictures are links to the files of `png_files`."""
-    parts = [f"# {document.title}", *map(_block, document.lead)]
+    parts = [f"# {plain(document.title)}", *map(_block, document.lead)]
     for section in document.sections:
         parts += [f"## {section.title}", *map(_block, section.blocks)]
-    return "\n\n".join(parts) + "\n"
+    return _without_html("\n\n".join(parts)) + "\n"
+
+
+def _without_html(text: str) -> str:
+    """The text with every tag and entity as the characters that it is made of; those in code are so already.
+
+    A run of several backticks begins no code of ours.
+    """
+    escaped = {"<": "&lt;", "&": "&amp;"}
+    return _HTML.sub(lambda mark: mark["code"] or escaped[mark["html"]], text)
 
 
 def png_files(document: Document) -> dict[str, bytes]:

@@ -67,6 +67,8 @@ def convert_scores(
         InputError: no such files, one that cannot be read, arrays of a wrong shape, scores without an image
             or smaller than it, logits whose first file holds probabilities.
     """
+    apart = source.resolve() != folder.resolve()
+    require("--to", str(folder), apart, "another folder than that of the files, which would be lost")
     options = options or ConvertOptions()
     format_ = _format(source, options)
     if format_.padded and options.images is None:

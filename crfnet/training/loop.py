@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
-from crfnet.distributed import broadcast, on_rank_zero
+from crfnet.distributed import broadcast, is_rank_zero, on_rank_zero
 from crfnet.errors import InputError, require
+from crfnet.files import leftovers, lock_folder
 from crfnet.memory import peak_memory_mb
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, LabelMap
@@ -79,9 +81,9 @@ def train(
         overwrite: discard the run in ``folder``.
 
     Raises:
-        InputError: ``folder`` holds a run and neither ``resume`` nor ``overwrite`` is given; the checkpoint
-            is damaged, of another model or made with other settings; the loss has no use for the model's CRF;
-            the batch cannot be shared.
+        InputError: ``folder`` holds a run and neither ``resume`` nor ``overwrite`` is given, or another
+            process trains there; the checkpoint is damaged, of another model or made with other settings; the
+            loss has no use for the model's CRF; the batch cannot be shared.
         TrainingDivergedError: loss, gradient or a weight is not finite; the last checkpoint is kept.
         TrainingFailedError: a file cannot be written or read any more; the last checkpoint is kept.
         TrainingInterrupted: by a signal, after a checkpoint was written.
@@ -103,6 +105,7 @@ def train(
     loader = TrainLoader(dataset, config, seed, start)
 
     with (
+        lock_folder(folder) if is_rank_zero() else nullcontext(),
         track_status(folder, start) as status,
         stop_requests() as stop,
         RunLogger(folder, start, config.iterations, config.log_every, pending=bool(pending)) as logger,
@@ -186,8 +189,9 @@ def _check(
 def _prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Remove half-written files, and the old run to overwrite; return whether there is a run to resume."""
     outputs = ("checkpoint.pt", "best.pt", "log.jsonl", "state.json", "tensorboard/events.out.tfevents.*")
-    for pattern in (".*.tmp", *(outputs if overwrite else ())):
-        for file in folder.glob(pattern):
+    with lock_folder(folder):
+        old = [file for pattern in outputs for file in folder.glob(pattern)] if overwrite else []
+        for file in (*leftovers(folder), *old):
             file.unlink()
     return resume and (folder / "checkpoint.pt").exists()
 

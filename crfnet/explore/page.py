@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from bokeh.document import Document
 from bokeh.layouts import column
 from bokeh.models import Button, Checkbox, ColumnDataSource, Div, Range1d, Slider, TextInput
@@ -24,6 +23,7 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
 from crfnet.explore.controls import WIDTH, VariantControls, select, slider
+from crfnet.explore.legend import legend
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
@@ -171,7 +171,7 @@ class Page:
 
     def _tell(self) -> None:
         """The classes of the network's labels and of the CRF's."""
-        text = _legend(self._session, self._shown)
+        text = legend(self._session, self._shown)
         if text != self.legend.text:
             self.legend.text = text
 
@@ -227,29 +227,3 @@ def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:
     pixels = np.full((*picture.shape[1:], 4), 255, dtype=np.uint8)
     pixels[..., :3] = picture.permute(1, 2, 0).numpy()
     return np.ascontiguousarray(pixels[::-1]).view(np.uint32)[..., 0]
-
-
-def _legend(session: Session, shown: LabelMap | None) -> str:
-    """Names and colors of the classes that are seen, and how much of the image each has, in per cent."""
-    counts = [
-        each.flatten().bincount(minlength=len(session.names))
-        for each in (session.network, shown)
-        if each is not None
-    ]
-    entries = []
-    for label in torch.stack(counts).sum(0).nonzero().flatten().tolist():
-        red, green, blue = session.colors[label]
-        shares = " → ".join(f"{100 * int(count[label]) / session.network.numel():.1f}" for count in counts)
-        entries.append(
-            f'<li><span style="background:rgb({red},{green},{blue})"></span>'
-            f"{html.escape(session.names[label])} <small>{shares} %</small></li>"
-        )
-    return f"{_LEGEND}<ul>{''.join(entries)}</ul>"
-
-
-_LEGEND = """<style>
-ul { display: flex; flex-wrap: wrap; gap: .2em 1.2em; margin: 0; padding: 0; list-style: none; }
-span { display: inline-block; width: 1em; height: 1em; margin-right: .4em; vertical-align: -.1em; }
-span { border: 1px solid #666; }
-small { color: #555; }
-</style>"""

@@ -32,6 +32,7 @@ __all__ = ["MAX_PAGES", "address", "make_server", "serve"]
 _LOG = logging.getLogger("crfnet")
 _ADDRESS = "127.0.0.1"
 MAX_PAGES = 8  #: open at a time; one that no browser shows any more is closed within seconds
+_MAKE_PAGES = ("", "/", "/autoload.js")  #: paths that open a page each time they are asked for
 _MAX_BYTES = 2**20  #: of what a page or anybody else sends at once
 
 
@@ -85,7 +86,7 @@ class _Guarded(BokehTornado):
         status = None
         if request.headers.get("Host", "").lower() not in self.hosts:
             status = 403
-        elif request.path == f"{self.prefix}/" and self.pages.count >= MAX_PAGES:
+        elif self.pages.count >= MAX_PAGES and request.path.removeprefix(self.prefix) in _MAKE_PAGES:
             status = 503
         if status is None:
             return super().find_handler(request, **options)

@@ -5,6 +5,7 @@ folder, written before the file is; ``lock`` is empty, and locked by the process
 operating system takes the lock from a process that ends, however it ended.
 """
 
+import errno
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,7 +63,7 @@ def lock_folder(
             f"{folder}: another crfnet process works in it; wait for its end, or give another --output"
         ) from error
     except sqlite3.Error as error:
-        raise OSError(f"{place}: cannot be locked ({error})") from error
+        raise OSError(errno.ENOLCK, f"cannot be locked ({error})", str(place)) from error
     if not shared:
         _locked.add(place)
     try:

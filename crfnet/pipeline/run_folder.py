@@ -119,8 +119,8 @@ def _begin(run: Run, digests: Mapping[str, str], *, resume: bool, command: str) 
             raise InputError(
                 f"{config}: the run was begun with another configuration: {_changed(began, now)}"
             )
+    write_json(mark, facts)  # first: a kill leaves a folder that is known as ours
     check_digests(run.output, digests, "a run goes on with what it began with, or again with --overwrite")
-    write_json(mark, facts)
     write_atomically(config, dump_run(run).encode())
     return facts
 

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import broadcast, is_rank_zero, on_rank_zero
 from crfnet.errors import InputError, require
-from crfnet.files import leftovers, lock_folder
+from crfnet.files import lock_folder
 from crfnet.memory import peak_memory_mb
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, LabelMap
@@ -105,7 +105,7 @@ def train(
     loader = TrainLoader(dataset, config, seed, start)
 
     with (
-        lock_folder(folder) if is_rank_zero() else nullcontext(),
+        _locked(folder),
         track_status(folder, start) as status,
         stop_requests() as stop,
         RunLogger(folder, start, config.iterations, config.log_every, pending=bool(pending)) as logger,
@@ -189,11 +189,22 @@ def _check(
 def _prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Remove half-written files, and the old run to overwrite; return whether there is a run to resume."""
     outputs = ("checkpoint.pt", "best.pt", "log.jsonl", "state.json", "tensorboard/events.out.tfevents.*")
-    with lock_folder(folder):
-        old = [file for pattern in outputs for file in folder.glob(pattern)] if overwrite else []
-        for file in (*leftovers(folder), *old):
-            file.unlink()
+    half_written = [pattern for name in outputs[:4] for pattern in (f".{name}.tmp", f".{name}.*.tmp")]
+    with _locked(folder):
+        for pattern in (*half_written, *(outputs if overwrite else ())):
+            for file in folder.glob(pattern):
+                file.unlink()
     return resume and (folder / "checkpoint.pt").exists()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder, on rank 0; one that cannot be written is told of by what writes there first."""
+    with ExitStack() as stack:
+        if is_rank_zero():
+            with suppress(OSError):
+                stack.enter_context(lock_folder(folder))
+        yield
 
 
 def _crf_parameters(model: Segmenter) -> dict[str, float | torch.Tensor]:

@@ -82,7 +82,7 @@ def get(url, **headers):
     """Status and text of an answer."""
     parts = urlsplit(url)
     with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)) as connection:
-        connection.request("GET", parts.path, headers=headers)
+        connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -236,6 +236,8 @@ def test_a_flood_of_requests_computes_nothing_and_is_limited(monkeypatch):
         assert set(codes) == {200, 503}
         assert codes.count(200) <= MAX_PAGES + 20  # those asked for at the same moment
         assert "crfnet-explore" not in [thread.name for thread in threading.enumerate()]
+        for other in (url.rstrip("/"), f"{url}autoload.js?bokeh-autoload-element=1"):
+            assert get(other)[0] == 503
         deadline = time.monotonic() + 40
         while get(url)[0] == 503:  # nobody looks at those pages: they are closed
             assert time.monotonic() < deadline
@@ -247,6 +249,7 @@ def test_a_flood_of_requests_computes_nothing_and_is_limited(monkeypatch):
 def test_the_thread_starts_with_the_websocket_and_ends_with_the_server():
     with served(Session(*scene()), CRF) as url, pull_session(url=url.rstrip("/")) as browser:
         browser.document.get_model_by_name("w1").value = 9.5
+        browser.force_roundtrip()  # or it is not sent
         deadline = time.monotonic() + 20
         while "crfnet-explore" not in [thread.name for thread in threading.enumerate()]:
             assert time.monotonic() < deadline
@@ -276,9 +279,9 @@ def test_a_signal_ends_it_under_load(number, tmp_path):
                 get(url)
 
         with ThreadPoolExecutor(8) as pool, pull_session(url=url.rstrip("/")) as browser:
+            browser.document.get_model_by_name("filter").value = "exact"  # no step of it can be stopped
+            browser.force_roundtrip()  # or it is not sent
             pool.map(ask, range(60))
-            for w1 in range(5, 9):
-                browser.document.get_model_by_name("w1").value = w1
             time.sleep(1)
             process.send_signal(number)
             assert process.wait(15) == {signal.SIGTERM: 143, signal.SIGINT: 0}[number]

@@ -29,11 +29,14 @@ from crfnet.files import (
     recording,
     remove_recorded_files,
     write_atomically,
+    writing,
 )
 from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import open_run
 from crfnet.score_cache import write_scores
 from crfnet.score_cache.converters import convert_scores
+from crfnet.search.result_files import OUTPUT_FILES
+from crfnet.search.search import _existing_outputs as existing_outputs
 
 
 @pytest.fixture
@@ -161,6 +164,7 @@ def test_a_run_is_neither_joined_nor_overwritten(tmp_path):
         code = f"""
 from pathlib import Path
 from crfnet.errors import InputError
+from crfnet.files import writing
 from crfnet.pipeline.run_folder import open_run
 from crfnet.pipeline.run_config import Run
 for resume, overwrite in ((True, False), (False, True)):
@@ -376,3 +380,40 @@ write_scores(Path({str(tmp_path / "s")!r}), [("a", torch.zeros(2, 1, 1))], 2, Fa
     command = [sys.executable, "-c", code, at]
     several = [subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE) for _ in range(4)]
     assert [(each.communicate()[1], each.returncode) for each in several] == [(b"", 0)] * 4
+
+
+@pytest.mark.parametrize("writes", range(7))
+def test_a_kill_while_a_run_begins_leaves_a_folder_that_goes_on(writes, tmp_path, monkeypatch):
+    """After any number of its first writes: to the list of files, and of files."""
+    run = Run(output=tmp_path / "run")
+    done = []
+
+    def killed(*_):
+        done.append(1)
+        if len(done) > writes:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        for name in ("record_file", "os.fsync"):
+            real = writing.record_file if name == "record_file" else os.fsync
+            target = (writing, "record_file") if name == "record_file" else (writing.os, "fsync")
+            patch.setattr(*target, lambda *given, real=real: (killed(), real(*given)))
+        with pytest.raises(KeyboardInterrupt), open_run(run, **BEGIN, digests={"images": "1"}):
+            raise KeyboardInterrupt
+    with open_run(run, **(BEGIN | {"resume": True}), digests={"images": "1"}):
+        pass
+    assert {path.name for path in everything(run.output)} == {"run.json", "config.yaml", "digests.json"}
+
+
+BEGIN = {"resume": False, "overwrite": False, "command": "one"}
+
+
+@pytest.mark.parametrize("name", OUTPUT_FILES)
+def test_a_search_leaves_the_files_of_others(name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    for storage in (True, False):
+        with pytest.raises(InputError, match=f"{name}: not written by crfnet"):
+            existing_outputs(tmp_path, storage, resume=False, overwrite=True)
+    if name != "study.db":  # from elsewhere, it may be resumed
+        with pytest.raises(InputError, match=f"{name}: not written by crfnet"):
+            existing_outputs(tmp_path, False, resume=True, overwrite=False)

@@ -8,7 +8,9 @@ from crfnet.explore.cached_filter import Canceled
 from crfnet.explore.session import Picture, Session
 from crfnet.files import one_line
 
-__all__ = ["REST", "Redraw"]
+__all__ = ["REST", "THREAD", "Redraw"]
+
+THREAD = "crfnet-explore"  #: its name
 
 _PATIENCE = 2.0  #: seconds to wait for the end of the thread
 REST = 0.1  #: seconds without a new request after which the picture at full size is begun
@@ -45,7 +47,7 @@ class Redraw:
             self._wanted = config
             self._changed.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="crfnet-explore", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
                 self._thread.start()
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """The server of the page, for this machine and this person alone."""
 
 import logging
+import os
 import secrets
 import signal
 import threading
@@ -20,11 +21,12 @@ from bokeh.server.tornado import BokehTornado
 from bokeh.server.util import bind_sockets
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.web import ErrorHandler
+from tornado.web import ErrorHandler, HTTPError
 
 from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError, require
 from crfnet.explore.page import Page
+from crfnet.explore.redraw import THREAD
 from crfnet.explore.session import Session
 
 __all__ = ["MAX_PAGES", "address", "make_server", "serve"]
@@ -33,6 +35,7 @@ _LOG = logging.getLogger("crfnet")
 _ADDRESS = "127.0.0.1"
 MAX_PAGES = 8  #: open at a time; one that no browser shows any more is closed within seconds
 _MAKE_PAGES = ("", "/", "/autoload.js")  #: paths that open a page each time they are asked for
+_PATIENCE = 5.0  #: seconds from a signal to the end
 _MAX_BYTES = 2**20  #: of what a page or anybody else sends at once
 
 
@@ -40,29 +43,32 @@ class _Pages(Handler):
     """Open a page for every tab; compute when its browser is there, and end its thread with the tab.
 
     Attributes:
-        count: of the pages whose session has not ended.
+        ended: no page is opened any more, however many were asked for before.
     """
 
     def __init__(self, session: Session, crf: CRFConfig, source: str, folder: Path) -> None:
         super().__init__()
         self._arguments = session, crf, source, folder
         self._open: list[Page] = []
-        self.count = 0
+        self.ended = False
+
+    @property
+    def count(self) -> int:
+        """The number of pages whose session has not ended."""
+        return len(self._open)
 
     def modify_document(self, doc: Document) -> None:
+        if self.ended:
+            raise HTTPError(503)
         page = Page(doc, *self._arguments)
-        self.count += 1
+        self._open.append(page)
 
         def close(session_context: SessionContext) -> None:
-            self.count -= 1
-            if page in self._open:
-                self._open.remove(page)
+            self._open.remove(page)
             page.redraw.close()
 
         def begin(event: object) -> None:  # told through the websocket, by a browser that shows the page
-            if page not in self._open:
-                self._open.append(page)
-                page.start()
+            page.start()
 
         doc.on_session_destroyed(close)
         doc.on_event("document_ready", begin)
@@ -154,16 +160,23 @@ def serve(session: Session, crf: CRFConfig, source: str, folder: Path, *, port: 
     _LOG.info("%s shows the page; Ctrl-C ends it", address(server))
     if browser:
         server.io_loop.add_callback(webbrowser.open, address(server))
-    with _stopped_by_signals(server.io_loop.add_callback_from_signal, server.io_loop.stop):
+
+    def stop() -> None:
+        server._tornado.pages.ended = True
+        server.io_loop.add_callback_from_signal(server.io_loop.stop)
+
+    with _stopped_by_signals(stop):
         server.io_loop.start()
         server.stop()
 
 
 @contextmanager
-def _stopped_by_signals(call: Callable[..., object], stop: Callable[[], None]) -> Iterator[None]:
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Within, SIGTERM and Ctrl-C stop the loop between two callbacks; SIGTERM is passed on at the end.
 
-    An exception raised wherever the loop happens to be may be swallowed there. A second signal kills.
+    An exception raised wherever the loop happens to be may be swallowed there. Where the loop, or a picture
+    of which no step can be stopped, takes longer than a few seconds, the process ends at once: Python would
+    abort or wait. Nothing is lost by that, since parameters are saved as whole files. A second signal kills.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # where Python takes no signals
@@ -173,7 +186,10 @@ def _stopped_by_signals(call: Callable[..., object], stop: Callable[[], None]) -
     def note(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         came.append(number)
-        call(stop)
+        watch = threading.Timer(_PATIENCE, os._exit, [_status(number)])
+        watch.daemon = True
+        watch.start()
+        stop()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -181,5 +197,12 @@ def _stopped_by_signals(call: Callable[..., object], stop: Callable[[], None]) -
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if came and any(thread.name == THREAD for thread in threading.enumerate()):
+        os._exit(_status(came[0]))
     if signal.SIGTERM in came:
         signal.raise_signal(signal.SIGTERM)
+
+
+def _status(number: int) -> int:
+    """The exit status after a signal: Ctrl-C is how the command ends."""
+    return 0 if number == signal.SIGINT else 128 + number

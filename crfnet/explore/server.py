@@ -58,7 +58,7 @@ class _Pages(Handler):
         return len(self._open)
 
     def modify_document(self, doc: Document) -> None:
-        if self.ended:
+        if self.ended or self.count >= MAX_PAGES:  # also of many that were asked for at the same moment
             raise HTTPError(503)
         page = Page(doc, *self._arguments)
         self._open.append(page)

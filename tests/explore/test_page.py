@@ -81,7 +81,7 @@ def served(session, crf, folder=Path()):
 def get(url, **headers):
     """Status and text of an answer."""
     parts = urlsplit(url)
-    with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)) as connection:
+    with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=150)) as connection:
         connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
@@ -232,9 +232,9 @@ def test_a_flood_of_requests_computes_nothing_and_is_limited(monkeypatch):
     monkeypatch.setattr(session, "preview", solved.append)
     before = threading.active_count()
     with served(session, CRF) as url, ThreadPoolExecutor(20) as pool:
-        codes = list(pool.map(lambda _: get(url)[0], range(100)))
+        codes = list(pool.map(lambda _: get(url)[0], range(60)))
         assert set(codes) == {200, 503}
-        assert codes.count(200) <= MAX_PAGES + 20  # those asked for at the same moment
+        assert codes.count(200) <= MAX_PAGES
         assert "crfnet-explore" not in [thread.name for thread in threading.enumerate()]
         for other in (url.rstrip("/"), f"{url}autoload.js?bokeh-autoload-element=1"):
             assert get(other)[0] == 503

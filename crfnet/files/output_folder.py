@@ -81,10 +81,8 @@ def recording(folder: Path) -> Iterator[None]:
         yield
         return
     path = place / RECORD / "files"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record_file(path)  # in the list of a folder around this one, which this process writes, too
-    with path.open("ab+") as stream:
-        if stream.tell() and (stream.seek(-1, 1), stream.read(1))[1] != b"\n":
+    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        with path.open("ab") as stream:
             stream.write(b"\n")  # a kill cut the last line off
     _recorded[place] = set(_lines(path))
     try:
@@ -94,18 +92,26 @@ def recording(folder: Path) -> Iterator[None]:
 
 
 def record_file(path: Path) -> None:
-    """Put a file that is about to be written on the list of the innermost folder of `recording` around it."""
-    if not _recorded:
-        return
+    """Put a file that is about to be written on the list of the innermost folder of `recording` around it.
+
+    The list itself, when it is begun, goes on that of the next folder around.
+    """
     place = path.parent.resolve() / path.name
     folder = next((parent for parent in place.parents if parent in _recorded), None)
+    if folder is not None and place.parent.name == RECORD and place.parent.parent == folder:
+        folder = next((parent for parent in folder.parents if parent in _recorded), None)
     if folder is None:
         return
     name = place.relative_to(folder).as_posix()
-    if name not in _recorded[folder]:
-        with (folder / RECORD / "files").open("ab", buffering=0) as stream:
-            stream.write(f"{json.dumps(name)}\n".encode())
-        _recorded[folder].add(name)
+    if name in _recorded[folder]:
+        return
+    known = folder / RECORD / "files"
+    if not known.exists():
+        known.parent.mkdir(parents=True, exist_ok=True)
+        record_file(known)
+    with known.open("ab", buffering=0) as stream:
+        stream.write(f"{json.dumps(name)}\n".encode())
+    _recorded[folder].add(name)
 
 
 def recorded_files(folder: Path) -> list[Path]:

@@ -4,10 +4,11 @@ What a smaller installation lacks is a `ModuleNotFoundError`, as everywhere, tha
 """
 
 import dis
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["EXTRAS", "InputError", "how_to_install", "is_refusal", "needing", "require"]
+__all__ = ["EXTRAS", "InputError", "how_to_install", "is_refusal", "needing", "printable", "require"]
 
 
 class InputError(ValueError):
@@ -52,10 +53,34 @@ def is_refusal(error: BaseException) -> bool:
     return raised and module.partition(".")[0] == "crfnet" and module != "crfnet.distributed"
 
 
+#: Characters that turn the direction of the text after them.
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def printable(text: str) -> str:
+    """Return a text of which a terminal obeys nothing but its line ends: what else it would is escaped.
+
+    File names, class names and other words of configurations and checkpoints may hold any character: those
+    that move the cursor, ring, or set the title of a window are shown as Python writes them.
+    """
+    return "".join(_escaped(character) if _is_obeyed(character) else character for character in text)
+
+
+def _is_obeyed(character: str) -> bool:
+    return character not in "\n\t" and (
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
 #: What brings a module that ``pip install crfnet`` does not: the distribution, and the extra of crfnet.
 EXTRAS = {
     "PIL": ("pillow", "cli"),
     "bokeh": ("bokeh", "explore"),
+    "filelock": ("filelock", "cli"),
     "jinja2": ("jinja2", "cli"),
     "jsonargparse": ("jsonargparse", "cli"),
     "matplotlib": ("matplotlib", "cli"),

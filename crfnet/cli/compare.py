@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from typing import Any
 
 from crfnet.cli.parser import add_run_command
-from crfnet.cli.shared import load, open_page
+from crfnet.cli.shared import check_apart, load, open_page
 
 __all__ = ["add_parser", "run"]
 
@@ -31,6 +31,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         if options.command == "demo":
             options.config = stack.enter_context(as_file(files("crfnet.pipeline") / "demo.yaml"))
         run = load(options, overrides)
+    check_apart(options, run, run.output)
     report, table = compare(run, resume=options.resume, overwrite=options.overwrite, command=command)
     said = f"\n{table}\n\nreport: {report}, report.html"
     if options.command != "demo" or not options.open or open_page(report.with_name("report.html")):

@@ -6,6 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from crfnet.cli.shared import check_apart
+
 __all__ = ["add_parser", "run"]
 
 _EPILOG = """\
@@ -57,6 +59,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.score_cache.converters import ConvertOptions, convert_scores
 
     del overrides, command
+    check_apart(options, None, options.to)
     check_writable(options.to)
     given = {field.name: getattr(options, field.name) for field in fields(ConvertOptions)}
     scores = convert_scores(options.source, options.to, ConvertOptions(**given), overwrite=options.overwrite)

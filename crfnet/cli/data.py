@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crfnet.errors import InputError
+from crfnet.cli.shared import check_not_read
+from crfnet.errors import InputError, printable
 
 __all__ = ["add_parser", "run"]
 
@@ -73,6 +74,7 @@ def _check(options: Namespace, overrides: Sequence[str]) -> str:
 
     if options.output is not None:
         check_writable(options.output, file=True)
+        check_not_read(options.output, options)
     config = load_run(options.config, overrides).data
     train, val = load_dataset(config, "train"), load_dataset(config, "val")
     text, problem = check_splits(
@@ -80,5 +82,5 @@ def _check(options: Namespace, overrides: Sequence[str]) -> str:
     )
     if problem is None:
         return text
-    tqdm.write(text)
+    tqdm.write(printable(text))
     raise InputError(problem)

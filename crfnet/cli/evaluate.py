@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crfnet.cli.parser import add_crf, add_run_command
-from crfnet.cli.shared import load
+from crfnet.cli.shared import check_apart, load
 from crfnet.errors import InputError, require
 
 __all__ = ["add_parser", "run"]
@@ -51,8 +51,10 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     for name in ("labels", "num_classes", "class_names"):
         if getattr(options, name) is not None:
             raise InputError(f"evaluate --{name.replace('_', '-')}: the data set of CONFIG says that already")
+    run = load(options, overrides)
+    check_apart(options, run, run.output / "evaluation")
     report, table = evaluate_split(
-        load(options, overrides),
+        run,
         EvaluationSource(options.predictions, options.scores, options.checkpoint, options.crf),
         split=options.split or "val",
         exclude=options.exclude,
@@ -70,6 +72,8 @@ def _run_on_folders(options: Namespace, overrides: Sequence[str], command: str) 
 
     _check_options_without_config(options, overrides)
     names = _class_names(options)
+    if options.output is not None:
+        check_apart(options, None, options.output)
     run = load_run(None, overrides)
     if options.resume:
         raise InputError("evaluate --resume: needs a CONFIG; two folders are scored from the beginning")

@@ -31,6 +31,13 @@ def add_parser(commands: Any) -> None:
         help="colors (and names) of voc, camvid, cityscapes, context, context59, person_part, or a file of "
         "'red green blue' lines; default: those of --labels",
     )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="below which save writes; default: here",
+    )
     parser.add_argument("--port", metavar="N", type=int, default=5006, help="of 127.0.0.1; default: 5006")
     parser.add_argument("--no-browser", action="store_true", help="serve the page without opening it")
 
@@ -47,6 +54,8 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if overrides:
         raise InputError(f"explore: {overrides[0]} is no option; the page and --crf say what the CRF is")
     id = options.id or options.image.stem
+    if not options.output.is_dir():
+        raise InputError(f"explore --output: {options.output}: no such folder")
     session = open_session(
         read_image(options.image),
         options.scores,
@@ -57,5 +66,5 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     )
     crf = CRFConfig(prune=1e-3) if options.crf is None else load_crf_config(options.crf)
     source = f"chosen by eye on {options.image}; scores: {options.scores}"
-    serve(session, crf, source, port=options.port, browser=not options.no_browser)
+    serve(session, crf, source, options.output, port=options.port, browser=not options.no_browser)
     return ""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crfnet.cli.shared import check_not_read
 from crfnet.errors import InputError
 
 __all__ = ["add_parser", "run"]
@@ -67,7 +68,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if overrides and options.config is None:
         raise InputError(f"import: {overrides[0]} changes a config, but no --config is given")
     if options.out is not None:
-        _check_out(options.out, overwrite=options.overwrite)
+        _check_out(options)
     torch.manual_seed(0)
     converted = convert_file(
         options.file, num_classes=options.classes, output_stride=options.output_stride, rates=options.rates
@@ -86,11 +87,24 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     return "\n".join(lines)
 
 
-def _check_out(out: Path, *, overwrite: bool) -> None:
+def _check_out(options: Namespace) -> None:
     """The place of the checkpoint, and of the config beside it."""
     from crfnet.files import check_writable
 
-    for path in (out, out.with_suffix(".yaml")):
+    for path in (options.out, options.out.with_suffix(".yaml")):
         check_writable(path, file=True)
-        if path.exists() and not overwrite:
+        check_not_read(path, options)
+        if path.exists() and not options.overwrite:
             raise InputError(f"{path}: exists already; give --overwrite or another --out")
+    _check_replaced(options.out.with_suffix(".yaml"))
+
+
+def _check_replaced(config: Path) -> None:
+    """The config that is replaced must be one of a model alone, as this command writes it."""
+    from crfnet.files import read_yaml
+
+    if config.exists():
+        content = read_yaml(config)
+        ours = isinstance(content, dict) and set(content) == {"model"}
+        if not ours:
+            raise InputError(f"{config}: not written by crfnet import, so it is left alone; another --out")

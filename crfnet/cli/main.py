@@ -13,12 +13,19 @@ from typing import NoReturn
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
-from crfnet.errors import InputError, how_to_install, is_refusal
+from crfnet.errors import InputError, how_to_install, is_refusal, printable
 
 __all__ = ["main"]
 
 #: Commands whose work several processes share.
 _SHARED = ("train", "scores", "evaluate", "compare")
+
+
+class _Printable(logging.Formatter):
+    """Messages of which a terminal obeys nothing."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _Terminated(SystemExit):
@@ -32,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on stderr. Of several processes the first that fails says it, and all leave with its status.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("crfnet").setLevel(logging.INFO if _rank() == 0 else logging.ERROR)
     try:
         with _terminable():
@@ -53,7 +62,7 @@ def _run(arguments: list[str]) -> None:
         try:
             said = COMMANDS[options.command].run(options, overrides, command)
             if is_rank_zero():
-                print(said)
+                print(printable(said))
         except BaseException as error:
             _leave(error, record_failure)
 
@@ -107,7 +116,7 @@ def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> 
         if line is None:
             raise error
         _end_bars()
-        print(f"crfnet: {' '.join(line.split())}", file=sys.stderr)
+        print(f"crfnet: {printable(' '.join(line.split()))}", file=sys.stderr)
     raise SystemExit(status) from None
 
 

@@ -1,7 +1,7 @@
 """``crfnet predict``: label maps and overlays of images, or of a split."""
 
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +39,10 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.crf.config_file import load_crf_config
     from crfnet.data import classes_of
     from crfnet.evaluation.inference import TiledInference, predict_labels
-    from crfnet.files import check_writable
+    from crfnet.files import check_writable, leftovers, recording
     from crfnet.labels import overlay, write_label_png, write_picture
     from crfnet.pipeline.build import build_run_segmenter
     from crfnet.pipeline.predict_raster import check_windows, is_raster, predict_raster
-    from crfnet.pipeline.run_folder import open_folder
 
     del command
     run = load(options, overrides)
@@ -54,26 +53,48 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     rasters = {path.stem: path for path in options.images if is_raster(path, options.window)}
     folder = run.output / "predictions"
     check_writable(folder)
-    files = {name: folder / f"{name}.{'tif' if name in rasters else 'png'}" for name in names}
-    there = [path for path in files.values() if path.exists()]
-    if there and not options.overwrite:
-        raise InputError(f"{there[0]}: exists already; give --overwrite or another --output")
+    endings = {name: ".tif" if name in rasters else ".png" for name in names}
+    _check_outputs(folder, endings, options)
     classes, colors = classes_of(run.data)
     crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
     with_crf = options.crf is None and crf is not None
     network = build_run_segmenter(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
     model = TiledInference(network, run.predict).eval()
     device = next(model.parameters()).device
-    open_folder(folder, resume=True, overwrite=False)  # other images' label maps stay
+    for half_written in leftovers(folder):
+        half_written.unlink()
     sides = {"window": options.window, "margin": options.margin}
-    for path in rasters.values():
-        predict_raster(model, path, folder, config=run.data, palette=colors, device=device, **sides)
-    images = _images(options, run, rasters)
-    for name, image in tqdm(images, "predict", len(names) - len(rasters), unit="image", mininterval=0.5):
-        labels = predict_labels(model, image.to(device)).cpu()
-        write_label_png(files[name], labels, colors)
-        write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colors))
+    with recording(folder):
+        for path in rasters.values():
+            predict_raster(model, path, folder, config=run.data, palette=colors, device=device, **sides)
+        images = _images(options, run, rasters)
+        for name, image in tqdm(images, "predict", len(names) - len(rasters), unit="image", mininterval=0.5):
+            labels = predict_labels(model, image.to(device)).cpu()
+            write_label_png(folder / f"{name}.png", labels, colors)
+            write_picture(folder / f"{name}_overlay.png", overlay(image, labels, colors))
     return f"label maps and overlays of {len(names)} image{'s' * (len(names) > 1)}: {folder}"
+
+
+def _check_outputs(folder: Path, endings: Mapping[str, str], options: Namespace) -> None:
+    """Refuse to write a file twice, over one that is read, or over one that crfnet has not written."""
+    from crfnet.files import recorded_files
+
+    outputs = [folder / f"{name}{end}{kind}" for name, kind in endings.items() for end in ("", "_overlay")]
+    if len(set(outputs)) < len(outputs):
+        twice = next(path for path in outputs if outputs.count(path) > 1)
+        raise InputError(
+            f"predict: two images' files would be {twice}, and replace each other; predict them into two "
+            "folders (--output)"
+        )
+    read = {path.resolve() for path in options.images}
+    ours = set(recorded_files(folder))
+    for path in outputs:
+        if path.resolve() in read:
+            raise InputError(f"{path}: is read, and would be replaced; give another --output")
+        if path.exists() and not options.overwrite:
+            raise InputError(f"{path}: exists already; give --overwrite or another --output")
+        if path.exists() and path not in ours:
+            raise InputError(f"{path}: not written by crfnet, so it is left alone; give another --output")
 
 
 def _names(options: Namespace, run: "Run") -> list[str]:

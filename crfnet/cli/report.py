@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crfnet.cli.shared import check_apart
 from crfnet.errors import InputError
 
 __all__ = ["add_parser", "run"]
@@ -41,6 +42,8 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
 
     if overrides:
         raise InputError(f"report: {overrides[0]} changes a config, but a report only tells what was done")
+    if options.output is not None:
+        check_apart(options, None, options.output)
     report, table = rewrite_report(
         options.folders, options.output, overwrite=options.overwrite, command=command
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crfnet.cli.parser import add_run_command
-from crfnet.cli.shared import load
+from crfnet.cli.shared import check_apart, load
 
 __all__ = ["add_parser", "run"]
 
@@ -26,14 +26,17 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.files import check_writable
     from crfnet.pipeline.build import build_run_segmenter
     from crfnet.pipeline.cache_scores import cache_scores
+    from crfnet.pipeline.digests import weights_digest
 
     del command
     run = load(options, overrides)
     folder = run.output / "scores"
+    check_apart(options, run, folder)
     on_rank_zero(lambda: check_writable(folder))
     dataset = load_dataset(run.data, options.split)
     model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, None).eval()
-    on_rank_zero(dataset.check)
+    images = on_rank_zero(dataset.check).images
+    weights = on_rank_zero(lambda: weights_digest(options.checkpoint))
     scores = cache_scores(
         model,
         dataset,
@@ -41,6 +44,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         folder,
         config=run.predict,
         source=f"{options.checkpoint}, split {options.split}",
+        digests={"images": images, "weights": weights},
         overwrite=options.overwrite,
     )
     return f"scores of {len(scores.ids)} images: {folder}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crfnet.cli.parser import add_run_command
-from crfnet.cli.shared import load
+from crfnet.cli.shared import check_apart, load
 
 __all__ = ["add_parser", "run"]
 
@@ -31,6 +31,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     del command
     run = load(options, overrides)
     folder = run.output / "search"
+    check_apart(options, run, folder)
     check_writable(folder)
     dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     search(

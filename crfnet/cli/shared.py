@@ -4,15 +4,20 @@ import os
 import sys
 import webbrowser
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from crfnet.errors import InputError
 
 if TYPE_CHECKING:
     from crfnet.pipeline.run_config import Run
 
-__all__ = ["load", "open_page"]
+__all__ = ["check_apart", "check_not_read", "inputs", "load", "open_page"]
+
+_OUTPUTS = ("output", "to", "out")  #: the options that name what is written; all other paths are read
+_POSITIONAL = ("config", "images", "image", "source", "file", "folders", "voc", "sbd")
 
 
 def load(options: Namespace, overrides: Sequence[str]) -> "Run":
@@ -35,3 +40,49 @@ def open_page(page: Path) -> bool:
         return webbrowser.open(page.resolve().as_uri())
     except (webbrowser.Error, OSError):
         return False
+
+
+def check_apart(options: Namespace, run: "Run | None", folder: Path) -> None:
+    """Refuse ``--overwrite`` of a folder from which it would remove something that the command reads.
+
+    Raises:
+        InputError: see `crfnet.files.check_inputs`.
+    """
+    from crfnet.files import check_inputs
+
+    if options.overwrite:
+        check_inputs(folder, inputs(options, run))
+
+
+def check_not_read(path: Path, options: Namespace) -> None:
+    """Refuse to replace a file that the command reads.
+
+    Raises:
+        InputError: it is one of them.
+    """
+    read = {each.resolve() for each in inputs(options, None).values()}
+    if path.resolve() in read:
+        raise InputError(f"{path}: is read, and would be replaced; give another place for what is written")
+
+
+def inputs(options: Namespace, run: "Run | None") -> dict[str, Path]:
+    """All files and folders that a command reads, by the names of their options and keys."""
+    found: dict[str, Path] = {}
+    for name, value in vars(options).items():
+        if name in _OUTPUTS:
+            continue
+        shown = name.upper() if name in _POSITIONAL else f"--{name.replace('_', '-')}"
+        paths = value if isinstance(value, list) else [value]
+        for number, path in enumerate(paths):
+            if isinstance(path, Path):
+                found[f"{shown} {number}" if number else shown] = path
+    return found | (dict(_config_paths(run)) if run is not None else {})
+
+
+def _config_paths(section: Any, prefix: str = "") -> Iterator[tuple[str, Path]]:
+    for field in fields(section):
+        value, name = getattr(section, field.name), f"{prefix}{field.name}"
+        if is_dataclass(value):
+            yield from _config_paths(value, f"{name}.")
+        elif isinstance(value, Path) and name not in _OUTPUTS:
+            yield name, value

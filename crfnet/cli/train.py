@@ -4,11 +4,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crfnet.cli.parser import add_run_command
-from crfnet.cli.shared import load
+from crfnet.cli.shared import check_apart, load
 from crfnet.errors import InputError
+
+if TYPE_CHECKING:
+    from crfnet.data import SegmentationDataset
 
 __all__ = ["add_parser", "run"]
 
@@ -30,12 +33,13 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Train the network alone, or network and CRF together."""
     from crfnet.crf.config_file import load_crf_config
     from crfnet.data import load_dataset
-    from crfnet.distributed import on_rank_zero
     from crfnet.pipeline.build import build_run_segmenter, warm_start
     from crfnet.pipeline.run_folder import open_run
     from crfnet.training import check_training, train
 
     run = load(options, overrides)
+    folder = run.output / options.stage / "train"
+    check_apart(options, run, folder)
     joint = options.stage == "joint"
     if joint and options.checkpoint is None and not options.resume:
         raise InputError("train --stage joint starts from a trained network: give --checkpoint CKPT")
@@ -49,18 +53,37 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         crf = warm_start(crf, load_crf_config(options.crf))
     model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, crf)
     check_training(model, dataset, config, validation)
-    on_rank_zero(lambda: dataset.check("train"))
-    if validation is not None:
-        on_rank_zero(lambda: validation.check("val"))
-    run = replace(run, output=run.output / options.stage / "train")
-    on_rank_zero(lambda: open_run(run, resume=options.resume, overwrite=options.overwrite, command=command))
-    result = train(
-        model,
-        dataset,
-        config,
-        run.output,
-        seed=run.seed,
-        validation=validation,
-        resume=options.resume,
-    )
+    digests = _digests(options, dataset, validation)
+    run = replace(run, output=folder)
+    how = {"resume": options.resume, "overwrite": options.overwrite, "command": command}
+    with open_run(run, digests=digests, **how):
+        result = train(
+            model,
+            dataset,
+            config,
+            run.output,
+            seed=run.seed,
+            validation=validation,
+            resume=options.resume,
+        )
     return f"checkpoint: {result.path}"
+
+
+def _digests(
+    options: Namespace, dataset: "SegmentationDataset", validation: "SegmentationDataset | None"
+) -> dict[str, str]:
+    """Of all that decides the weights, beside the configuration; reads every sample once."""
+    from crfnet.distributed import on_rank_zero
+    from crfnet.pipeline.digests import file_digest, weights_digest
+
+    found: dict[str, str] = {}
+    checked = {"training": on_rank_zero(lambda: dataset.check("train"))}
+    if validation is not None:
+        checked["validation"] = on_rank_zero(lambda: validation.check("val"))
+    for split, digest in checked.items():
+        found |= {f"{split} images": digest.images, f"{split} labels": digest.labels}
+    if options.checkpoint is not None:
+        found["weights to start from"] = on_rank_zero(lambda: weights_digest(options.checkpoint))
+    if options.crf is not None:
+        found["parameters of the CRF"] = on_rank_zero(lambda: file_digest(options.crf))
+    return found

@@ -1,5 +1,6 @@
 """What every data set is: a named list of images with label maps, read by index."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from crfnet.errors import InputError
 from crfnet.labels import VOID, Color
 from crfnet.shapes import ImageBytes, LabelMap
 
-__all__ = ["Sample", "SegmentationDataset", "Split", "Subset"]
+__all__ = ["DataDigest", "Sample", "SegmentationDataset", "Split", "Subset"]
 
 Split: TypeAlias = Literal["train", "val"]
 
@@ -31,6 +32,18 @@ class Sample(NamedTuple):
     id: str
     image: ImageBytes
     labels: LabelMap
+
+
+class DataDigest(NamedTuple):
+    """Digests of the samples of a data set, in order, with their ids.
+
+    Attributes:
+        images: of the images alone.
+        labels: of the labels alone.
+    """
+
+    images: str
+    labels: str
 
 
 class SegmentationDataset(Dataset[Sample], ABC):
@@ -70,11 +83,14 @@ class SegmentationDataset(Dataset[Sample], ABC):
         del pixels, split
         return None
 
-    def check(self, split: Split | None = None) -> None:
+    def check(self, split: Split | None = None) -> DataDigest:
         """Reads every sample once, so that no file can stop a long run in its middle.
 
         Args:
             split: ``train`` where it is to be trained on: every class must be in an image.
+
+        Returns:
+            Digests of what was read.
 
         Raises:
             InputError: One line about the first sample of ``ids`` that cannot be used: the file,
@@ -82,17 +98,22 @@ class SegmentationDataset(Dataset[Sample], ABC):
                 `label_problem`.
         """
         with ThreadPoolExecutor(max_workers=4) as pool:
-            found = pool.map(self._pixels_or_problem, range(len(self)))
+            found = pool.map(self._inspect, range(len(self)))
             progress = tqdm(found, desc=f"check {self.name}", total=len(self), unit="image", mininterval=0.5)
-            read = list(progress)
-        problems = [each for each in read if isinstance(each, str)]
-        counts = [each for each in read if not isinstance(each, str)]
+            inspected = list(progress)
+        problems = [each for each in inspected if isinstance(each, str)]
         if problems:
             others = f" (and {len(problems) - 1} more of {len(self)} images)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{others}")
-        self.pixels = np.sum(counts, 0).tolist()
+        read = [each for each in inspected if not isinstance(each, str)]
+        self.pixels = np.sum([pixels for _, pixels in read], 0).tolist()
         if (problem := self.label_problem(self.pixels, split)) is not None:
             raise InputError(problem)
+        whole = [hashlib.sha256(repr(self.ids).encode()) for _ in DataDigest._fields]
+        for each, _ in read:
+            for digest, part in zip(whole, each, strict=True):
+                digest.update(part.encode())
+        return DataDigest(*(digest.hexdigest() for digest in whole))
 
     @cached_property
     def pixels(self) -> list[int]:
@@ -104,13 +125,19 @@ class SegmentationDataset(Dataset[Sample], ABC):
         self.check()
         return list(vars(self)["pixels"])
 
-    def _pixels_or_problem(self, index: int) -> np.ndarray | str:
+    def _inspect(self, index: int) -> tuple[DataDigest, np.ndarray] | str:
+        """Digests of a sample and its pixels of each class and void, or what is wrong with it."""
         try:
-            labels = self[index].labels.numpy()
+            sample = self[index]
         except InputError as error:
             return str(error)
-        counts = np.bincount(labels.ravel(), minlength=VOID + 1)
-        return np.append(counts[: self.num_classes], counts[VOID])
+        images, labels = (
+            hashlib.sha256(f"{tuple(each.shape)}".encode() + each.byte().contiguous().numpy().tobytes())
+            for each in (sample.image, sample.labels)
+        )
+        counts = np.bincount(sample.labels.numpy().ravel(), minlength=VOID + 1)
+        digest = DataDigest(images.hexdigest(), labels.hexdigest())
+        return digest, np.append(counts[: self.num_classes], counts[VOID])
 
 
 class Subset(SegmentationDataset):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from bokeh.document import Document
 from bokeh.layouts import column
 from bokeh.models import Button, Checkbox, ColumnDataSource, Div, Range1d, Slider, TextInput
@@ -24,6 +23,7 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
 from crfnet.explore.controls import WIDTH, VariantControls, select, slider
+from crfnet.explore.legend import legend
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
@@ -56,6 +56,7 @@ class Page:
         session: what is shown; tabs share it.
         crf: where the sliders start; what they do not say stays as it is here.
         source: line that says what is shown, kept as a comment in what is saved.
+        folder: below which parameters are saved.
 
     Attributes:
         document: the one that was given.
@@ -68,8 +69,11 @@ class Page:
         redraw: the thread.
     """
 
-    def __init__(self, document: Document, session: Session, crf: CRFConfig, source: str) -> None:
-        self.document, self._session, self._crf, self._source = document, session, crf, source
+    def __init__(
+        self, document: Document, session: Session, crf: CRFConfig, source: str, folder: Path
+    ) -> None:
+        self.document, self._session, self._crf = document, session, crf
+        self._source, self._folder = source, folder
         self._shown: LabelMap | None = None
         self.sliders = {name: slider(name, SLIDERS[name], float(getattr(crf, name))) for name in SLIDERS}
         self.variants = {
@@ -84,9 +88,9 @@ class Page:
         self.file = TextInput(title="file", value="crf.yaml", width=WIDTH, name="file", css_classes=["file"])
         self.replace = Checkbox(label="replace", active=False, name="replace")
         self.save = Button(label="save", button_type="primary", width=WIDTH, name="save")
-        self.saved = Div(width=WIDTH, name="saved")
-        self.status = Div(name="status", sizing_mode="stretch_width", text="<b>CRF</b>: …")
-        self.legend = Div(name="legend", sizing_mode="stretch_width")
+        self.saved = _text(width=WIDTH, name="saved")
+        self.status = _text(name="status", sizing_mode="stretch_width", text="<b>CRF</b>: …")
+        self.legend = _text(name="legend", sizing_mode="stretch_width")
         self.pictures = {name: ColumnDataSource({"image": []}, name=name) for name in _TITLES}
         for widget in (*self.sliders.values(), *self.choices.values()):
             widget.on_change("value", self._changed)
@@ -95,11 +99,14 @@ class Page:
         self.opacity.on_change("value", self._faded)
         self.save.on_click(self._save)
         self._lay_out()
-        self.pictures["image"].data = {"image": [_rgba(session.image)]}
+        self.redraw = Redraw(session, self._later_draw, self._later_fail)
+
+    def start(self) -> None:
+        """Paint the pictures and begin to solve; until then the page costs nothing, whoever asks for it."""
+        self.pictures["image"].data = {"image": [_rgba(self._session.image)]}
         self._paint("network")
         self._tell()
-        self.redraw = Redraw(session, self._later_draw, self._later_fail)
-        self.redraw.request(self.config())
+        self._changed("", None, None)
 
     def config(self) -> CRFConfig:
         """What the sliders say.
@@ -164,15 +171,16 @@ class Page:
 
     def _tell(self) -> None:
         """The classes of the network's labels and of the CRF's."""
-        text = _legend(self._session, self._shown)
+        text = legend(self._session, self._shown)
         if text != self.legend.text:
             self.legend.text = text
 
     def _save(self) -> None:
-        path = Path(self.file.value.strip()).expanduser()
+        path = self._folder / self.file.value.strip()
         try:
-            save_crf(path, self.config(), [self._source], replace=bool(self.replace.active))
-        except (InputError, OSError) as error:
+            replaced = bool(self.replace.active)
+            save_crf(path, self.config(), [self._source], folder=self._folder, replace=replaced)
+        except (InputError, OSError, ValueError, RuntimeError) as error:  # names that no file can have, loops
             self.saved.text = f"<b>not saved:</b> {html.escape(str(error))}"
         else:
             self.saved.text = f"saved: {html.escape(str(path.resolve()))}"
@@ -202,11 +210,16 @@ class Page:
         parts = (*self.sliders.values(), *self.choices.values(), *variants, self.opacity)
         save = (self.file, self.replace, self.save, self.saved)
         self.document.add_root(column(*parts, *save, name="controls", width=WIDTH))
-        head = Div(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
+        head = _text(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
         for part in (head, self.status, self.legend):
             self.document.add_root(part)
         self.document.template = (files("crfnet.explore") / "page.html").read_text()
         self.document.title = "crfnet explore"
+
+
+def _text(**options: Any) -> Div:
+    """A text of the page, in which a name that looks like TeX is a name: MathJax would run its links."""
+    return Div(disable_math=True, **options)
 
 
 def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:
@@ -214,29 +227,3 @@ def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:
     pixels = np.full((*picture.shape[1:], 4), 255, dtype=np.uint8)
     pixels[..., :3] = picture.permute(1, 2, 0).numpy()
     return np.ascontiguousarray(pixels[::-1]).view(np.uint32)[..., 0]
-
-
-def _legend(session: Session, shown: LabelMap | None) -> str:
-    """Names and colors of the classes that are seen, and how much of the image each has, in per cent."""
-    counts = [
-        each.flatten().bincount(minlength=len(session.names))
-        for each in (session.network, shown)
-        if each is not None
-    ]
-    entries = []
-    for label in torch.stack(counts).sum(0).nonzero().flatten().tolist():
-        red, green, blue = session.colors[label]
-        shares = " → ".join(f"{100 * int(count[label]) / session.network.numel():.1f}" for count in counts)
-        entries.append(
-            f'<li><span style="background:rgb({red},{green},{blue})"></span>'
-            f"{html.escape(session.names[label])} <small>{shares} %</small></li>"
-        )
-    return f"{_LEGEND}<ul>{''.join(entries)}</ul>"
-
-
-_LEGEND = """<style>
-ul { display: flex; flex-wrap: wrap; gap: .2em 1.2em; margin: 0; padding: 0; list-style: none; }
-span { display: inline-block; width: 1em; height: 1em; margin-right: .4em; vertical-align: -.1em; }
-span { border: 1px solid #666; }
-small { color: #555; }
-</style>"""

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from PIL import Image as PillowImage
 
 from crfnet.errors import InputError, require
+from crfnet.files import open_image
 from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, Classes, Color
 
 __all__ = ["distinct_colors", "known_classes", "palette_of_png", "read_palette"]
@@ -51,7 +51,7 @@ def read_palette(path: Path, num_classes: int) -> tuple[Color, ...]:
 
 def palette_of_png(path: Path, num_classes: int) -> tuple[Color, ...] | None:
     """The colors in which a label PNG is stored; None where it holds none, or too few different ones."""
-    with PillowImage.open(path) as picture:
+    with open_image(path) as picture:
         parts = picture.getpalette() if picture.mode == "P" else None
     if parts is None or len(parts) < 3 * num_classes:
         return None

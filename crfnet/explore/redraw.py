@@ -8,8 +8,11 @@ from crfnet.explore.cached_filter import Canceled
 from crfnet.explore.session import Picture, Session
 from crfnet.files import one_line
 
-__all__ = ["REST", "Redraw"]
+__all__ = ["REST", "THREAD", "Redraw"]
 
+THREAD = "crfnet-explore"  #: its name
+
+_PATIENCE = 2.0  #: seconds to wait for the end of the thread
 REST = 0.1  #: seconds without a new request after which the picture at full size is begun
 
 
@@ -34,21 +37,26 @@ class Redraw:
         self._wanted: CRFConfig | None = None
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="crfnet-explore", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def request(self, config: CRFConfig) -> None:
-        """Request the picture of this configuration; returns at once."""
+        """Request the picture of this configuration; returns at once. The first request starts the thread."""
         with self._changed:
+            if self._closed:
+                return
             self._wanted = config
             self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
+                self._thread.start()
 
     def close(self) -> None:
-        """End the thread, and wait until it has ended."""
+        """End the thread, and wait until it has ended; not for long, where a step cannot be stopped."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE)
 
     def _is_outdated(self) -> bool:
         return self._closed or self._wanted is not None

@@ -10,18 +10,24 @@ from crfnet.errors import InputError
 __all__ = ["save_crf"]
 
 
-def save_crf(path: Path, crf: CRFConfig, head: Sequence[str], *, replace: bool = False) -> None:
+def save_crf(
+    path: Path, crf: CRFConfig, head: Sequence[str], *, folder: Path | None = None, replace: bool = False
+) -> None:
     """Write the parameters by `save_crf_config` where a person said, who may have meant another file.
 
     Args:
         path: a ``.yaml`` or ``.yml`` file in a folder that exists.
         crf: what to write.
         head: lines that say where it comes from.
+        folder: below which the file must lie, links followed; None is anywhere.
         replace: whether a file of such parameters may be replaced; any other file is left alone.
 
     Raises:
-        InputError: another ending, no such folder, a file that is there already or is none of parameters.
+        InputError: outside of `folder`, another ending, no such folder, a file that is there already or is
+            none of parameters.
     """
+    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path}: outside of {folder}, where parameters are saved (explore --output)")
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"{path}: the file's name must end in .yaml")
     if not path.parent.is_dir():

@@ -1,4 +1,8 @@
-"""Read image files without trust: what is broken is one line that names the file."""
+"""Read image files without trust: few formats, and what is broken is one line that names the file.
+
+Everything that reads an image does it here. Pillow goes by the content of a file, whatever its name, and
+knows formats that it hands to other programs (PostScript to Ghostscript).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from crfnet.errors import InputError
 from crfnet.files.error_text import one_line
 
-__all__ = ["open_image", "read_indices", "upright"]
+__all__ = ["IMAGE_FORMATS", "open_image", "read_indices", "upright"]
 
 _ORIENTATION = 0x0112  #: the EXIF tag
 #: What undoes each of its values.
@@ -25,19 +29,25 @@ _UNDONE = {
     8: Image.Transpose.ROTATE_90,
 }
 
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  #: that are read, by Pillow's names
+
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open the image at `path`; errors within name the file.
 
     Raises:
-        InputError: missing, damaged, or of more pixels than anyone photographs (Pillow's limit, 179 million).
+        InputError: missing, damaged, of a format not in `IMAGE_FORMATS`, or of more pixels than anyone
+            photographs (Pillow's limit, 179 million).
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=IMAGE_FORMATS) as file:
             yield file
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        known = ", ".join(IMAGE_FORMATS)
+        raise InputError(f"{path}: cannot be read as an image (none of {known})") from error
     except Exception as error:  # Pillow's readers raise whatever the broken bytes lead them to
         raise InputError(f"{path}: cannot be read as an image ({one_line(error)})") from error
 

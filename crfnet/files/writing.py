@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, printable
+from crfnet.files.output_folder import record_file
 
 __all__ = ["check_writable", "csv_text", "leftovers", "write_atomically", "write_csv", "write_json"]
+
+
+#: How a formula may begin in a spreadsheet; blanks before it are passed over.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\n", " ", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def check_writable(path: Path, *, file: bool = False) -> None:
@@ -54,6 +59,8 @@ def _is_folder(path: Path) -> bool | None:
 def write_atomically(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
     """Write ``data`` to ``path`` through a temporary file in the same folder, which is made when missing.
 
+    It goes on the list of the folder of `recording` that it lies in.
+
     Args:
         path: of the file.
         data: its content, or what writes it into a stream.
@@ -64,6 +71,7 @@ def write_atomically(path: Path, data: bytes | Callable[[IO[bytes]], object]) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        record_file(path)
         with temporary.open("wb") as stream:
             data(stream) if callable(data) else stream.write(data)
             stream.flush()
@@ -86,10 +94,28 @@ def write_csv(path: Path, header: Iterable[object], rows: Iterable[Iterable[obje
 
 
 def csv_text(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """Return a table as CSV: a line for the header and one for each row, commas between cells."""
+    """Return a table as CSV: a line for the header and one for each row, commas between cells.
+
+    A text that a spreadsheet would compute, since it begins like a formula, gets an apostrophe before it;
+    what ends a line for some programs and not for others is escaped.
+    """
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    table = ([_no_formula(cell) for cell in row] for row in (header, *rows))
+    csv.writer(stream, lineterminator="\n").writerows(table)
     return stream.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    cell = printable(cell)
+    if not cell.startswith(_FORMULAS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def leftovers(folder: Path) -> list[Path]:

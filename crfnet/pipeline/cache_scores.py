@@ -3,15 +3,18 @@
 Of several processes (`crfnet.distributed`) each takes its share of the images.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from crfnet.config.variants import to_plain
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import on_all_ranks, on_rank_zero, shard
 from crfnet.evaluation.inference import PredictConfig, TiledInference
+from crfnet.pipeline.digests import text_digest
 from crfnet.pipeline.samples import select_samples, with_progress
 from crfnet.score_cache import ScoreFolder, add_scores, missing_scores, prepare_score_folder
 from crfnet.segmenter import Segmenter
@@ -27,19 +30,31 @@ def cache_scores(
     *,
     config: PredictConfig,
     source: str,
+    digests: Mapping[str, str] = MappingProxyType({}),
     overwrite: bool = False,
 ) -> ScoreFolder:
     """Write the network's own scores of the images `ids` into `folder`; existing ones are kept.
 
     At the network's stride where `config` is one pass over the whole image; at image size where passes or
     tiles are put together.
+
+    Args:
+        model: the network.
+        dataset: the images.
+        ids: of those whose scores are wanted.
+        folder: see `prepare_score_folder`.
+        config: scales, mirror and tiles.
+        source: what the network is, in words.
+        digests: of the weights and the images; where they or `config` have changed, `folder` is refused.
+        overwrite: begin again.
     """
+    digest = text_digest(dict(digests), to_plain(config)) if digests else ""
     inference = TiledInference(model, config)
     network_logits = model.strided_logits if config.plain else inference.unary
     classes, device = len(dataset.classes), next(model.parameters()).device
 
     def open_folder() -> list[str]:
-        prepare_score_folder(folder, classes, model.align_corners, source, overwrite=overwrite)
+        prepare_score_folder(folder, classes, model.align_corners, source, digest=digest, overwrite=overwrite)
         return missing_scores(folder, ids)
 
     def compute(missing: Sequence[str]) -> Iterator[tuple[str, Tensor]]:

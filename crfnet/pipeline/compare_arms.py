@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from crfnet.config.variants import to_plain
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import SegmentationDataset, Subset, load_dataset
@@ -26,6 +27,7 @@ from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError, require
 from crfnet.pipeline.build import build_run_segmenter, resolve_device, warm_start
 from crfnet.pipeline.cache_scores import cache_scores
+from crfnet.pipeline.digests import state_digest, text_digest, weights_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.measure_costs import measure_costs
 from crfnet.pipeline.predictors import predictor_from_checkpoint, predictor_from_model, unary_from_model
@@ -79,7 +81,13 @@ def compare(
     """
     on_rank_zero(lambda: check_folder(run.output, resume=resume, overwrite=overwrite))
     job = _Job(run)
-    facts = on_rank_zero(lambda: open_run(run, resume=resume, overwrite=overwrite, command=command))
+    how = {"resume": resume, "overwrite": overwrite}
+    with open_run(run, command=command, digests=job.digests, **how) as facts:
+        return _compare(job, facts)
+
+
+def _compare(job: "_Job", facts: dict[str, str]) -> tuple[Path, str]:
+    run = job.run
     log.info(
         "%s: searching on %d images, reporting on %d", job.val.name, len(job.search_ids), len(job.report_ids)
     )
@@ -148,9 +156,15 @@ class _Job:
         searched = set(self.search_ids)
         self.report_ids = [name for name in self.val.ids if name not in searched]
         self._check_stages()
-        on_rank_zero(lambda: self.train_set.check("train"))
-        on_rank_zero(lambda: self.val.check("val"))
+        training = on_rank_zero(lambda: self.train_set.check("train"))
+        validation = on_rank_zero(lambda: self.val.check("val"))
         on_rank_zero(lambda: check_search(self.val, self.search_ids, run.search))
+        self.digests = {
+            "training images": training.images,
+            "training labels": training.labels,
+            "validation images": validation.images,
+            "validation labels": validation.labels,
+        }
 
     def _check_stages(self) -> None:
         """Refuse what any stage would refuse, hours later: each model is built once."""
@@ -184,15 +198,18 @@ class _Job:
             )
             return {"seconds": result.seconds}  # over all parts of a run that was killed and resumed
 
-        run_stage(folder, work)
+        run_stage(folder, work, {} if start is None else self.weights(start))
         return folder / "checkpoint.pt"
 
     def _validation(self, config: TrainConfig) -> SegmentationDataset:
         """The images for the log; those that decide when training ends must not be reported on."""
         return Subset(self.val, self.search_ids) if config.early_stop else self.val
 
+    def weights(self, checkpoint: Path) -> dict[str, str]:
+        return {"weights": on_rank_zero(lambda: weights_digest(checkpoint))}
+
     def search(self, arm: str, checkpoint: Path) -> CRFConfig:
-        folder = self.folder(arm) / "search"
+        folder, weights = self.folder(arm) / "search", self.weights(checkpoint)
 
         def work() -> dict[str, float]:
             model = self.segmenter(checkpoint, None).eval()
@@ -204,6 +221,7 @@ class _Job:
                 folder / "scores",
                 config=self.run.predict,
                 source=source,
+                digests={"images": self.digests["validation images"], **weights},
             )
             # Both searches of a run may share a database: each under its own name.
             config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
@@ -211,7 +229,7 @@ class _Job:
             on_rank_zero(lambda: self._search(scores, config, folder))
             return {}
 
-        run_stage(folder, work)
+        run_stage(folder, work, weights)
         return load_crf_config(folder / "best.yaml")
 
     def _search(self, scores: ScoreFolder, config: SearchConfig, folder: Path) -> None:
@@ -221,6 +239,9 @@ class _Job:
         """Evaluate an arm on the reported images; `_TRAININGS` and `_SEARCHES` are what it cost."""
         model, folder = self.segmenter(*network), self.folder(arm) / "predictions"
         crf = model.crf
+        digests = {"weights": on_rank_zero(lambda: state_digest(model.state_dict()))}
+        if isinstance(crf, DenseCRF):
+            digests["configuration of the CRF"] = text_digest(to_plain(crf.config))
         result = evaluate_arm(
             arm,
             predictor_from_model(model, self.run.predict),
@@ -229,6 +250,7 @@ class _Job:
             folder,
             config=self.run.evaluation,
             crf=crf if isinstance(crf, DenseCRF) else None,
+            digests=digests,
         )
         if isinstance(crf, DenseCRF):
             trace_energy(folder, crf, unary_from_model(model, self.run.predict), self.val, self.report_ids)

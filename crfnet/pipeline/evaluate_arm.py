@@ -5,8 +5,9 @@ The counts are gathered in the order of the images, so that the files are those 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
@@ -31,6 +32,7 @@ def evaluate_arm(
     *,
     config: EvaluationConfig,
     crf: DenseCRF | None = None,
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> ArmResult:
     """Predict and score the images `ids`.
 
@@ -46,6 +48,7 @@ def evaluate_arm(
         folder: made when missing.
         config: how it is scored.
         crf: the one behind the network, for the report's table of parameters.
+        digests: of what predicts; a folder that was made with others is refused.
 
     Returns:
         The arm, its costs not measured (NaN); see `crfnet.pipeline.measure_costs`.
@@ -73,7 +76,7 @@ def evaluate_arm(
         on_rank_zero(write)
         return {}
 
-    run_stage(folder, work)
+    run_stage(folder, work, digests)
     return ArmResult(
         name=name,
         evaluation=Evaluation.load(folder / "evaluation.npz"),

@@ -13,7 +13,7 @@ from crfnet.files import write_json
 from crfnet.labels import VOC_PALETTE
 from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.run_config import Run
-from crfnet.pipeline.run_folder import check_folder, open_folder, provenance
+from crfnet.pipeline.run_folder import check_folder, output_folder, provenance
 from crfnet.report import ArmResult, console_table, write_report
 
 __all__ = ["evaluate_label_folders"]
@@ -56,22 +56,22 @@ def evaluate_label_folders(
         text = "\n".join([console_table([arm], config), *_boundary_scores(evaluation, run)])
         if output is None:
             return text
-        open_folder(output, resume=False, overwrite=overwrite)
-        facts = provenance(command)
-        write_json(output / "run.json", facts)
-        facts["data"] = f"{len(evaluation)} images: {predictions} against {labels}"
-        evaluation.save(output / "evaluation.npz")
-        write_tables(output, evaluation, class_names, config.absent)
-        report = write_report(
-            output,
-            [arm],
-            title=f"Evaluation of {predictions.name}",
-            class_names=class_names,
-            palette=VOC_PALETTE,
-            facts=facts,
-            strip_samples=(),
-            config=config,
-        )
+        with output_folder(output, resume=False, overwrite=overwrite):
+            facts = provenance(command)
+            write_json(output / "run.json", facts)
+            facts["data"] = f"{len(evaluation)} images: {predictions} against {labels}"
+            evaluation.save(output / "evaluation.npz")
+            write_tables(output, evaluation, class_names, config.absent)
+            report = write_report(
+                output,
+                [arm],
+                title=f"Evaluation of {predictions.name}",
+                class_names=class_names,
+                palette=VOC_PALETTE,
+                facts=facts,
+                strip_samples=(),
+                config=config,
+            )
         written = f"per image, per class, trimaps: {output}/*.csv\nreport: {report}, report.html"
         return f"{text}\n\n{written}"
 

@@ -16,6 +16,7 @@ from crfnet.data.dataset import Split
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.pipeline.build import build_run_segmenter, resolve_device, with_memory_limit
+from crfnet.pipeline.digests import file_digest, files_digest, text_digest, weights_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.measure_costs import BuildPredictor, measure_costs
 from crfnet.pipeline.predictors import (
@@ -114,31 +115,39 @@ def evaluate_split(
     if not ids:
         raise InputError(f"{exclude}: leaves no image of split {split!r} to evaluate")
     arms = _arms(run, dataset, ids, source)
-    on_rank_zero(dataset.check)
+    digests = on_rank_zero(lambda: _digests(dataset, ids, source))
     run = replace(run, output=run.output / "evaluation")
-    facts = on_rank_zero(lambda: _open(run, resume=resume, overwrite=overwrite, command=command))
-    facts["data"] = f"{dataset.name}, split {split}, {len(ids)} of {len(dataset.ids)} images; {source.path}"
-    results = [_scored(name, arms[name], run, dataset, ids, source) for name in arms]
-    builds = {name: arm.build for name, arm in arms.items() if arm.build is not None}
-    results = measure_costs(run.output / "costs", results, builds, dataset)
-    results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
-    folders = {name: run.output / name for name in arms}
+    how = {"resume": resume, "overwrite": overwrite}
+    with open_run(run, command=command, digests=digests, **how) as facts:
+        _check_command(run, facts["command"], command)
+        of = f"{len(ids)} of {len(dataset.ids)} images; {source.path}"
+        facts["data"] = f"{dataset.name}, split {split}, {of}"
+        results = [_scored(name, arms[name], run, dataset, ids, source) for name in arms]
+        builds = {name: arm.build for name, arm in arms.items() if arm.build is not None}
+        results = measure_costs(run.output / "costs", results, builds, dataset)
+        results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
+        return on_rank_zero(lambda: _report(run, results, dataset, source, facts))
 
-    def report() -> tuple[Path, str]:
-        shown = shown_images(results, run.pictures, run.evaluation)
-        path = write_report(
-            run.output,
-            results,
-            title=f"Evaluation of {source.path.name}",
-            class_names=dataset.classes,
-            palette=dataset.palette,
-            facts=facts,
-            strip_samples=strip_samples(dataset, shown, folders),
-            config=run.evaluation,
-        )
-        return path, console_table(results, run.evaluation)
 
-    return on_rank_zero(report)
+def _report(
+    run: Run,
+    results: Sequence[ArmResult],
+    dataset: SegmentationDataset,
+    source: EvaluationSource,
+    facts: dict[str, str],
+) -> tuple[Path, str]:
+    shown = shown_images(results, run.pictures, run.evaluation)
+    path = write_report(
+        run.output,
+        results,
+        title=f"Evaluation of {source.path.name}",
+        class_names=dataset.classes,
+        palette=dataset.palette,
+        facts=facts,
+        strip_samples=strip_samples(dataset, shown, {arm.name: run.output / arm.name for arm in results}),
+        config=run.evaluation,
+    )
+    return path, console_table(results, run.evaluation)
 
 
 def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:
@@ -155,14 +164,27 @@ def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:
     return ids
 
 
-def _open(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[str, str]:
-    """Opens the output folder; what is there is only kept where the same command had begun it."""
-    facts = open_run(run, resume=resume, overwrite=overwrite, command=command)
-    began, now = (shlex.split(each) for each in (facts["command"], command))
+def _digests(dataset: SegmentationDataset, ids: Sequence[str], source: EvaluationSource) -> dict[str, str]:
+    """Of all that decides the result, beside the configuration; reads every sample once."""
+    data = dataset.check()
+    found = {"images": data.images, "labels": data.labels, "choice of images": text_digest(ids)}
+    if source.predictions is not None:
+        found["predictions"] = files_digest(source.predictions / f"{name}.png" for name in ids)
+    elif source.scores is not None:
+        found["scores"] = ScoreFolder(source.scores).digest(ids)
+    else:
+        found["weights"] = weights_digest(source.path)
+    if source.crf is not None:
+        found["parameters of the CRF"] = file_digest(source.crf)
+    return found
+
+
+def _check_command(run: Run, began: str, now: str) -> None:
+    """Keep what is there only where the same command had begun it."""
     how = {"--resume", "--overwrite"}
-    if [word for word in began if word not in how] != [word for word in now if word not in how]:
-        raise InputError(f"{run.output}: begun by {facts['command']!r}; --resume needs the same command")
-    return facts
+    words = [[word for word in shlex.split(each) if word not in how] for each in (began, now)]
+    if words[0] != words[1]:
+        raise InputError(f"{run.output}: begun by {began!r}; --resume needs the same command")
 
 
 def _scored(

@@ -25,7 +25,7 @@ from crfnet.data.geotiff import (
 from crfnet.data.image_files import to_bytes
 from crfnet.errors import require
 from crfnet.evaluation.inference import predict_labels
-from crfnet.files import one_line
+from crfnet.files import one_line, record_file
 from crfnet.labels import VOC_PALETTE, VOID, Palette, overlay
 from crfnet.shapes import Logits
 
@@ -74,7 +74,7 @@ def predict_raster(
     Args:
         model: as of `predict_labels`.
         path: of the image.
-        folder: that exists.
+        folder: made when missing.
         config: channels and range of the image.
         palette: of the classes.
         device: of the model.
@@ -89,6 +89,7 @@ def predict_raster(
             read_bands(raster, part), path, config.channels, config.image_range
         )
         read((slice(0, 1), slice(0, 1)))  # refused before anything is written
+        folder.mkdir(parents=True, exist_ok=True)
         labels_file, overlay_file = (
             stack.enter_context(_written(folder / f"{path.stem}{end}.tif", raster, bands))
             for end, bands in (("", 1), ("_overlay", 3))
@@ -130,6 +131,7 @@ def _written(path: Path, raster: "DatasetReader", bands: int) -> Iterator["Datas
             )
         with file:
             yield file
+        record_file(path)
         unfinished.replace(path)
     except RasterioError as error:
         raise OSError(errno.EIO, f"cannot be written ({one_line(error)})", str(path)) from error

@@ -1,16 +1,17 @@
 """The report of a finished run again, or one of several runs with different seeds."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
 from crfnet.config.variants import free_keys
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
-from crfnet.files import check_writable, write_atomically, write_json
+from crfnet.files import check_writable, lock_folder, recording, write_atomically, write_json
 from crfnet.pipeline.run_config import Run, load_run
-from crfnet.pipeline.run_folder import open_folder, provenance
+from crfnet.pipeline.run_folder import output_folder, provenance
 from crfnet.pipeline.samples import strip_samples
 from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
 
@@ -43,26 +44,32 @@ def rewrite_report(
         raise InputError("report: one of several runs is written into a folder of its own: give --output DIR")
     check_writable(target)
     inputs = combine(folders, free_keys(Run))
-    if output is not None:
-        inputs = replace(inputs, facts={**inputs.facts, "this report": command})
-        _open(output, folders, overwrite=overwrite, command=command)
-    given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    try:
-        report = write_report(target, **given, strip_samples=_stored_pictures(target, inputs.arms))
-    except InputError as error:  # of files that are whole each, and do not fit one another
-        raise InputError(f"{', '.join(map(str, folders))}: {error}") from error
+    with _opened(folders, output, overwrite=overwrite, command=command):
+        if output is not None:
+            inputs = replace(inputs, facts={**inputs.facts, "this report": command})
+        given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+        try:
+            report = write_report(target, **given, strip_samples=_stored_pictures(target, inputs.arms))
+        except InputError as error:  # of files that are whole each, and do not fit one another
+            raise InputError(f"{', '.join(map(str, folders))}: {error}") from error
     return report, console_table(inputs.arms, inputs.config)
 
 
-def _open(output: Path, folders: Sequence[Path], *, overwrite: bool, command: str) -> None:
-    """Makes the report's own folder, with the configuration of the first run; never one that holds a run."""
+@contextmanager
+def _opened(folders: Sequence[Path], output: Path | None, *, overwrite: bool, command: str) -> Iterator[None]:
+    """The run's own folder; or the report's, with the configuration of the first run, never that of a run."""
+    if output is None:
+        with lock_folder(folders[0]), recording(folders[0]):
+            yield
+        return
     for folder in folders:
         if folder.resolve().is_relative_to(output.resolve()):
             raise InputError(f"report --output: {output} holds the run {folder}; give another folder")
-    open_folder(output, resume=False, overwrite=overwrite)
-    write_json(output / "run.json", provenance(command))
-    if (folders[0] / _CONFIG).is_file():
-        write_atomically(output / _CONFIG, (folders[0] / _CONFIG).read_bytes())
+    with output_folder(output, resume=False, overwrite=overwrite):
+        write_json(output / "run.json", provenance(command))
+        if (folders[0] / _CONFIG).is_file():
+            write_atomically(output / _CONFIG, (folders[0] / _CONFIG).read_bytes())
+        yield
 
 
 def _stored_pictures(folder: Path, arms: Sequence[ArmResult]) -> list[StripSample]:

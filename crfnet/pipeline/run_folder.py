@@ -2,12 +2,13 @@
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,13 +16,25 @@ import torch
 import crfnet
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
-from crfnet.files import check_writable, leftovers, one_line, write_atomically, write_json
+from crfnet.files import (
+    RECORD,
+    check_writable,
+    leftovers,
+    lock_folder,
+    one_line,
+    recorded_files,
+    recording,
+    remove_recorded_files,
+    write_atomically,
+    write_json,
+)
 from crfnet.pipeline.cost import Cost
+from crfnet.pipeline.digests import check_digests
 from crfnet.pipeline.run_config import Run, dump_run
 
-__all__ = ["check_folder", "open_folder", "open_run", "provenance", "stage_seconds", "run_stage"]
+__all__ = ["check_folder", "open_run", "output_folder", "provenance", "stage_seconds", "run_stage"]
 
-_RUN_FILE = "run.json"  #: marks a folder that crfnet made, which --overwrite may empty
+_RUN_FILE = "run.json"  #: a run's first file; on the folder's list it says that crfnet began the run
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -29,45 +42,74 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
     Raises:
         InputError: it holds files and neither `resume` nor `overwrite` was asked for; it is a file, or cannot
-            be written (`check_writable`); or `overwrite` was asked for a folder that crfnet did not make.
+            be written (`check_writable`); or either was asked for a folder that no run began.
     """
     check_writable(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        if not overwrite:
-            raise InputError(f"{folder}: already holds files; give --resume, --overwrite or another --output")
-        if not (folder / _RUN_FILE).is_file():
-            raise InputError(
-                f"{folder}: not made by crfnet (no {_RUN_FILE} in it), so --overwrite leaves it alone"
-            )
+    if not folder.is_dir() or not set(folder.iterdir()) - {folder / RECORD, *leftovers(folder)}:
+        return
+    if not (resume or overwrite):
+        raise InputError(f"{folder}: already holds files; give --resume, --overwrite or another --output")
+    if folder / _RUN_FILE not in recorded_files(folder):
+        option = "--overwrite leaves it alone" if overwrite else "there is nothing to --resume"
+        raise InputError(
+            f"{folder}: not made by crfnet (no {_RUN_FILE} on the list {RECORD}/files in it), so {option}"
+        )
 
 
-def open_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make `folder` and empty it: of files that a kill left half-written, with `overwrite` of all.
+@contextmanager
+def output_folder(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Make `folder`, lock it within, and empty it: with `overwrite` of the files that crfnet wrote into it.
 
-    Raises:
-        InputError: see `check_folder`.
-    """
-    check_folder(folder, resume=resume, overwrite=overwrite)
-    if overwrite and not resume and folder.is_dir():
-        for path in folder.iterdir():  # not the folder itself, which may be a disk of its own
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    for path in leftovers(folder):
-        path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[str, str]:
-    """Open the run's output folder, write ``config.yaml`` and ``run.json`` into it; return the provenance.
+    What a kill left half-written is removed. Of several processes all call it.
 
     Raises:
-        InputError: see `open_folder`; or the run is resumed with another configuration.
+        InputError: see `check_folder`; or another process works in the folder.
     """
-    folder = run.output
-    open_folder(folder, resume=resume, overwrite=overwrite)
-    config, mark = folder / "config.yaml", folder / _RUN_FILE
+
+    def open_folder() -> None:
+        check_folder(folder, resume=resume, overwrite=overwrite)
+        stack.enter_context(lock_folder(folder))
+        check_folder(folder, resume=resume, overwrite=overwrite)  # nobody else changes it from here on
+        if overwrite and not resume:
+            remove_recorded_files(folder)
+        for path in leftovers(folder):
+            path.unlink()
+
+    with ExitStack() as stack:
+        on_rank_zero(open_folder)
+        with recording(folder):
+            yield
+
+
+@contextmanager
+def open_run(
+    run: Run,
+    *,
+    resume: bool,
+    overwrite: bool,
+    command: str,
+    digests: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[dict[str, str]]:
+    """Open the run's `output_folder`, write what begins it into it; yield the provenance.
+
+    That is ``run.json``, ``config.yaml`` and ``digests.json``. Of several processes all call it.
+
+    Args:
+        run: its output folder and configuration.
+        resume: go on with what is there.
+        overwrite: remove what is there.
+        command: for the record.
+        digests: of what the run reads, by its name: see `check_digests`.
+
+    Raises:
+        InputError: see `output_folder`; or the run is resumed with another configuration or other inputs.
+    """
+    with output_folder(run.output, resume=resume, overwrite=overwrite):
+        yield on_rank_zero(lambda: _begin(run, digests, resume=resume, command=command))
+
+
+def _begin(run: Run, digests: Mapping[str, str], *, resume: bool, command: str) -> dict[str, str]:
+    config, mark = run.output / "config.yaml", run.output / _RUN_FILE
     facts = provenance(command)
     if resume and mark.is_file():
         facts = _read_json(mark)
@@ -77,8 +119,9 @@ def open_run(run: Run, *, resume: bool, overwrite: bool, command: str) -> dict[s
             raise InputError(
                 f"{config}: the run was begun with another configuration: {_changed(began, now)}"
             )
+    write_json(mark, facts)  # first: a kill leaves a folder that is known as ours
+    check_digests(run.output, digests, "a run goes on with what it began with, or again with --overwrite")
     write_atomically(config, dump_run(run).encode())
-    write_json(mark, facts)
     return facts
 
 
@@ -89,16 +132,26 @@ def _changed(old: str, new: str) -> str:
     )
 
 
-def run_stage(folder: Path, work: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+def run_stage(
+    folder: Path,
+    work: Callable[[], Mapping[str, float]],
+    digests: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, float]:
     """Do `work` unless ``folder/stage.json`` says that it is done; return what it returned, with its cost.
 
     The keys ``seconds`` and ``peak_mb`` are added (see `Cost`). A stage that was killed half-way reports
     the cost of the part since it was resumed. Of several processes all do the work, or none; what the first
     one returns, and its cost, is written and returned in all.
+
+    Args:
+        folder: of the stage.
+        work: see above.
+        digests: of what it works on, see `check_digests`: also a stage that is done must have had the same.
     """
     record = folder / "stage.json"
 
     def read_record() -> dict[str, float] | None:
+        check_digests(folder, digests, "remove that folder, and the stage is done again")
         return _read_json(record) if record.is_file() else None
 
     if (done := on_rank_zero(read_record)) is not None:

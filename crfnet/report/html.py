@@ -133,7 +133,7 @@ def _cell(text: str, files: Mapping[str, bytes]) -> Markup:
 
 def _shrunk(png: bytes) -> str:
     """The ``src`` of a PNG file: smaller, where its colors are many."""
-    with PillowImage.open(io.BytesIO(png)) as picture:
+    with PillowImage.open(io.BytesIO(png), formats=("PNG",)) as picture:
         smaller = _webp(picture.convert("RGB"), MAX_WIDE)
     whole = _data("image/png", png)
     return min(smaller, whole, key=len)

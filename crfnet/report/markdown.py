@@ -1,7 +1,9 @@
 """A document as Markdown, its pictures as PNG files."""
 
 import html
+import re
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from crfnet.report.document import (
     Block,
@@ -13,18 +15,32 @@ from crfnet.report.document import (
     Plot,
     Table,
     Text,
+    plain,
     png_of,
 )
 
 __all__ = ["markdown", "png_files"]
 
+_Leaf: TypeAlias = Text | Bullets | Plot | Picture | Gallery | Table
+
+_HTML = re.compile(r"(?P<code>\\.|(?<!`)`[^`\n]+`(?!`))|(?P<html><|&(?=[#\w]+;))")
+
 
 def markdown(document: Document) -> str:
     """The whole text; pictures are links to the files of `png_files`."""
-    parts = [f"# {document.title}", *map(_block, document.lead)]
+    parts = [_without_html(f"# {plain(document.title)}"), *map(_block, document.lead)]
     for section in document.sections:
-        parts += [f"## {section.title}", *map(_block, section.blocks)]
+        parts += [_without_html(f"## {section.title}"), *map(_block, section.blocks)]
     return "\n\n".join(parts) + "\n"
+
+
+def _without_html(text: str) -> str:
+    """The text with every tag and entity as the characters that it is made of; those in code are so already.
+
+    A run of several backticks begins no code of ours.
+    """
+    escaped = {"<": "&lt;", "&": "&amp;"}
+    return _HTML.sub(lambda mark: mark["code"] or escaped[mark["html"]], text)
 
 
 def png_files(document: Document) -> dict[str, bytes]:
@@ -45,7 +61,14 @@ def _all(blocks: Sequence[Block]) -> Iterator[Block]:
             yield from _all(block.blocks)
 
 
-def _block(block: Block) -> str:  # noqa: PLR0911
+def _block(block: Block) -> str:
+    if not isinstance(block, Folded):
+        return _without_html(_leaf(block))
+    summary = f"<details>\n<summary>{html.escape(block.summary)}</summary>"  # the only tags
+    return "\n\n".join((summary, *map(_block, block.blocks), "</details>"))
+
+
+def _leaf(block: _Leaf) -> str:
     match block:
         case Text(text):
             return text
@@ -53,12 +76,7 @@ def _block(block: Block) -> str:  # noqa: PLR0911
             return "\n".join(f"- {item}" for item in items)
         case Plot() | Picture():
             return f"![{block.alt}]({block.name}.png)"
-        case Folded(summary, blocks):
-            inside = (f"<details>\n<summary>{html.escape(summary)}</summary>", *map(_block, blocks))
-            return "\n\n".join((*inside, "</details>"))
-        case Gallery():
-            return _table(block.table)
-    return _table(block)
+    return _table(block.table if isinstance(block, Gallery) else block)
 
 
 def _table(table: Table) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, printable
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
@@ -96,6 +96,7 @@ def write_report(
         InputError: the arms cannot be compared (`check_arms`), or names or colors do not fit the classes.
     """
     _check(arms, class_names, palette)
+    own_names, class_names = class_names, [printable(name) for name in class_names]
     # Made before the long bootstrap, so that a bad sample is told at once.
     pictures = list(_pictures(arms, strip_samples, palette, class_names, config))
     intervals = metric_intervals(arms, class_names, config)
@@ -121,7 +122,7 @@ def write_report(
     for name, content in {**png_files(document), **document.files}.items():
         write_atomically(folder / name, content)
     write_atomically(folder / "report.html", html(document).encode())
-    write_report_json(folder, arms, title, class_names, palette, facts, config)
+    write_report_json(folder, arms, title, own_names, palette, facts, config)
     path = folder / "report.md"
     write_atomically(path, markdown(document).encode())
     return path

@@ -10,6 +10,7 @@ A score folder holds `scores.yaml` and one file per image::
                        kind: logits            # or probabilities
                        align_corners: false    # of the upsampling, see crfnet.resize.resize_logits
                        source: free text       # what made them; one folder holds the scores of one source
+                       digest: 3f5a...         # of the weights, images and protocol; left out where not known
     <id>.npz           with an array `scores` (l, hs, ws), at any stride; float16 is enough
     <id>.npy           or that array alone
 

@@ -73,6 +73,8 @@ def convert_scores(
         InputError: no such files, one that cannot be read, arrays of a wrong shape or whose axes cannot be
             told, scores without an image or smaller than it, numbers that are not of their kind.
     """
+    apart = source.resolve() != folder.resolve()
+    require("--to", str(folder), apart, "another folder than that of the files, which would be lost")
     options = options or ConvertOptions()
     format_ = _format(source, options)
     if format_.padded and options.images is None:

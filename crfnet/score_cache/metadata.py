@@ -17,12 +17,21 @@ SCORE_SUFFIXES = (".npz", ".npy")
 
 @dataclass(frozen=True)
 class ScoreMetadata:
-    """The contents of scores.yaml."""
+    """The contents of scores.yaml.
+
+    Attributes:
+        num_classes: the number of labels l.
+        kind: of the numbers.
+        align_corners: of the upsampling that the network was trained with.
+        source: what made them, in words.
+        digest: of what made them: weights, images, protocol; empty where that is not known.
+    """
 
     num_classes: int
     kind: Kind
     align_corners: AlignCorners
     source: str
+    digest: str = ""
 
 
 def read_metadata(path: Path) -> ScoreMetadata:
@@ -34,8 +43,8 @@ def read_metadata(path: Path) -> ScoreMetadata:
     if not path.exists():
         raise InputError(f"{path}: missing; a score folder must hold it")
     content = read_yaml(path)
-    allowed = [field.name for field in fields(ScoreMetadata)]
-    if not isinstance(content, dict) or sorted(map(str, content)) != sorted(allowed):
+    allowed = [field.name for field in fields(ScoreMetadata) if field.name != "digest"]
+    if not isinstance(content, dict) or sorted({*map(str, content)} - {"digest"}) != sorted(allowed):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise InputError(f"{path}: holds {keys}, must hold exactly the keys {', '.join(allowed)}")
     num_classes = content["num_classes"]
@@ -46,6 +55,8 @@ def read_metadata(path: Path) -> ScoreMetadata:
     known = isinstance(align_corners, bool) or align_corners == "stretch"
     require(f"{path}: align_corners", align_corners, known, "true, false or stretch")
     require(f"{path}: source", source, isinstance(source, str), "text")
+    digest = content.get("digest", "")
+    require(f"{path}: digest", digest, isinstance(digest, str), "text")
     return ScoreMetadata(**content)
 
 

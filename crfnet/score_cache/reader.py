@@ -1,5 +1,6 @@
 """ScoreFolder: logits by image id, from a score folder or one file."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,18 @@ class ScoreFolder:
             InputError: see `stored_logits`.
         """
         return resize_logits(self.stored_logits(id)[None], size, align_corners=self.align_corners)
+
+    def digest(self, ids: Sequence[str]) -> str:
+        """A digest of the stored scores of some images, and of how they are read.
+
+        Raises:
+            InputError: see `stored_logits`.
+        """
+        digest = hashlib.sha256(repr((tuple(ids), self.num_classes, self.align_corners)).encode())
+        for id in ids:
+            stored = self.stored_logits(id)
+            digest.update(f"{tuple(stored.shape)}".encode() + stored.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def _location(self, id: str) -> str:
         return str(self.path / id) if self._stacked is None else f"{self.path} [{id}]"

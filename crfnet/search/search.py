@@ -5,7 +5,8 @@ groups on some images; its result is stored in the study, so a kill loses the ru
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import SegmentationDataset
 from crfnet.errors import InputError
+from crfnet.files import lock_folder, record_file, recorded_files, recording
 from crfnet.score_cache import ScoreFolder
 from crfnet.search.config import SearchConfig
 from crfnet.search.database import open_study
@@ -61,7 +63,7 @@ def search(
             `folds.csv`, and `study.db` unless the config names another storage.
         resume: continue the search in the folder, or join the process that runs it; also allowed when the
             folder is empty.
-        overwrite: delete the search that the folder, or the config's storage, holds.
+        overwrite: delete the search that crfnet left in the folder, or that the config's storage, holds.
         device: that computes; None is a GPU where existing is one.
 
     Returns:
@@ -82,20 +84,21 @@ def search(
     network_metric = float(criterion.metric(without_crf.criterion[0].sum(0)))
     logger.info("search on %d images, %s %.4f without CRF", len(drawn), criterion.label, network_metric)
     if overwrite:
-        for path in old:
-            path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+        with lock_folder(folder):  # not while another process searches there
+            for path in old:
+                path.unlink()
     location = StudyLocation.in_folder(folder, config.storage, config.study)
     settings = _settings(images, config, digest)
-    with (
-        open_study(location, settings, overwrite=overwrite and not own_storage) as queue,
-        worker_processes(location, images, config, device),
-        tqdm(desc="search", total=0, unit="point", mininterval=0.5) as progress,
-    ):
-        leaderboard = run_tasks(queue, images, config, device, progress=progress)
-        _publish_trials(queue, leaderboard)
+    with lock_folder(folder, shared=True), _recording(folder):
+        with (
+            open_study(location, settings, overwrite=overwrite and not own_storage) as queue,
+            worker_processes(location, images, config, device),
+            tqdm(desc="search", total=0, unit="point", mininterval=0.5) as progress,
+        ):
+            leaderboard = run_tasks(queue, images, config, device, progress=progress)
+            _publish_trials(queue, leaderboard)
+        write_results(folder, leaderboard, images, without_crf)
     best = leaderboard.best(leaderboard.overall)
-    write_results(folder, leaderboard, images, without_crf)
     logger.info(
         "search: %s %.4f at w1 %g, theta_alpha %g, theta_beta %g, w2 %g, theta_gamma %g, iterations %d",
         criterion.label,
@@ -103,6 +106,16 @@ def search(
         *best,
     )
     return best_config(best, config)
+
+
+@contextmanager
+def _recording(folder: Path) -> Iterator[None]:
+    """The list of crfnet's files in `folder`, with the database, which SQLite writes."""
+    with recording(folder):
+        for path in (folder / STUDY_FILE, folder / f"{STUDY_FILE}-journal"):
+            if not path.exists():  # what is there and not on the list came from elsewhere
+                record_file(path)
+        yield
 
 
 def _settings(images: SearchImages, config: SearchConfig, digest: str) -> dict[str, Any]:
@@ -148,4 +161,7 @@ def _existing_outputs(folder: Path, own_storage: bool, *, resume: bool, overwrit
             f"{folder}: holds {existing[0].name} but no {STUDY_FILE} to resume; "
             "give --overwrite or another --output"
         )
+    others = set(existing) - set(recorded_files(folder)) - ({folder / STUDY_FILE} if resume else set())
+    if others:
+        raise InputError(f"{min(others)}: not written by crfnet, so it is left alone; give another --output")
     return existing

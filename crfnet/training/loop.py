@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import Sample, SegmentationDataset
-from crfnet.distributed import broadcast, on_rank_zero
+from crfnet.distributed import broadcast, is_rank_zero, on_rank_zero
 from crfnet.errors import InputError, require
+from crfnet.files import lock_folder
 from crfnet.memory import peak_memory_mb
 from crfnet.segmenter import Segmenter
 from crfnet.training.checks import check_training
@@ -83,8 +85,9 @@ def train(
         overwrite: discard the run in ``folder``.
 
     Raises:
-        InputError: ``folder`` holds a run and neither ``resume`` nor ``overwrite`` is given; the checkpoint
-            is damaged, of another model or made with other settings; what `check_training` refuses.
+        InputError: ``folder`` holds a run and neither ``resume`` nor ``overwrite`` is given, or another
+            process trains there; the checkpoint is damaged, of another model or made with other settings;
+            what `check_training` refuses.
         TrainingDivergedError: loss, gradient or a weight is not finite; the last checkpoint is kept.
         TrainingFailedError: a file cannot be written or read any more; the last checkpoint is kept.
         TrainingInterrupted: by a signal, after a checkpoint was written.
@@ -108,6 +111,7 @@ def train(
     train_step = TrainStep(model, optimizer, scaler, config, saver.path, _criterion(config, dataset))
 
     with (
+        _locked(folder),
         track_status(folder, start) as status,
         stop_requests() as stop,
         RunLogger(folder, start, config.iterations, config.log_every, pending=bool(pending)) as logger,
@@ -191,10 +195,22 @@ def _check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def _prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Remove half-written files, and the old run to overwrite; return whether there is a run to resume."""
     outputs = ("checkpoint.pt", "best.pt", "log.jsonl", "state.json", "tensorboard/events.out.tfevents.*")
-    for pattern in (".*.tmp", *(outputs if overwrite else ())):
-        for file in folder.glob(pattern):
-            file.unlink()
+    half_written = [pattern for name in outputs[:4] for pattern in (f".{name}.tmp", f".{name}.*.tmp")]
+    with _locked(folder):
+        for pattern in (*half_written, *(outputs if overwrite else ())):
+            for file in folder.glob(pattern):
+                file.unlink()
     return resume and (folder / "checkpoint.pt").exists()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder, on rank 0; one that cannot be written is told of by what writes there first."""
+    with ExitStack() as stack:
+        if is_rank_zero():
+            with suppress(OSError):
+                stack.enter_context(lock_folder(folder))
+        yield
 
 
 def _crf_parameters(model: Segmenter) -> dict[str, float | torch.Tensor]:

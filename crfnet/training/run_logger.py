@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import is_rank_zero
-from crfnet.files import write_atomically
+from crfnet.files import record_file, write_atomically
 from crfnet.labels import as_rgb, paint
 from crfnet.shapes import ImageBytes, LabelMap
 
@@ -47,8 +47,12 @@ class RunLogger:
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "log.jsonl"
         _truncate(log, step - pending)
+        record_file(log)
         self._log = log.open("a", buffering=1)  # a line at a time: a kill loses none
+        before = set((folder / "tensorboard").glob("*"))
         self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        for events in set((folder / "tensorboard").glob("*")) - before:
+            record_file(events)
         self._bar = tqdm(desc="training", initial=step, total=steps, unit="step", mininterval=0.5)
 
     def __enter__(self) -> "RunLogger":

@@ -66,25 +66,26 @@ def trimap(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     crf, excluded = load_crf_config(options.crf), read_ids(dataset, options.exclude)
     ids = [id for id in dataset.ids if id not in excluded]
-    facts = open_run(run, resume=True, overwrite=False, command=shlex.join(["python", *sys.argv]))
-    facts["data"] = f"{dataset.name}: {len(ids)} images of split {run.data.val!r}; {scores.path}"
-    arms, builds, device = [], {}, resolve_device(run.device)
-    for name in options.arms:
-        parts = None if ARMS[name] is None else replace(crf, **ARMS[name])
-        layer = None if parts is None else DenseCRF(scores.num_classes, parts).to(device)
-        builds[name] = partial(predictor_from_scores, scores, layer, device)
-        how = {
-            "predict": builds[name](),
-            "config": run.evaluation,
-            "crf": layer,
-        }
-        arm = evaluate_arm(name, dataset=dataset, ids=ids, folder=run.output / name, **how)
-        arms.append(replace(arm, search_ids=sorted(excluded) if layer else ()))
-    arms = measure_costs(run.output / "costs", arms, builds, dataset)
-    what = {"title": "The parts of a CRF", "facts": facts, "config": run.evaluation, "strip_samples": ()}
-    report = write_report(run.output, arms, class_names=dataset.classes, palette=dataset.palette, **what)
-    draw(run.output, options.arms, range(1, run.evaluation.max_width + 1))
-    print(f"{console_table(arms, run.evaluation)}\n\nreport: {report}, report.html, trimap.png")
+    command = shlex.join(["python", *sys.argv])
+    with open_run(run, resume=True, overwrite=False, command=command) as facts:
+        facts["data"] = f"{dataset.name}: {len(ids)} images of split {run.data.val!r}; {scores.path}"
+        arms, builds, device = [], {}, resolve_device(run.device)
+        for name in options.arms:
+            parts = None if ARMS[name] is None else replace(crf, **ARMS[name])
+            layer = None if parts is None else DenseCRF(scores.num_classes, parts).to(device)
+            builds[name] = partial(predictor_from_scores, scores, layer, device)
+            how = {
+                "predict": builds[name](),
+                "config": run.evaluation,
+                "crf": layer,
+            }
+            arm = evaluate_arm(name, dataset=dataset, ids=ids, folder=run.output / name, **how)
+            arms.append(replace(arm, search_ids=sorted(excluded) if layer else ()))
+        arms = measure_costs(run.output / "costs", arms, builds, dataset)
+        what = {"title": "The parts of a CRF", "facts": facts, "config": run.evaluation, "strip_samples": ()}
+        report = write_report(run.output, arms, class_names=dataset.classes, palette=dataset.palette, **what)
+        draw(run.output, options.arms, range(1, run.evaluation.max_width + 1))
+        print(f"{console_table(arms, run.evaluation)}\n\nreport: {report}, report.html, trimap.png")
 
 
 def draw(folder: Path, names: Sequence[str], widths: range) -> None:

@@ -76,9 +76,9 @@ def test_a_slider_and_save(browser, tmp_path):
             f"{FIND} return find(document.querySelector(arguments[0]), arguments[1])", place, what
         )
 
-    with served(session, CRF) as port:
+    with served(session, CRF, tmp_path) as url:
         size(browser, 1280, mobile=False)
-        browser.get(f"http://127.0.0.1:{port}/")
+        browser.get(url)
         until(browser, lambda: "CRF at full size" in browser.execute_script(TEXT, "status"))
         assert [
             entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")
@@ -104,7 +104,7 @@ def test_a_slider_and_save(browser, tmp_path):
         assert chosen.w1 > CRF.w1
         for width in (1280, 390):
             size(browser, width, mobile=width < 700)
-            browser.get(f"http://127.0.0.1:{port}/")
+            browser.get(url)
             until(browser, lambda: "CRF at full size" in browser.execute_script(TEXT, "status"))
             page = "document.documentElement"  # a scroll bar at its side is no part of it
             widths = browser.execute_script(f"return [innerWidth, {page}.scrollWidth - {page}.clientWidth]")

@@ -2,15 +2,23 @@
 
 import asyncio
 import http.client
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.filters import FILTERS
@@ -28,11 +36,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+from bokeh.client import pull_session  # noqa: E402
 from bokeh.document import Document  # noqa: E402
 from bokeh.events import ButtonClick  # noqa: E402
+from bokeh.models import Div  # noqa: E402
 
 from crfnet.explore.page import Page  # noqa: E402
-from crfnet.explore.server import make_server  # noqa: E402
+from crfnet.explore.server import MAX_PAGES, address, make_server  # noqa: E402
 
 
 def free_port() -> int:
@@ -41,13 +51,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(session, crf):
-    """A server in a thread of its own, as the command runs it; gives its port."""
+def served(session, crf, folder=Path()):
+    """A server in a thread of its own, as the command runs it; gives its address."""
     port, ready, servers = free_port(), threading.Event(), []
 
     def run():
         asyncio.set_event_loop(asyncio.new_event_loop())
-        servers.append(make_server(session, crf, "a test", port))
+        servers.append(make_server(session, crf, "a test", folder, port))
         servers[0].start()
         ready.set()
         servers[0].io_loop.start()
@@ -57,7 +67,7 @@ def served(session, crf):
     thread.start()
     assert ready.wait(30)
     try:
-        yield port
+        yield address(servers[0])
     finally:
 
         def stop():
@@ -68,24 +78,23 @@ def served(session, crf):
         thread.join(30)
 
 
-def get(port):
-    """The page as HTML."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    assert answer.status == 200, text
-    return text
+def get(url, **headers):
+    """Status and text of an answer."""
+    parts = urlsplit(url)
+    with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=150)) as connection:
+        connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
 
 @pytest.fixture
-def open_page():
+def open_page(tmp_path):
     """Pages as a server makes them, in a document without one."""
     pages = []
 
     def make(session, crf):
-        pages.append(Page(Document(), session, crf, "a test"))
+        pages.append(Page(Document(), session, crf, "a test", tmp_path))
+        pages[-1].start()
         return pages[-1]
 
     yield make
@@ -157,19 +166,158 @@ def test_what_no_crf_takes_is_said_on_the_page(open_page):
     assert "theta_beta is -1" in page.status.text
 
 
+def upgrade(**headers):
+    """What opens a websocket."""
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+    return {"Upgrade": "websocket", "Connection": "Upgrade", **key, **headers}
+
+
 def test_only_this_machine_and_only_its_own_page_is_served():
-    with served(Session(*scene()), CRF) as port:
-        assert "https://" not in get(port)  # nothing from elsewhere: it works offline
+    with served(Session(*scene()), CRF) as url:
+        port = urlsplit(url).port
+        status, text = get(url)
+        assert status == 200
+        assert "https://" not in text  # nothing from elsewhere: it works offline
         with pytest.raises(InputError, match=f"--port: {port} cannot be used"):
-            make_server(Session(*scene()), CRF, "a test", port)
-        stranger = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-        key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": "http://elsewhere.example"}
-        stranger.request("GET", "/ws", headers=upgrade | key)
-        assert stranger.getresponse().status == 403
-        stranger.close()
+            make_server(Session(*scene()), CRF, "a test", Path(), port)
+        assert get(f"{url}ws", **upgrade(Origin="http://elsewhere.example"))[0] == 403
     with pytest.raises(InputError, match=r"must be in 1\.\.65535"):
-        make_server(Session(*scene()), CRF, "a test", 70000)
+        make_server(Session(*scene()), CRF, "a test", Path(), 70000)
+
+
+@pytest.mark.parametrize("place", ["", "ws", "metadata", "autoload.js", "static/js/bokeh.min.js"])
+def test_a_page_of_another_name_gets_nothing(place):
+    """A name of somebody else that resolves to this machine: Host and Origin are equal, the path known."""
+    with served(Session(*scene()), CRF) as url:
+        port = urlsplit(url).port
+        names = ["evil.example", "127.0.0.1.evil.example", "127.0.0.2", "[::2]", "localhost.", "127.1", ""]
+        for host in [
+            *(f"{name}:{port}" for name in names),
+            "127.0.0.1",
+            "localhost",
+            f"127.0.0.1:{port + 1}",
+            "",
+        ]:
+            more = {"Origin": f"http://{host}"}
+            status, text = get(f"{url}{place}", Host=host, **(upgrade(**more) if place == "ws" else more))
+            assert status in (400, 403), host
+            assert "crfnet" not in text
+        for name in ("127.0.0.1", "localhost", "[::1]"):
+            if place != "ws":
+                assert get(f"{url}{place}", Host=f"{name}:{port}")[0] in (200, 400), name
+
+
+def test_without_the_token_nothing_is_served():
+    with served(Session(*scene()), CRF) as url:
+        parts = urlsplit(url)
+        root, token = f"http://{parts.netloc}/", parts.path.strip("/")
+        assert len(token) >= 40
+        for place in (
+            "",
+            "ws",
+            "metadata",
+            "autoload.js",
+            "static/js/bokeh.min.js",
+            f"{token[:-1]}/",
+            f"x{token}/",
+        ):
+            for headers in ({}, upgrade(Origin=f"http://{parts.netloc}")):
+                assert get(f"{root}{place}", **headers)[0] == 404, place
+    with served(Session(*scene()), CRF) as other:
+        assert urlsplit(other).path != parts.path
+
+
+def test_a_flood_of_requests_computes_nothing_and_is_limited(monkeypatch):
+    session, solved = Session(*scene()), []
+    monkeypatch.setattr(session, "preview", solved.append)
+    before = threading.active_count()
+    with served(session, CRF) as url, ThreadPoolExecutor(20) as pool:
+        codes = list(pool.map(lambda _: get(url)[0], range(60)))
+        assert set(codes) == {200, 503}
+        assert codes.count(200) <= MAX_PAGES
+        assert "crfnet-explore" not in [thread.name for thread in threading.enumerate()]
+        for other in (url.rstrip("/"), f"{url}autoload.js?bokeh-autoload-element=1"):
+            assert get(other)[0] == 503
+        deadline = time.monotonic() + 40
+        while get(url)[0] == 503:  # nobody looks at those pages: they are closed
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    assert solved == []
+    assert threading.active_count() <= before
+
+
+def test_the_thread_starts_with_the_websocket_and_ends_with_the_server():
+    with served(Session(*scene()), CRF) as url, pull_session(url=url.rstrip("/")) as browser:
+        browser.document.get_model_by_name("w1").value = 9.5
+        browser.force_roundtrip()  # or it is not sent
+        deadline = time.monotonic() + 20
+        while "crfnet-explore" not in [thread.name for thread in threading.enumerate()]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert "crfnet-explore" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_under_load(number, tmp_path):
+    """While many ask for pages, and a picture is solved that takes long."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 500, 3), np.uint8)).save(
+        tmp_path / "a.png"
+    )
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(21, 50, 63)).astype(np.float32))
+    port = free_port()
+    arguments = [tmp_path / "a.png", tmp_path / "a.npy", "--no-browser", "--port", port]
+    command = [sys.executable, "-m", "crfnet", "explore", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    ) as process:
+        url = process.stderr.readline().split()[0]
+        assert url.startswith(f"http://127.0.0.1:{port}/")
+
+        def ask(_):
+            with suppress(OSError, http.client.HTTPException):
+                get(url)
+
+        with ThreadPoolExecutor(8) as pool, pull_session(url=url.rstrip("/")) as browser:
+            browser.document.get_model_by_name("filter").value = "exact"  # no step of it can be stopped
+            browser.force_roundtrip()  # or it is not sent
+            pool.map(ask, range(60))
+            time.sleep(1)
+            process.send_signal(number)
+            assert process.wait(15) == {signal.SIGTERM: 143, signal.SIGINT: 0}[number]
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.yaml", "{outside}/x.yaml", "link/x.yaml", "link.yaml", "a\0.yaml", "~/x.yaml"]
+)
+def test_save_writes_below_its_folder_only(name, tmp_path, monkeypatch):
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(outside))
+    (folder / "link").symlink_to(outside)
+    (folder / "link.yaml").symlink_to(outside / "y.yaml")
+    page = Page(Document(), Session(*scene()), CRF, "a test", folder)
+    page.file.value = name.replace("{outside}", str(outside))
+    for page.replace.active in (False, True):
+        page.save._trigger_event(ButtonClick(page.save))
+        assert "not saved" in page.saved.text
+    assert list(outside.iterdir()) == []
+    page.file.value = str(folder / "x.yaml")
+    page.save._trigger_event(ButtonClick(page.save))
+    assert load_crf_config(folder / "x.yaml") == CRF
+
+
+def test_a_name_is_text(open_page):
+    r"""MathJax would make a link that runs of `$$\\href{javascript:...}{x}$$`; HTML is escaped."""
+    image, logits = scene()
+    evil = r"$$\href{javascript:alert(1)}{x}$$"
+    page = open_page(Session(image, logits, names=(evil, r"\(x\)", "<script>", "d")), CRF)
+    texts = [each for root in page.document.roots for each in root.select({"type": Div})]
+    assert len(texts) == 4
+    assert all(each.disable_math for each in texts)
+    assert "<script>" not in page.legend.text
 
 
 def test_widgets_start_where_the_parameters_do_even_outside_their_range(open_page):

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from crfnet.files import write_atomically
 from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, leaderboard, result_files
 from tests.search.search_processes import run_search
@@ -12,7 +13,7 @@ from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 def _no_heatmaps():
     """Heat maps have tests of their own, and searches in other processes draw them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(result_files, "write_heatmap", lambda path, _: path.write_bytes(b"picture"))
+        patch.setattr(result_files, "write_heatmap", lambda path, _: write_atomically(path, b"picture"))
         yield
 
 

@@ -85,7 +85,7 @@ def test_grid_is_the_brute_force_loop(tmp_path, dataset, scores, config):
 
 
 def test_what_a_search_leaves_behind(whole, dataset, config):
-    assert sorted(p.name for p in whole.iterdir()) == sorted(OUTPUTS)
+    assert sorted(p.name for p in whole.iterdir()) == sorted([*OUTPUTS, ".crfnet"])
     assert "noise" in (whole / "best.yaml").read_text()
     assert (whole / "images.txt").read_text().split() == draw_images(dataset.ids, config)
     rows = table(whole)
@@ -143,7 +143,7 @@ def test_a_kill_and_a_resume_end_in_the_same_table(
         kill_after(patch, targets[where], where, calls)
         with pytest.raises(KeyboardInterrupt):
             search(dataset, dataset.ids, scores, config, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".crfnet", "study.db"]
     search(dataset, dataset.ids, scores, config, tmp_path, resume=True)
     assert same_results(tmp_path, whole)
 

@@ -48,9 +48,11 @@ def test_sigterm_ends_behind_a_step_with_a_checkpoint(config, tmp_path, ranks):
     assert said(tmp_path / "said") == [f"crfnet: {state['message']}"]
     assert "--resume" in state["message"]
     assert {path.name for path in run.iterdir()} == {
+        ".crfnet",
         "best.pt",
         "checkpoint.pt",
         "config.yaml",
+        "digests.json",
         "log.jsonl",
         "run.json",
         "state.json",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +11,18 @@ from crfnet.backbones import IMAGENET_MEAN, IMAGENET_STD
 from crfnet.crf.checks import check_image_range
 from crfnet.crf.exporting import is_exporting, refuse_export
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.domain_transform import DomainTransform, DomainTransformConfig, EdgeNet
 from crfnet.domain_transform.edges import features_of
-from crfnet.errors import require
+from crfnet.errors import InputError, require
 from crfnet.models import ModelConfig, build_network
 from crfnet.models.input_channels import adapt_first_convolution, channel_statistics
 from crfnet.network_size import NetworkSize
 from crfnet.resize import AlignCorners, resize_logits
 from crfnet.shapes import Image, LogitMap, Logits, StridedLogits
 
-__all__ = ["CAFFE_MEAN_BGR", "Segmenter", "build_segmenter"]
+__all__ = ["CAFFE_MEAN_BGR", "RefinementConfig", "Segmenter", "build_refinement", "build_segmenter"]
+
+RefinementConfig: TypeAlias = CRFConfig | DomainTransformConfig  #: of what may stand behind a network
 
 #: Of networks from Caffe, which take ``bgr=True`` and ``std=(1, 1, 1)``.
 CAFFE_MEAN_BGR = (104.008, 116.669, 122.675)
@@ -181,14 +185,14 @@ def _described(output: object) -> str:
 
 
 def build_segmenter(
-    model: ModelConfig, num_classes: int, crf: CRFConfig | None = None, *, channels: int = 3
+    model: ModelConfig, num_classes: int, crf: RefinementConfig | None = None, *, channels: int = 3
 ) -> Segmenter:
     """Build the model of a configuration.
 
     Args:
         model: the network.
         num_classes: at least 2.
-        crf: the dense CRF behind it; None for the network alone.
+        crf: the dense CRF or the domain transform behind it; None for the network alone.
         channels: of the images; see `adapt_first_convolution` for others than RGB's three.
 
     Raises:
@@ -196,11 +200,11 @@ def build_segmenter(
             preprocessing is of three channels.
         ValueError: fewer than two classes.
     """
-    layer = None if crf is None else DenseCRF(num_classes, crf)
     rgb = channels == 3 or model.preprocessing != "caffe"
     require("model.preprocessing", model.preprocessing, rgb, f"backbone or imagenet for {channels} channels")
     network = build_network(model, num_classes)
     adapt_first_convolution(network, channels)
+    layer = None if crf is None else build_refinement(crf, num_classes, network, channels)
     mean, std = {
         "backbone": (network.backbone.mean, network.backbone.std),
         "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
@@ -215,3 +219,26 @@ def build_segmenter(
         bgr=model.preprocessing == "caffe",
         align_corners=model.align_corners,
     )
+
+
+def build_refinement(
+    config: RefinementConfig, num_classes: int, network: nn.Module | None = None, channels: int = 3
+) -> nn.Module:
+    """Build what stands behind a network: a `DenseCRF` or a `DomainTransform`.
+
+    Args:
+        config: of either.
+        num_classes: at least 2.
+        network: whose features learned edges are made of; None where there are only its logits.
+        channels: of the images.
+
+    Raises:
+        InputError: it cannot be built: learned edges of layers that the network lacks, or without a network.
+    """
+    if isinstance(config, CRFConfig):
+        return DenseCRF(num_classes, config)
+    if config.edges == "image":
+        return DomainTransform(config)
+    if network is None:
+        raise InputError("domain_transform.edges is learned, must be image where there are only logits")
+    return DomainTransform(config, edge_net=EdgeNet.behind(network, config.layers, channels))

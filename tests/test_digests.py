@@ -25,7 +25,7 @@ def paint(root: Path, *, image: int = 0, label: int = 0) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for i in range(6):
         picture = draw.integers(0, 200, (32, 40, 3), np.uint8)
-        mask = draw.integers(0, 2, (32, 40), np.uint8)
+        mask = draw.integers(0, 6, (32, 40), np.uint8)
         if i in (2, 5):
             picture[0, 0, 0], mask[0, 0] = 200 + image, 5 if label else 0
         Image.fromarray(picture).save(root / f"images/{i}.png")

@@ -15,11 +15,13 @@ from crfnet.checkpoints.legacy import current_settings, current_weights
 from crfnet.config.nested import nested
 from crfnet.config.schema import build
 from crfnet.crf.layer import CRFConfig
+from crfnet.domain_transform import DomainTransformConfig
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
-from crfnet.segmenter import Segmenter
+from crfnet.segmenter import RefinementConfig, Segmenter
 
 __all__ = [
+    "REFINEMENTS",
     "Checkpoint",
     "checkpoint_crf",
     "load_model",
@@ -29,6 +31,13 @@ __all__ = [
     "save_checkpoint",
     "set_random_state",
 ]
+
+
+#: How the settings of a checkpoint name the fields of what stood behind the network.
+REFINEMENTS: dict[str, type[RefinementConfig]] = {
+    "crf.": CRFConfig,
+    "domain_transform.": DomainTransformConfig,
+}
 
 
 class _Always(TypedDict):
@@ -125,18 +134,26 @@ def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> N
     _load(path, state, model)
 
 
-def checkpoint_crf(path: Path) -> CRFConfig | None:
-    """The configuration of the CRF that was trained into a checkpoint; None where there was no CRF.
+def checkpoint_crf(path: Path) -> RefinementConfig | None:
+    """The configuration of the CRF or domain transform trained into a checkpoint; None where there was none.
 
     Raises:
         InputError: missing or damaged.
     """
     settings = read_checkpoint(path)["settings"]
-    own = {name[4:]: value for name, value in settings.items() if name.startswith("crf.")}
-    try:
-        return build(CRFConfig, nested(own), "crf.") if own else None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: its CRF cannot be built ({one_line(error)})") from error
+    for prefix, kind in REFINEMENTS.items():
+        found = [name for name in settings if name.startswith(prefix)]
+        own = {name.removeprefix(prefix): settings[name] for name in found}
+        try:
+            if own:
+                return build(kind, _with_tuples(nested(own)), prefix)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: its CRF cannot be built ({one_line(error)})") from error
+    return None
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""``crfnet demo`` and ``crfnet compare``: all five arms, one report."""
+"""``crfnet demo`` and ``crfnet compare``: all arms, one report."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 from crfnet.cli.parser import add_run_command
@@ -19,8 +21,21 @@ def add_parser(commands: Any) -> None:
     demo.add_argument(
         "--open", action="store_true", help="show the report in a browser; without a display, say where it is"
     )
-    summary = "train, search, train jointly, score all five arms, write one report"
-    add_run_command(commands, "compare", summary, resume=True)
+    summary = "train, search, train jointly, score the arms, write one report"
+    compare = add_run_command(commands, "compare", summary, resume=True)
+    for parser in (demo, compare):
+        parser.add_argument(
+            "--arms",
+            metavar="A,B,...",
+            type=lambda text: tuple(text.split(",")),
+            help="of unary, posthoc, joint, unary+, posthoc+ (the default), dt, dt_joint, dt+ and own_arms",
+        )
+    compare.add_argument(
+        "--checkpoint",
+        metavar="CKPT",
+        type=Path,
+        help="a trained network to begin with, not training one",
+    )
 
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
@@ -31,8 +46,11 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         if options.command == "demo":
             options.config = stack.enter_context(as_file(files("crfnet.pipeline") / "demo.yaml"))
         run = load(options, overrides)
+    if options.arms is not None:
+        run = replace(run, arms=options.arms)
     check_apart(options, run, run.output)
-    report, table = compare(run, resume=options.resume, overwrite=options.overwrite, command=command)
+    how = {"resume": options.resume, "overwrite": options.overwrite, "command": command}
+    report, table = compare(run, checkpoint=getattr(options, "checkpoint", None), **how)
     said = f"\n{table}\n\nreport: {report}, report.html"
     if options.command != "demo" or not options.open or open_page(report.with_name("report.html")):
         return said

@@ -36,12 +36,11 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from tqdm import tqdm
 
     from crfnet.checkpoints.checkpoint import checkpoint_crf
-    from crfnet.crf.config_file import load_crf_config
     from crfnet.data import classes_of
     from crfnet.evaluation.inference import TiledInference, predict_labels
     from crfnet.files import check_writable, leftovers, recording
     from crfnet.labels import overlay, write_label_png, write_picture
-    from crfnet.pipeline.build import build_run_segmenter
+    from crfnet.pipeline.build import build_run_segmenter, load_refinement
     from crfnet.pipeline.predict_raster import check_windows, is_raster, predict_raster
 
     del command
@@ -56,7 +55,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     endings = {name: ".tif" if name in rasters else ".png" for name in names}
     _check_outputs(folder, endings, options)
     classes, colors = classes_of(run.data)
-    crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_crf_config(options.crf)
+    crf = checkpoint_crf(options.checkpoint) if options.crf is None else load_refinement(options.crf)
     with_crf = options.crf is None and crf is not None
     network = build_run_segmenter(run, len(classes), options.checkpoint, crf, with_crf=with_crf)
     model = TiledInference(network, run.predict).eval()

@@ -3,10 +3,15 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crfnet.cli.parser import add_run_command
 from crfnet.cli.shared import check_apart, load
+
+if TYPE_CHECKING:
+    from crfnet.data import SegmentationDataset
+    from crfnet.pipeline.run_config import Run
+    from crfnet.score_cache import ScoreFolder
 
 __all__ = ["add_parser", "run"]
 
@@ -17,6 +22,11 @@ def add_parser(commands: Any) -> None:
     parser = add_run_command(commands, "search", summary, resume=True)
     parser.add_argument(
         "--scores", metavar="PATH", type=Path, required=True, help="folder of cached scores, or one .npz"
+    )
+    parser.add_argument(
+        "--domain-transform",
+        action="store_true",
+        help="search the widths of a domain transform (section domain_transform_search) instead of a CRF's",
     )
 
 
@@ -34,6 +44,8 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     check_apart(options, run, folder)
     check_writable(folder)
     dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
+    if options.domain_transform:
+        return _search_domain_transform(options, run, dataset, scores)
     search(
         dataset,
         dataset.ids,
@@ -46,3 +58,22 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     )
     best = (folder / "best.yaml").read_text()
     return f"{best}\nparameters: {folder / 'best.yaml'}\nall points: {folder / 'table.csv'}, heatmap.png"
+
+
+def _search_domain_transform(
+    options: Namespace, run: "Run", dataset: "SegmentationDataset", scores: "ScoreFolder"
+) -> str:
+    from crfnet.pipeline.build import resolve_device
+    from crfnet.pipeline.run_folder import output_folder
+    from crfnet.search import draw_images, search_domain_transform
+
+    folder = run.output / "search_domain_transform"
+    ids = draw_images(dataset.ids, run.search)
+    how = {"resume": options.resume, "overwrite": options.overwrite}
+    with output_folder(folder, **how):
+        search_domain_transform(
+            dataset, ids, scores, run.domain_transform_search, run.domain_transform, folder,
+            device=resolve_device(run.device),
+        )  # fmt: skip
+    best = (folder / "best.yaml").read_text()
+    return f"{best}\nparameters: {folder / 'best.yaml'}\nall points: {folder / 'table.csv'}"

@@ -12,6 +12,8 @@ from crfnet.errors import InputError
 
 if TYPE_CHECKING:
     from crfnet.data import SegmentationDataset
+    from crfnet.pipeline.run_config import Run
+    from crfnet.segmenter import RefinementConfig
 
 __all__ = ["add_parser", "run"]
 
@@ -31,9 +33,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Train the network alone, or network and CRF together."""
-    from crfnet.crf.config_file import load_crf_config
     from crfnet.data import load_dataset
-    from crfnet.pipeline.build import build_run_segmenter, warm_start
+    from crfnet.pipeline.build import build_run_segmenter
     from crfnet.pipeline.run_folder import open_run
     from crfnet.training import check_training, train
 
@@ -48,9 +49,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     config = run.joint if joint else run.train
     dataset = load_dataset(run.data, "train")
     validation = load_dataset(run.data, "val") if config.validate_every else None
-    crf = run.crf if joint else None
-    if crf is not None and options.crf is not None:
-        crf = warm_start(crf, load_crf_config(options.crf))
+    crf = _behind(options.crf, run) if joint else None
     model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, crf)
     check_training(model, dataset, config, validation)
     digests = _digests(options, dataset, validation)
@@ -67,6 +66,17 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
             resume=options.resume,
         )
     return f"checkpoint: {result.path}"
+
+
+def _behind(path: Path | None, run: "Run") -> "RefinementConfig":
+    """What is trained behind the network: the config's CRF, or what a search found of one or the other."""
+    from crfnet.crf.config import CRFConfig
+    from crfnet.pipeline.build import load_refinement, warm_start
+
+    if path is None:
+        return run.crf
+    searched = load_refinement(path)
+    return warm_start(run.crf if isinstance(searched, CRFConfig) else run.domain_transform, searched)
 
 
 def _digests(

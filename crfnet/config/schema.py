@@ -39,10 +39,15 @@ def schema(kind: type[Any], default: Any = None) -> type[Any]:
             inner = schema(field.hint, value)
             add(field.name, inner, dataclasses.field(default_factory=inner))
         else:
-            add(field.name, field.hint, value)
+            add(field.name, field.hint, _unshared(value))
     result = dataclasses.make_dataclass(kind.__name__, made.values(), frozen=True)
     result.__doc__, result.__module__ = kind.__doc__, kind.__module__
     return result
+
+
+def _unshared(value: Any) -> Any:
+    """A default as dataclasses take it: a mapping is made anew each time."""
+    return dataclasses.field(default_factory=value.copy) if isinstance(value, dict) else value
 
 
 def build(kind: type[_T], given: Mapping[str, Any], place: str = "", default: _T | None = None) -> _T:
@@ -68,6 +73,10 @@ def build(kind: type[_T], given: Mapping[str, Any], place: str = "", default: _T
             value = left.pop(field.name)
             inner = f"{place}{field.name}."
             values[field.name] = build(field.hint, value, inner, old) if field.is_section else value
+            if field.of_sections is not None:
+                values[field.name] = {
+                    name: build(field.of_sections, each, f"{inner}{name}.") for name, each in value.items()
+                }
     for name in left:
         raise InputError(f"unknown key {place}{name}")
     _refuse_sections(kind, given, place, values)

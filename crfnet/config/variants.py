@@ -68,6 +68,14 @@ class Declared(NamedTuple):
         """It is a configuration itself."""
         return isinstance(self.hint, type) and dataclasses.is_dataclass(self.hint)
 
+    @property
+    def of_sections(self) -> type[Any] | None:
+        """The dataclass of its values, where it is a mapping of names to such; else None."""
+        if get_origin(self.hint) is not dict:
+            return None
+        kind: type[Any] = get_args(self.hint)[1]
+        return kind if hasattr(kind, "__dataclass_fields__") else None
+
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Whether it matters in a configuration with those values."""
         return self.choice is None or values[self.choice] in self.names

@@ -6,12 +6,15 @@ from pathlib import Path
 import torch
 
 from crfnet.checkpoints.checkpoint import load_model
+from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.distributed import local_device
+from crfnet.domain_transform import DomainTransformConfig, load_domain_transform
+from crfnet.files import read_yaml
 from crfnet.pipeline.run_config import Run
-from crfnet.segmenter import Segmenter, build_segmenter
+from crfnet.segmenter import RefinementConfig, Segmenter, build_segmenter
 
-__all__ = ["build_run_segmenter", "resolve_device", "warm_start", "with_memory_limit"]
+__all__ = ["build_run_segmenter", "load_refinement", "resolve_device", "warm_start", "with_memory_limit"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -25,7 +28,7 @@ def build_run_segmenter(
     run: Run,
     num_classes: int,
     checkpoint: Path | None,
-    crf: CRFConfig | None,
+    crf: RefinementConfig | None,
     *,
     with_crf: bool = False,
 ) -> Segmenter:
@@ -35,8 +38,8 @@ def build_run_segmenter(
         run: its network, seed, device and limit of the CRF's memory.
         num_classes: at least 2.
         checkpoint: where the weights are from; None for those of the config.
-        crf: the CRF behind the network; None for the network alone.
-        with_crf: load the CRF's parameters from ``checkpoint`` as well, instead of those in ``crf``.
+        crf: the CRF or the domain transform behind the network; None for the network alone.
+        with_crf: load its parameters from ``checkpoint`` as well, instead of those in ``crf``.
 
     Raises:
         InputError: the model cannot be built, or the checkpoint is not one of it.
@@ -49,12 +52,29 @@ def build_run_segmenter(
     return model.to(resolve_device(run.device))
 
 
-def warm_start(structure: CRFConfig, searched: CRFConfig) -> CRFConfig:
-    """Return the CRF that joint training begins with: the config's structure, the searched parameters."""
-    numbers = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "normalization")
+def load_refinement(path: Path) -> RefinementConfig:
+    """Read the parameters of a CRF or of a domain transform from the file that a search wrote.
+
+    Raises:
+        InputError: see `load_crf_config`.
+    """
+    content = read_yaml(path) if path.is_file() else None
+    if isinstance(content, dict) and list(content) == ["domain_transform"]:
+        return load_domain_transform(path)
+    return load_crf_config(path)
+
+
+def warm_start(structure: RefinementConfig, searched: RefinementConfig) -> RefinementConfig:
+    """Return what joint training begins with: the config's structure, the searched parameters."""
+    if isinstance(structure, DomainTransformConfig):
+        numbers: tuple[str, ...] = ("sigma_s", "sigma_r") if structure.edges == "image" else ("sigma_s",)
+    else:
+        numbers = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "normalization")
     return dataclasses.replace(structure, **{name: getattr(searched, name) for name in numbers})
 
 
-def with_memory_limit(crf: CRFConfig | None, run: Run) -> CRFConfig | None:
-    """Return the CRF with the run's limit of memory, unless it has its own; a checkpoint's has none."""
-    return dataclasses.replace(crf, memory=run.crf.memory) if crf is not None and crf.memory is None else crf
+def with_memory_limit(crf: RefinementConfig | None, run: Run) -> RefinementConfig | None:
+    """Return a CRF with the run's limit of memory, unless it has its own; a checkpoint's has none."""
+    if not isinstance(crf, CRFConfig) or crf.memory is not None:
+        return crf
+    return dataclasses.replace(crf, memory=run.crf.memory)

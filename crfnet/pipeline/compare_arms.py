@@ -1,4 +1,6 @@
-"""The main job: all five arms on one data set, in one report.
+"""The main job: all arms on one data set, in one report.
+
+The five that it has unless told otherwise:
 
 | arm | what it is |
 | --- | --- |
@@ -8,7 +10,8 @@
 | unary+ | control: the network trained for the same extra iterations with no CRF |
 | posthoc+ | control: the CRF cross-validated again, on unary+ |
 
-Without the controls the gain of joint training is confounded with that of the extra training.
+Without the controls the gain of joint training is confounded with that of the extra training. Others, and how
+one declares one's own: `crfnet.pipeline.arms`.
 """
 
 import dataclasses
@@ -20,12 +23,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crfnet.config.variants import to_plain
-from crfnet.crf.config_file import load_crf_config
-from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, Subset, load_dataset
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError, require
-from crfnet.pipeline.build import build_run_segmenter, resolve_device, warm_start
+from crfnet.pipeline.arms import SEARCH, Arm, described, ordered_arms, stages_of
+from crfnet.pipeline.build import build_run_segmenter, load_refinement, resolve_device, warm_start
 from crfnet.pipeline.cache_scores import cache_scores
 from crfnet.pipeline.digests import state_digest, text_digest, weights_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
@@ -37,24 +40,11 @@ from crfnet.pipeline.samples import strip_samples
 from crfnet.pipeline.trace_energy import trace_energy
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
-from crfnet.search import SearchConfig, check_search, draw_images, search
-from crfnet.segmenter import Segmenter
+from crfnet.search import check_search, draw_images, search, search_domain_transform
+from crfnet.segmenter import RefinementConfig, Segmenter
 from crfnet.training import TrainConfig, check_training, train
 
-__all__ = ["ARMS", "compare"]
-
-#: Arm -> the stages that trained its network, its own last.
-_TRAININGS = {
-    "unary": ("unary",),
-    "posthoc": ("unary",),
-    "joint": ("unary", "joint"),
-    "unary+": ("unary", "unary+"),
-    "posthoc+": ("unary", "unary+"),
-}
-#: Arm -> the stages that searched its CRF's parameters, or those it began with.
-_SEARCHES = {"posthoc": ("posthoc",), "joint": ("posthoc",), "posthoc+": ("posthoc+",)}
-
-ARMS = tuple(_TRAININGS)
+__all__ = ["compare"]
 
 log = logging.getLogger(__name__)
 
@@ -63,24 +53,36 @@ class _Network(NamedTuple):
     """What an arm predicts with; see `build_run_segmenter`."""
 
     checkpoint: Path
-    crf: CRFConfig | None = None
+    crf: RefinementConfig | None = None
     with_crf: bool = False
 
 
 def compare(
-    run: Run, *, resume: bool = False, overwrite: bool = False, command: str = ""
+    run: Run,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
 ) -> tuple[Path, str]:
-    """Run all five arms of `run`; return the path of the report and its table as text.
+    """Run the arms of `run`; return the path of the report and its table as text.
 
     Every stage leaves its result in a folder of its own under ``run.output``; with `resume`, finished
     stages are kept and a training or search that was killed goes on where it was.
+
+    Args:
+        run: the configuration.
+        checkpoint: a trained network that arms without another's network take, instead of training one.
+        resume: go on with what is there.
+        overwrite: replace what is there.
+        command: for the record.
 
     Raises:
         InputError: anything in the data, the config or the output folder that cannot be used, before
             training begins.
     """
     on_rank_zero(lambda: check_folder(run.output, resume=resume, overwrite=overwrite))
-    job = _Job(run)
+    job = _Job(run, checkpoint)
     how = {"resume": resume, "overwrite": overwrite}
     with open_run(run, command=command, digests=job.digests, **how) as facts:
         return _compare(job, facts)
@@ -92,29 +94,18 @@ def _compare(job: "_Job", facts: dict[str, str]) -> tuple[Path, str]:
         "%s: searching on %d images, reporting on %d", job.val.name, len(job.search_ids), len(job.report_ids)
     )
 
-    log.info("unary: training the network alone")
-    unary = job.train("unary", run.train, crf=None, start=None)
-    log.info("posthoc: searching the CRF's parameters on the held-out images")
-    searched = job.search("posthoc", unary)
-    log.info("joint: training network and CRF together")
-    warm = warm_start(run.crf, searched)
-    joint = job.train("joint", run.joint, crf=warm, start=unary)
-    log.info("unary+: training the network for as long, without the CRF")
-    unary_plus = job.train("unary+", run.joint, crf=None, start=unary)
-    log.info("posthoc+: searching the CRF's parameters again")
-    searched_plus = job.search("posthoc+", unary_plus)
+    networks: dict[str, _Network] = {}
+    for name, arm in job.arms.items():
+        networks[name] = job.prepare(name, arm, networks)
 
-    log.info("scoring the five arms on the %d images that no search has seen", len(job.report_ids))
-    networks = {
-        "unary": _Network(unary),
-        "posthoc": _Network(unary, searched),
-        "joint": _Network(joint, warm, with_crf=True),
-        "unary+": _Network(unary_plus),
-        "posthoc+": _Network(unary_plus, searched_plus),
-    }
-    arms = [job.evaluate(arm, network) for arm, network in networks.items()]
+    log.info("scoring the arms on the %d images that no search has seen", len(job.report_ids))
+    networks = {name: networks[name] for name in run.arms}
+    arms = [job.evaluate(name, network) for name, network in networks.items()]
     log.info("measuring what each arm costs, all of them on one image after the other")
     arms = job.measure(arms, networks)
+    facts |= {f"arm {name}": described(run.own_arms[name]) for name in run.arms if name in run.own_arms}
+    if job.checkpoint is not None:
+        facts["network"] = f"{job.checkpoint}, trained before; its training is in no cost"
     facts["configuration"] = "config.yaml beside this report"
     facts["data"] = (
         f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
@@ -126,7 +117,7 @@ def _compare(job: "_Job", facts: dict[str, str]) -> tuple[Path, str]:
 def _report(job: "_Job", arms: Sequence[ArmResult], facts: Mapping[str, str]) -> tuple[Path, str]:
     run = job.run
     shown = shown_images(arms, run.pictures, run.evaluation)
-    folders = {arm: job.folder(arm) / "predictions" for arm in ARMS}
+    folders = {arm: job.folder(arm) / "predictions" for arm in run.arms}
     report = write_report(
         run.output,
         arms,
@@ -143,8 +134,10 @@ def _report(job: "_Job", arms: Sequence[ArmResult], facts: Mapping[str, str]) ->
 class _Job:
     """One comparison: its data, and a folder for each of its stages."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, checkpoint: Path | None) -> None:
+        self.run, self.checkpoint = run, checkpoint
+        self.arms = ordered_arms(run.arms, run.own_arms)
+        self.searched: dict[str, RefinementConfig] = {}
         self.device = resolve_device(run.device)  # refused before any work
         self.train_set, self.val = load_dataset(run.data, "train"), load_dataset(run.data, "val")
         if run.search.images >= len(self.val.ids):
@@ -165,24 +158,62 @@ class _Job:
             "validation images": validation.images,
             "validation labels": validation.labels,
         }
+        if checkpoint is not None:
+            self.digests["weights to start from"] = self.weights(checkpoint)["weights"]
 
     def _check_stages(self) -> None:
         """Refuse what any stage would refuse, hours later: each model is built once."""
         run = self.run
         same = "0 in a comparison, where unary+ is trained for as many iterations as joint"
         require("joint.early_stop", run.joint.early_stop, run.joint.early_stop == 0, same)
-        searched = dataclasses.replace(run.crf, normalization=run.search.normalization)
-        stages = {"train.": (run.train, None), "joint.": (run.joint, warm_start(run.crf, searched))}
-        for place, (config, crf) in stages.items():
-            check_training(self.segmenter(None, crf), self.train_set, config, self.val, place)
+        if self.checkpoint is not None:
+            self.segmenter(self.checkpoint, None)
+        for arm in self.arms.values():
+            structure = {"": None, "crf": run.crf, "domain_transform": run.domain_transform}[arm.behind]
+            if arm.behind == "crf" and arm.parameters != "config":
+                structure = dataclasses.replace(run.crf, normalization=run.search.normalization)
+            if arm.train and (arm.network or self.checkpoint is None):
+                config = run.train if arm.train == "train" else run.joint
+                model = self.segmenter(None, structure)
+                check_training(model, self.train_set, config, self.val, f"{arm.train}.")
 
     def folder(self, arm: str) -> Path:
         return self.run.output / arm.replace("+", "_plus")
 
-    def segmenter(self, checkpoint: Path | None, crf: CRFConfig | None, with_crf: bool = False) -> Segmenter:
+    def prepare(self, name: str, arm: Arm, others: Mapping[str, _Network]) -> _Network:
+        """Train and search what an arm needs and no other has."""
+        start = others[arm.network].checkpoint if arm.network else self.checkpoint
+        trains = arm.train and (arm.network or start is None)
+        behind = self._behind(name, arm, start)
+        if not trains:
+            assert start is not None
+            return _Network(start, behind)
+        log.info("%s: training the network%s", name, f" with its {arm.behind}" if behind else "")
+        config = self.run.train if arm.train == "train" else self.run.joint
+        return _Network(self.train(name, config, crf=behind, start=start), behind, with_crf=bool(behind))
+
+    def _behind(self, name: str, arm: Arm, network: Path | None) -> RefinementConfig | None:
+        """What stands behind an arm's network, or what training begins with there."""
+        if not arm.behind:
+            return None
+        structure = self.run.crf if arm.behind == "crf" else self.run.domain_transform
+        if arm.parameters == "config":
+            return structure
+        if arm.parameters != SEARCH:
+            return warm_start(structure, self.searched[arm.parameters])
+        assert network is not None
+        log.info("%s: searching its parameters on the held-out images", name)
+        self.searched[name] = self.search(name, network, arm.behind)
+        return self.searched[name]
+
+    def segmenter(
+        self, checkpoint: Path | None, crf: RefinementConfig | None, with_crf: bool = False
+    ) -> Segmenter:
         return build_run_segmenter(self.run, self.val.num_classes, checkpoint, crf, with_crf=with_crf)
 
-    def train(self, arm: str, config: TrainConfig, *, crf: CRFConfig | None, start: Path | None) -> Path:
+    def train(
+        self, arm: str, config: TrainConfig, *, crf: RefinementConfig | None, start: Path | None
+    ) -> Path:
         folder = self.folder(arm) / "train"
 
         def work() -> dict[str, float]:
@@ -208,7 +239,7 @@ class _Job:
     def weights(self, checkpoint: Path) -> dict[str, str]:
         return {"weights": on_rank_zero(lambda: weights_digest(checkpoint))}
 
-    def search(self, arm: str, checkpoint: Path) -> CRFConfig:
+    def search(self, arm: str, checkpoint: Path, behind: str) -> RefinementConfig:
         folder, weights = self.folder(arm) / "search", self.weights(checkpoint)
 
         def work() -> dict[str, float]:
@@ -223,25 +254,35 @@ class _Job:
                 source=source,
                 digests={"images": self.digests["validation images"], **weights},
             )
-            # Both searches of a run may share a database: each under its own name.
-            config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
             # By the first process, with search.workers others of its own; the rest of the ranks wait.
-            on_rank_zero(lambda: self._search(scores, config, folder))
+            search_one = self._search_crf if behind == "crf" else self._search_domain_transform
+            on_rank_zero(lambda: search_one(arm, scores, folder))
             return {}
 
         run_stage(folder, work, weights)
-        return load_crf_config(folder / "best.yaml")
+        return load_refinement(folder / "best.yaml")
 
-    def _search(self, scores: ScoreFolder, config: SearchConfig, folder: Path) -> None:
+    def _search_crf(self, arm: str, scores: ScoreFolder, folder: Path) -> None:
+        # All searches of a run may share a database: each under its own name.
+        config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
         search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
 
+    def _search_domain_transform(self, arm: str, scores: ScoreFolder, folder: Path) -> None:
+        del arm
+        # Cached scores have no features for learned edges.
+        structure = dataclasses.replace(self.run.domain_transform, edges="image", layers=())
+        config = self.run.domain_transform_search
+        search_domain_transform(
+            self.val, self.search_ids, scores, config, structure, folder, device=self.device
+        )
+
     def evaluate(self, arm: str, network: _Network) -> ArmResult:
-        """Evaluate an arm on the reported images; `_TRAININGS` and `_SEARCHES` are what it cost."""
+        """Evaluate an arm on the reported images."""
         model, folder = self.segmenter(*network), self.folder(arm) / "predictions"
         crf = model.crf
         digests = {"weights": on_rank_zero(lambda: state_digest(model.state_dict()))}
-        if isinstance(crf, DenseCRF):
-            digests["configuration of the CRF"] = text_digest(to_plain(crf.config))
+        if network.crf is not None:
+            digests["configuration of the CRF"] = text_digest(to_plain(network.crf))
         result = evaluate_arm(
             arm,
             predictor_from_model(model, self.run.predict),
@@ -249,19 +290,21 @@ class _Job:
             self.report_ids,
             folder,
             config=self.run.evaluation,
-            crf=crf if isinstance(crf, DenseCRF) else None,
+            crf=crf,
             digests=digests,
         )
         if isinstance(crf, DenseCRF):
             trace_energy(folder, crf, unary_from_model(model, self.run.predict), self.val, self.report_ids)
-        trainings, searches = _TRAININGS[arm], _SEARCHES.get(arm, ())
+        trainings, searches = stages_of(arm, self.arms)
+        if self.checkpoint is not None:
+            trainings = tuple(name for name in trainings if self.arms[name].network)
         return dataclasses.replace(
             result,
             train_seconds=math.fsum(stage_seconds(self.folder(name) / "train") for name in trainings),
             search_seconds=math.fsum(stage_seconds(self.folder(name) / "search") for name in searches),
             search_ids=self.search_ids if searches else (),
-            search_folder=self.folder(searches[0]) / "search" if searches else None,
-            train_folder=self.folder(trainings[-1]) / "train" if trainings[-1] == arm else None,
+            search_folder=self.folder(searches[-1]) / "search" if searches else None,
+            train_folder=self.folder(arm) / "train" if arm in trainings else None,
         )
 
     def measure(self, arms: Sequence[ArmResult], networks: Mapping[str, _Network]) -> list[ArmResult]:

@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from torch import nn
+
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import on_all_ranks, on_rank_zero, shard
+from crfnet.domain_transform import DomainTransform
 from crfnet.evaluation.csv_tables import write_tables
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.labels import write_label_png
@@ -31,7 +34,7 @@ def evaluate_arm(
     folder: Path,
     *,
     config: EvaluationConfig,
-    crf: DenseCRF | None = None,
+    crf: nn.Module | None = None,
     digests: Mapping[str, str] = MappingProxyType({}),
 ) -> ArmResult:
     """Predict and score the images `ids`.
@@ -89,9 +92,15 @@ def evaluate_arm(
     )
 
 
-def _crf_parameters(crf: DenseCRF) -> dict[str, float | str]:
-    """Return the CRF's parameters as a table can show them; a matrix as the mean of its diagonal."""
+def _crf_parameters(crf: nn.Module) -> dict[str, float | str] | None:
+    """Return the parameters as a table can show them; a matrix as the mean of its diagonal."""
+    if isinstance(crf, DomainTransform):
+        transform = crf.config_now()
+        shown: dict[str, float | str] = {"sigma_s": transform.sigma_s, "sigma_r": transform.sigma_r}
+        return shown | {"edges": transform.edges, "iterations": float(transform.iterations)}
+    if not isinstance(crf, DenseCRF):
+        return None
     now = crf.config_now()
     names = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma")
-    shown: dict[str, float | str] = {name: float(getattr(now, name)) for name in names}
+    shown = {name: float(getattr(now, name)) for name in names}
     return shown | {"normalization": now.normalization, "iterations": float(now.iterations)}

@@ -7,15 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
+
 from crfnet.checkpoints.checkpoint import checkpoint_crf
-from crfnet.crf.config import CRFConfig
-from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, load_dataset
 from crfnet.data.dataset import Split
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
-from crfnet.pipeline.build import build_run_segmenter, resolve_device, with_memory_limit
+from crfnet.pipeline.build import (
+    build_run_segmenter,
+    load_refinement,
+    resolve_device,
+    with_memory_limit,
+)
 from crfnet.pipeline.digests import file_digest, files_digest, text_digest, weights_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.measure_costs import BuildPredictor, measure_costs
@@ -35,6 +40,7 @@ from crfnet.pipeline.samples import strip_samples
 from crfnet.pipeline.trace_energy import trace_energy
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
+from crfnet.segmenter import RefinementConfig, build_refinement
 
 __all__ = ["EvaluationSource", "evaluate_split", "read_ids"]
 
@@ -74,7 +80,7 @@ class _Arm(NamedTuple):
     """
 
     predict: Predictor
-    crf: DenseCRF | None = None
+    crf: nn.Module | None = None
     unary: Unary | None = None
     build: BuildPredictor | None = None
 
@@ -195,7 +201,8 @@ def _scored(
     arm = evaluate_arm(name, how.predict, dataset, ids, folder, config=run.evaluation, crf=crf)
     if crf is None or unary is None:
         return arm
-    trace_energy(folder, crf, unary, dataset, ids)
+    if isinstance(crf, DenseCRF):
+        trace_energy(folder, crf, unary, dataset, ids)
     if name == "posthoc":
         return replace(arm, search_folder=source.crf.parent if source.crf else None)
     return replace(arm, train_folder=source.path.parent)
@@ -203,7 +210,7 @@ def _scored(
 
 def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], source: EvaluationSource) -> _Arms:
     """What is evaluated: label maps as they are, or a network, and the same with the CRF behind it."""
-    crf = None if source.crf is None else with_memory_limit(load_crf_config(source.crf), run)
+    crf = None if source.crf is None else with_memory_limit(load_refinement(source.crf), run)
     if source.predictions is not None:
         if crf is not None:
             raise InputError("evaluate --crf needs the network's scores: give --scores or --checkpoint")
@@ -216,7 +223,11 @@ def _arms(run: Run, dataset: SegmentationDataset, ids: Sequence[str], source: Ev
 
 
 def _arms_of_scores(
-    run: Run, dataset: SegmentationDataset, ids: Sequence[str], scores: ScoreFolder, crf: CRFConfig | None
+    run: Run,
+    dataset: SegmentationDataset,
+    ids: Sequence[str],
+    scores: ScoreFolder,
+    crf: RefinementConfig | None,
 ) -> _Arms:
     classes, device = len(dataset.classes), resolve_device(run.device)
     if scores.num_classes != classes:
@@ -227,17 +238,17 @@ def _arms_of_scores(
     build = partial(predictor_from_scores, scores, None, device)
     arms: _Arms = {"unary": _Arm(build(), build=build)}
     if crf is not None:
-        layer = DenseCRF(classes, crf).to(device)
+        layer = build_refinement(crf, classes).to(device)
         build = partial(predictor_from_scores, scores, layer, device)
         arms["posthoc"] = _Arm(build(), layer, unary_from_scores(scores, device), build)
     return arms
 
 
 def _arms_of_checkpoint(
-    run: Run, dataset: SegmentationDataset, checkpoint: Path, crf: CRFConfig | None
+    run: Run, dataset: SegmentationDataset, checkpoint: Path, crf: RefinementConfig | None
 ) -> _Arms:
     trained = checkpoint_crf(checkpoint)
-    networks: dict[str, tuple[CRFConfig | None, bool]] = {"unary": (None, False)}
+    networks: dict[str, tuple[RefinementConfig | None, bool]] = {"unary": (None, False)}
     if trained is not None:
         networks["joint"] = (trained, True)
     if crf is not None:
@@ -247,7 +258,7 @@ def _arms_of_checkpoint(
         model = build_run_segmenter(run, dataset.num_classes, checkpoint, behind, with_crf=with_crf)
         arms[name] = _Arm(
             predictor_from_model(model, run.predict),
-            model.crf if isinstance(model.crf, DenseCRF) else None,
+            model.crf,
             unary_from_model(model, run.predict),
             partial(predictor_from_checkpoint, run, dataset.num_classes, checkpoint, behind, with_crf),
         )

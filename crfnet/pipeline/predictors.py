@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import Sample
 from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels
 from crfnet.labels import read_label_png
 from crfnet.pipeline.build import build_run_segmenter
 from crfnet.pipeline.run_config import Run
 from crfnet.score_cache import ScoreFolder
-from crfnet.segmenter import Segmenter
+from crfnet.segmenter import RefinementConfig, Segmenter
 from crfnet.shapes import LabelMap, Logits
 
 __all__ = [
@@ -41,14 +41,14 @@ def predictor_from_model(model: Segmenter, config: PredictConfig) -> Predictor:
 
 
 def predictor_from_checkpoint(
-    run: Run, num_classes: int, checkpoint: Path, crf: CRFConfig | None, with_crf: bool = False
+    run: Run, num_classes: int, checkpoint: Path, crf: RefinementConfig | None, with_crf: bool = False
 ) -> Predictor:
     """Predict with a network from its file; see `build_run_segmenter`."""
     model = build_run_segmenter(run, num_classes, checkpoint, crf, with_crf=with_crf)
     return predictor_from_model(model, run.predict)
 
 
-def predictor_from_scores(scores: ScoreFolder, crf: DenseCRF | None, device: torch.device) -> Predictor:
+def predictor_from_scores(scores: ScoreFolder, crf: nn.Module | None, device: torch.device) -> Predictor:
     """Predict from cached scores, upsampled to the image's size, through `crf` if there is one."""
     if crf is not None:
         crf.eval()

@@ -16,11 +16,13 @@ from crfnet.config.variants import check_choices, free, to_plain
 from crfnet.crf.layer import CRFConfig
 from crfnet.data import DataConfig
 from crfnet.data.config import expanded
+from crfnet.domain_transform import DomainTransformConfig
 from crfnet.errors import require
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.evaluation.inference import PredictConfig
 from crfnet.models import ModelConfig
-from crfnet.search import SearchConfig
+from crfnet.pipeline.arms import FIVE, Arm, ordered_arms
+from crfnet.search import DomainTransformSearch, SearchConfig
 from crfnet.training import TrainConfig
 
 __all__ = ["Run", "dump_run", "load_run"]
@@ -42,6 +44,11 @@ class Run:
         joint: how network and CRF are trained together (stage joint), and the control without CRF (unary+).
         crf: structure of the jointly trained CRF, and the parameters wherever none were searched.
         search: which CRF parameters are tried on the held-out images (post-hoc).
+        domain_transform: what the arms with a domain transform have behind their network; see crf.
+        domain_transform_search: which of its widths are tried on those images.
+        arms: what a comparison compares, in the report's order; arms that they need are added. Built in:
+            unary, posthoc, joint, unary+, posthoc+, dt, dt_joint and dt+; see own_arms.
+        own_arms: further arms by name, each with network, train, behind, parameters and control.
         predict: how images are given to a trained network: scales, mirror, tiles.
         evaluation: metrics, trimap widths, bootstrap.
         pictures: number of images in the report's strip.
@@ -59,6 +66,10 @@ class Run:
     )
     crf: CRFConfig = field(default_factory=CRFConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    domain_transform: DomainTransformConfig = field(default_factory=DomainTransformConfig)
+    domain_transform_search: DomainTransformSearch = field(default_factory=DomainTransformSearch)
+    arms: tuple[str, ...] = FIVE
+    own_arms: dict[str, Arm] = field(default_factory=dict)
     predict: PredictConfig = field(default_factory=PredictConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     pictures: int = free(6)
@@ -68,6 +79,7 @@ class Run:
         object.__setattr__(self, "output", expanded(self.output))
         require("output", str(self.output), "\0" not in str(self.output), "the name of a folder")
         require("seed", self.seed, 0 <= self.seed < 2**32, f"in 0..{2**32 - 1}")
+        ordered_arms(self.arms, self.own_arms)
         require("pictures", self.pictures, self.pictures >= 1, ">= 1")
 
 

@@ -18,9 +18,13 @@ DESCRIPTIONS = {
     "joint": "network and unrolled CRF trained together from there, end to end (CRF-as-RNN's way)",
     "unary+": "control: the network trained for the same extra iterations as joint, with no CRF",
     "posthoc+": "control: the CRF searched again, behind unary+",
+    "dt": "the network of unary, frozen, with a domain transform of searched widths behind it",
+    "dt_joint": "network and domain transform trained together from there, end to end",
+    "dt+": "control: the domain transform searched again, behind unary+",
 }
 
-#: (arm, minus): the differences that answer the question; in the last two both arms had the extra training.
+#: (arm, minus): the differences that answer the question; where a + or joint is on both sides, both arms had
+#: the extra training.
 DIFFERENCES = (
     ("posthoc", "unary"),
     ("joint", "unary"),
@@ -29,6 +33,12 @@ DIFFERENCES = (
     ("posthoc+", "unary+"),
     ("joint", "unary+"),
     ("joint", "posthoc+"),
+    ("dt", "unary"),
+    ("dt", "posthoc"),
+    ("dt+", "unary+"),
+    ("dt_joint", "unary+"),
+    ("dt_joint", "dt+"),
+    ("dt_joint", "joint"),
 )
 
 

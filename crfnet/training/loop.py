@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from crfnet.crf.layer import DenseCRF
 from crfnet.data import Sample, SegmentationDataset
 from crfnet.distributed import broadcast, is_rank_zero, on_rank_zero
+from crfnet.domain_transform import DomainTransform
 from crfnet.errors import InputError, require
 from crfnet.files import lock_folder
 from crfnet.memory import peak_memory_mb
@@ -214,7 +215,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _crf_parameters(model: Segmenter) -> dict[str, float | torch.Tensor]:
-    return model.crf.parameters_by_name() if isinstance(model.crf, DenseCRF) else {}
+    known = isinstance(model.crf, DenseCRF | DomainTransform)
+    return model.crf.parameters_by_name() if known else {}  # type: ignore[union-attr, operator]
 
 
 def _criterion(config: TrainConfig, dataset: SegmentationDataset) -> Criterion:

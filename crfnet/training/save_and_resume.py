@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD
 
 from crfnet.checkpoints.checkpoint import (
+    REFINEMENTS,
     Checkpoint,
     random_state,
     read_checkpoint,
@@ -23,7 +24,6 @@ from crfnet.checkpoints.checkpoint import (
 )
 from crfnet.config.nested import flat
 from crfnet.config.variants import free_keys, to_plain
-from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
 from crfnet.errors import InputError
@@ -151,9 +151,11 @@ def resume_settings(
     """Collect what decides the weights, as flat plain values; a run is resumed only if all are the same."""
     plain = flat(to_plain(config))
     unimportant = free_keys(TrainConfig)
-    if isinstance(model.crf, DenseCRF):
-        plain |= flat(to_plain(model.crf.config), "crf.")
-        unimportant |= free_keys(CRFConfig, "crf.")
+    for prefix, kind in REFINEMENTS.items():
+        config_of_crf = getattr(model.crf, "config", None)
+        if type(config_of_crf) is kind:
+            plain |= flat(to_plain(config_of_crf), prefix)
+            unimportant |= free_keys(kind, prefix)
     plain |= {"seed": seed, "dataset": dataset.name, "images": len(dataset), "processes": world_size()}
     return {name: value for name, value in plain.items() if name not in unimportant}
 

@@ -19,7 +19,7 @@ def test_formula():
     """Chen et al. 2016, eq. 2 and the sigma of Gastal & Oliveira 2011, eq. 14, written out for one image."""
     logits, image = logits_and_image(b=1)
     sigma_s, sigma_r, total = 20.0, 30.0, 3
-    layer = DomainTransform(DomainTransformConfig(sigma_s, sigma_r, total))
+    layer = DomainTransform(DomainTransformConfig(sigma_s=sigma_s, sigma_r=sigma_r, iterations=total))
     values = logits.double()
     for k in range(1, total + 1):
         sigma = sigma_s * math.sqrt(3) * 2 ** (total - k) / math.sqrt(4**total - 1)
@@ -77,7 +77,7 @@ def test_a_mask_is_as_a_smaller_image():
 
 
 def test_gradients_of_logits_edges_and_widths():
-    layer = DomainTransform(DomainTransformConfig(4.0, 2.0, learn_sigma=True)).double()
+    layer = DomainTransform(DomainTransformConfig(sigma_s=4.0, sigma_r=2.0, learn_sigma=True)).double()
     logits = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     edges = torch.rand(2, 1, 4, 5, dtype=torch.float64, requires_grad=True)
 

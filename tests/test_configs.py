@@ -49,7 +49,7 @@ def test_every_config_is_read_and_writes_to_a_folder_of_its_name(file):
         ("--search.rounds 0", "search.rounds is 0, "),
         ("--crf.w1 -1", "crf.w1 is -1.0, "),
         ("--data.toy.size [3,3]", "data.toy.size is [3, 3], "),
-        ("--search.tolerance 0.01", "search.tolerance is gone: every pixel takes all iterations"),
+        ("--search.tolerance 0.5", "search.tolerance is 0.5, must be in [0, 0.5)"),
         ("--data.toy_size [3,3]", "data.toy_size has moved: write data.toy.size"),
         ("--search.preset v3", "search.preset is v3, must be one of v2, v1, v1-runner"),
         ("--train.iteration 3", "unknown key train.iteration; did you mean train.iterations?"),

@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 import torch
 
-from crfnet.data import load_dataset
-from crfnet.data.dataset import DataConfig, Sample, ToyConfig
+from crfnet.data import DataConfig, Sample, load_dataset
+from crfnet.data.config import ToyConfig
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.pipeline import measure_costs as module
 from crfnet.pipeline import peak_memory

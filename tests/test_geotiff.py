@@ -156,7 +156,7 @@ def test_the_command_predicts_photos_and_rasters(tmp_path, capsys):
     command = ["predict", str(config), *weights, "--window", "64", "--margin", "32", str(path), str(photo)]
     main(command)
     names = {path.name for path in (tmp_path / "out/predictions").iterdir()}
-    assert names == {"map.tif", "map_overlay.tif", "photo.png", "photo_overlay.png"}
+    assert names == {".crfnet", "map.tif", "map_overlay.tif", "photo.png", "photo_overlay.png"}
     with pytest.raises(SystemExit):
         main(command)
     assert "predictions/map.tif: exists already" in capsys.readouterr().err

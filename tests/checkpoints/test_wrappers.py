@@ -138,6 +138,6 @@ class Whole(nn.Module):
 def test_a_pickled_network_is_refused_by_its_class(tmp_path: Path) -> None:
     torch.save({"model": Whole()}, tmp_path / "whole.pth")
     with pytest.raises(
-        InputError, match=r"an object of tests.checkpoints.test_wrappers.Whole, .* state_dict\(\)"
+        InputError, match=r"objects of tests.checkpoints.test_wrappers.Whole, .* state_dict\(\)"
     ):
         read_unwrapped(tmp_path / "whole.pth")

@@ -9,7 +9,7 @@ from crfnet.crf.filters.permutohedral.lattice import build_lattice
 from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.crf.inference import FrankWolfe, MeanField
 from crfnet.crf.normalization import normalized
-from crfnet.kernels.gpu import exact, gather, local, update
+from crfnet.kernels.gpu import domain_transform, exact, gather, local, update
 from tests.kernels.fake_gpu import fake_gpu
 from tests.kernels.test_compile import every_kernel
 
@@ -150,6 +150,9 @@ def test_every_launch_is_on_the_device_of_its_tensors(monkeypatch):
         numbers = torch.zeros(5, dtype=torch.int32)
         slots = numbers[:4].repeat(16).view(4, 16)
         pairs = exact.TilePairs(torch.zeros(4, 2, 16), slots, numbers, numbers, numbers)
+        links = torch.zeros(1, 2, 1, 4, 16)
+        domain_transform.recursive_filter(values, links)
+        domain_transform.recursive_filter_gradient(values, links, values)
         exact.filter_values(values.flatten(2), pairs)
         exact.grad_features(values.flatten(2), values.flatten(2), pairs)
     assert {name for name, _ in waits.launched} == every_kernel()

@@ -187,7 +187,7 @@ REFUSED = [
     ({"output_stride": 4}, r"^output_stride is 4, must be one of 8, 16, 32"),
     ({"eval_output_stride": 4}, r"^eval_output_stride is 4, must be 8, 16, 32 or null"),
     ({"multi_grid": (1, 0, 4)}, r"^multi_grid is \(1, 0, 4\), must be three rates >= 1"),
-    ({"rates": ()}, r"^rates is \(\), must be at least one rate >= 1"),
+    ({"rates": (6, 0)}, r"^rates is \(6, 0\), must be rates >= 1"),
     (
         {"rates": (6, 9), "output_stride": 32},
         r"^rates is \(6, 9\), must be .* even ones for output stride",
@@ -217,7 +217,7 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, object], words: str) 
             {"cascade": "block5", "backbone": "timm:xception41"},
             r"model.deeplab_v3.cascade: timm:xception41 has no block4",
         ),
-        ({"rates": ()}, r"model.deeplab_v3.rates is \(\), must be at least one rate"),
+        ({"rates": (0,)}, r"model.deeplab_v3.rates is \(0,\), must be rates >= 1"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes: dict[str, object], words: str) -> None:

@@ -127,7 +127,9 @@ def _shape_color(hue: float, ground: np.ndarray, random: Random) -> np.ndarray:
     color = ground
     while np.abs(color - ground).sum() < 130:
         color = _rgb(hue + random.normal(0, 0.07), random.uniform(0.4, 0.85), random.uniform(0.4, 0.95))
-    return ground + (0.5 if random.random() < 1 / 8 else 1) * (color - ground)
+    if random.random() < 1 / 8:
+        color = ground + (color - ground) / 2
+    return color
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
@@ -136,10 +138,11 @@ def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
 
 def _opacity(inside: Mask, random: Random) -> Grid:
     """How much of a shape is seen, 0..1: one time in four its border is out of focus, a few pixels wide."""
-    opacity = inside.astype(np.float32)
+    opacity: Grid = inside.astype(np.float32)
     if random.random() < 1 / 4:
         soft = Image.fromarray(255 * inside.astype(np.uint8))
-        opacity = np.asarray(soft.filter(ImageFilter.GaussianBlur(random.uniform(1, 2))), np.float32) / 255
+        blurred = soft.filter(ImageFilter.GaussianBlur(random.uniform(1, 2)))
+        opacity = np.asarray(blurred).astype(np.float32) / np.float32(255)
     return opacity
 
 

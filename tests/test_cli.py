@@ -519,3 +519,24 @@ def test_demo_opens_its_report_or_says_where_it_is(display, tmp_path, monkeypatc
     main(["demo", "--open"])
     assert page in capsys.readouterr().out
     assert "--open" in refused("compare", "x.yaml", "--open")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "threads"), [((), 1), (("--threads", "2"), 2), (("--threads", "0"), 3)]
+)
+def test_a_command_runs_with_the_threads_of_its_config(overrides, threads, tmp_path, monkeypatch):
+    """The demo's is 1: beside other work two threads on layers that small wait for each other."""
+    seen = []
+
+    def compare(*_, **__):
+        seen.append(torch.get_num_threads())
+        return tmp_path / "report.md", "the table"
+
+    monkeypatch.setattr("crfnet.pipeline.compare_arms.compare", compare)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        main(["demo", *overrides.split()])
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads]

@@ -43,6 +43,7 @@ def test_every_config_is_read_and_writes_to_a_folder_of_its_name(file):
         ("--train.iterations -3", "train.iterations is -3, must be >= 1"),
         ("--joint.iterations 0", "joint.iterations is 0, must be >= 1"),
         ("--joint.augment.crop [0,0]", "joint.augment.crop is [0, 0], "),
+        ("--threads -1", "threads is -1, must be in 0..1024"),
         ("--predict.tile 5", "predict.tile - overlap is 5, "),
         ("--evaluation.draws 0", "evaluation.draws is 0, "),
         ("--evaluation.boundary.f_width -1", "evaluation.boundary.f_width is -1.0, "),

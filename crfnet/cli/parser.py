@@ -39,7 +39,7 @@ middle such as a full disk, what was finished is kept; 130 and 143 interrupted, 
 """
 
 #: Keys of a config that stand in no section.
-_RUN_KEYS = ("--title", "--seed", "--device", "--pictures")
+_RUN_KEYS = ("--title", "--seed", "--device", "--threads", "--pictures")
 
 
 class Command(Protocol):

@@ -1,8 +1,9 @@
-"""A toy set drawn on the fly: textured shapes on textured ground, told apart by form and texture.
+"""A toy set drawn on the fly: textured shapes on muted ground, which a small network learns in a minute.
 
-Made for sharp boundaries: thin bars and spikes, rings with holes, occlusions, a few borders of low contrast,
-and a void ribbon along every border as in PASCAL VOC. The color of a shape says little about its class, so a
-network has to look at a neighborhood; in one image, shape and ground mostly differ along their border.
+Classes differ in hue, texture and form, each of which overlaps between classes: the color of a pixel alone
+tells half of it, a neighborhood the rest. What a network at stride 8 blurs is there on purpose: thin bars and
+spikes, rings with holes, occlusions. Color changes at most borders, so a CRF can find them again; some shapes
+are pale or out of focus. A void ribbon lies along every border, as in PASCAL VOC.
 """
 
 import colorsys
@@ -11,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from crfnet.data.config import DataConfig
 from crfnet.data.dataset import Sample, SegmentationDataset, Split
@@ -82,19 +83,20 @@ def _scene(height: int, width: int, random: Random) -> tuple[np.ndarray, np.ndar
         inside, texture = shape.draw(u, v, reach, random)
         _cast_shadow(image[rows, columns], inside)
         color = _shape_color(shape.hue, ground_color, random)
-        shading = 1 - 0.10 * (dx + dy) / reach + random.uniform(0.08, 0.16) * texture
-        image[rows, columns][inside] = (shading[..., None] * color)[inside]
+        shading = 1 - 0.10 * (dx + dy) / reach + random.uniform(0.05, 0.1) * texture
+        opacity = _opacity(inside, random)[..., None]
+        image[rows, columns] += opacity * (shading[..., None] * color - image[rows, columns])
         labels[rows, columns][inside] = label + 1
     return _photograph(image, x, y, random), _with_void_ribbon(labels)
 
 
 def _ground(x: Grid, y: Grid, unit: float, random: Random) -> tuple[np.ndarray, np.ndarray]:
-    """Clouds in two tones, with a second ground behind a wavy horizon; and the first ground's color."""
+    """Clouds in two muted tones, with a second ground behind a wavy horizon; and the first ground's color."""
     height, width = x.shape
     hue, value = random.uniform(), random.uniform(0.35, 0.8)
-    near = _rgb(hue, random.uniform(0.1, 0.45), value)
+    near = _rgb(hue, random.uniform(0.05, 0.3), value)
     far = _rgb(
-        hue + random.uniform(-0.15, 0.15), random.uniform(0.1, 0.45), value + random.uniform(-0.2, 0.2)
+        hue + random.uniform(-0.15, 0.15), random.uniform(0.05, 0.3), value + random.uniform(-0.2, 0.2)
     )
     slope, wave = random.normal(0, 0.15), random.uniform(2, 7) * unit
     horizon = random.uniform(-0.1, 0.6) * height + slope * (x - width / 2)
@@ -121,17 +123,27 @@ def _free_place(centers: list[np.ndarray], height: int, width: int, random: Rand
 
 
 def _shape_color(hue: float, ground: np.ndarray, random: Random) -> np.ndarray:
-    """RGB of a shape: near its class' hue only in the mean; one time in six close to the ground's."""
-    if random.random() < 1 / 6:
-        return ground * random.uniform(0.75, 0.85)
+    """RGB of a shape: around its class' hue; one time in eight paler than that, nearer to the ground's."""
     color = ground
     while np.abs(color - ground).sum() < 130:
-        color = _rgb(hue + random.normal(0, 0.22), random.uniform(0.3, 0.85), random.uniform(0.35, 0.95))
+        color = _rgb(hue + random.normal(0, 0.07), random.uniform(0.4, 0.85), random.uniform(0.4, 0.95))
+    if random.random() < 1 / 8:
+        color = ground + (color - ground) / 2
     return color
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
     return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, min(max(value, 0.2), 0.95)), np.float32)
+
+
+def _opacity(inside: Mask, random: Random) -> Grid:
+    """How much of a shape is seen, 0..1: one time in four its border is out of focus, a few pixels wide."""
+    opacity: Grid = inside.astype(np.float32)
+    if random.random() < 1 / 4:
+        soft = Image.fromarray(255 * inside.astype(np.uint8))
+        blurred = soft.filter(ImageFilter.GaussianBlur(random.uniform(1, 2)))
+        opacity = np.asarray(blurred).astype(np.float32) / np.float32(255)
+    return opacity
 
 
 def _cast_shadow(image: np.ndarray, inside: Mask) -> None:
@@ -174,9 +186,9 @@ def _disc(u: Grid, v: Grid, reach: float, random: Random) -> Drawn:
 
 
 def _bar(u: Grid, v: Grid, reach: float, random: Random) -> Drawn:
-    """A bent bar 4 to 6 pixels thick, striped across."""
+    """A bent bar 5.5 to 8.5 pixels thick, striped across."""
     bend = random.uniform(0, 0.15) * reach * np.sin(np.pi * u / reach + random.uniform(0, 6))
-    inside = (np.abs(u) < reach) & (np.abs(v - bend) < random.uniform(2, 3))
+    inside = (np.abs(u) < reach) & (np.abs(v - bend) < random.uniform(2.75, 4.25))
     return inside, np.sign(np.sin(random.uniform(0.8, 1.1) * u))
 
 
@@ -192,17 +204,17 @@ def _triangle(u: Grid, v: Grid, reach: float, random: Random) -> Drawn:
 def _ring(u: Grid, v: Grid, reach: float, random: Random) -> Drawn:
     """A ring with beads around it; what lies behind shows through its hole."""
     radius = np.hypot(u, v / random.uniform(0.8, 1))
-    inside = (radius < reach) & (radius > reach - random.uniform(4.5, 7))
+    inside = (radius < reach) & (radius > reach - random.uniform(6, 9))
     return inside, np.sin(random.integers(9, 13) * np.arctan2(v, u))
 
 
 def _star(u: Grid, v: Grid, reach: float, random: Random) -> Drawn:
-    """A speckled blob with thin tapering spikes, about 4 pixels wide at their ends."""
-    inside = np.hypot(u, v) < reach * random.uniform(0.4, 0.5)
+    """A speckled blob with thin tapering spikes, 4 pixels wide at their ends."""
+    inside = np.hypot(u, v) < reach * random.uniform(0.45, 0.55)
     spikes = int(random.integers(5, 8))
     for angle in 2 * np.pi / spikes * np.arange(spikes) + random.uniform(-0.15, 0.15, spikes):
         along, aside = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
-        inside |= (along > 0) & (along < reach) & (np.abs(aside) < 4.5 - 2.7 * along / reach)
+        inside |= (along > 0) & (along < reach) & (np.abs(aside) < 5 - 3 * along / reach)
     return inside, random.standard_normal(u.shape, np.float32)
 
 
@@ -210,7 +222,7 @@ class _Shape(NamedTuple):
     """How the shapes of one class are drawn.
 
     Attributes:
-        hue: Mean of its hue, in turns; single shapes are far from it.
+        hue: Mean of its hue, in turns; single shapes come halfway to the next class.
         reach: Range of its radius or half length, in pixels where the shorter side is 96.
         draw: From its own coordinates in pixels, its reach and randomness to its inside and its texture.
     """

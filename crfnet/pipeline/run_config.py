@@ -38,6 +38,8 @@ class Run:
             given.
         seed: of the weights, the order of the images and the augmentation.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        threads: of torch on a CPU, and of the CRF's kernels there; 0 is torch's own number, a thread a core.
+            Of a small network's layers two threads make little faster, and much slower beside other work.
         data: which images.
         model: which network.
         train: how the network alone is trained (stage unary).
@@ -58,6 +60,7 @@ class Run:
     output: Path = free(Path("runs/run"))
     seed: int = free(0)
     device: Literal["auto", "cpu", "cuda"] = free("auto")
+    threads: int = free(0)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -80,6 +83,7 @@ class Run:
         require("output", str(self.output), "\0" not in str(self.output), "the name of a folder")
         require("seed", self.seed, 0 <= self.seed < 2**32, f"in 0..{2**32 - 1}")
         ordered_arms(self.arms, self.own_arms)
+        require("threads", self.threads, 0 <= self.threads <= 1024, "in 0..1024")
         require("pictures", self.pictures, self.pictures >= 1, ">= 1")
 
 

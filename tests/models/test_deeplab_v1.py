@@ -101,11 +101,10 @@ def test_imagenet_start(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state = {key: torch.randn(value.shape) for key, value in VGG16(width=0.125).state_dict().items()}
     state["classifier.0.weight"], state["classifier.0.bias"] = torch.randn(512, 64 * 49), torch.randn(512)
     state["classifier.3.weight"], state["classifier.3.bias"] = torch.randn(512, 512), torch.randn(512)
-    for module in ("backbones.vgg", "models.network", "models.deeplab_v1"):
-        monkeypatch.setattr(f"crfnet.{module}.imagenet_state", lambda _: state, raising=False)
-        monkeypatch.setattr(
-            f"crfnet.{module}.scaled_channels", lambda channels, _: channels // 8, raising=False
-        )
+    for module in ("backbones.vgg", "models.network"):
+        monkeypatch.setattr(f"crfnet.{module}.imagenet_state", lambda _: state)
+    for module in ("backbones.vgg", "models.deeplab_v1"):
+        monkeypatch.setattr(f"crfnet.{module}.scaled_channels", lambda channels, _: channels // 8)
     network = tiny(head, width=1.0, weights="imagenet")
     kernel, _, channels = FC6[head]
     every = 4096 // channels

@@ -116,11 +116,10 @@ def imagenet(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     state = {key: torch.randn(value.shape) for key, value in shapes.items()}
     state["classifier.0.weight"], state["classifier.0.bias"] = torch.randn(512, 64 * 49), torch.randn(512)
     state["classifier.3.weight"], state["classifier.3.bias"] = torch.randn(512, 512), torch.randn(512)
-    for module in ("backbones.vgg", "models.network", "models.deeplab_v2"):
-        monkeypatch.setattr(f"crfnet.{module}.imagenet_state", lambda _: state, raising=False)
-        monkeypatch.setattr(
-            f"crfnet.{module}.scaled_channels", lambda channels, _: channels // 8, raising=False
-        )
+    for module in ("backbones.vgg", "models.network"):
+        monkeypatch.setattr(f"crfnet.{module}.imagenet_state", lambda _: state)
+    for module in ("backbones.vgg", "models.deeplab_v2"):
+        monkeypatch.setattr(f"crfnet.{module}.scaled_channels", lambda channels, _: channels // 8)
     return state
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from crfnet.kernels.cpu import separable, threads
 from crfnet.kernels.cpu.atomics import counters_for
+from crfnet.kernels.cpu.grid import Grid
 from crfnet.kernels.cpu.lattice import Lattice
-from crfnet.kernels.cpu.separable import Grid
 from crfnet.kernels.cpu.splat_blur_slice import phases_of
 from crfnet.kernels.cpu.steps import phases_of_steps, run_steps
 from crfnet.kernels.cpu.tables import BLOCKS, PIECES, Kernels, Labels, Tables

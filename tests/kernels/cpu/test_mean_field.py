@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from crfnet.crf import reference
+from crfnet.kernels.cpu.grid import grid_of
 from crfnet.kernels.cpu.lattice import build_lattice
 from crfnet.kernels.cpu.mean_field import NORMALIZATIONS, mean_field
-from crfnet.kernels.cpu.separable import grid_of
 from tests.kernels.cpu.test_separable import grid_matrix
 
 THETA = 1.5

@@ -23,9 +23,9 @@ from torch import Tensor
 from crfnet.crf.allocator import retain_freed_memory
 from crfnet.crf.features import bilateral_features
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.kernels.cpu.grid import grid_of
 from crfnet.kernels.cpu.lattice import build_lattice
 from crfnet.kernels.cpu.mean_field import Run, mean_field
-from crfnet.kernels.cpu.separable import grid_of
 
 try:
     import pydensecrf.densecrf as dcrf

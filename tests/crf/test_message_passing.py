@@ -1,6 +1,7 @@
 """Labels filtered in groups: the same marginals, in the memory that is stated."""
 
 import dataclasses
+import tracemalloc
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from crfnet.crf.features import bilateral_features
 from crfnet.crf.filters.permutohedral.lattice import build_lattice
 from crfnet.crf.message_passing import labels_at_once
 from crfnet.errors import InputError
+from crfnet.kernels.cpu import threads
+from crfnet.kernels.cpu.lattice import build_lattice as build_compiled
 from tests.allocations import Held
 from tests.tolerances import assert_close
 
@@ -113,6 +116,29 @@ def test_three_arrays_the_lattice_and_what_is_allowed(prune):
     scaled = 2 * 6 * 4 * pixels
     bound = 3.5 * array + lattice.now + scaled  # half an array: one label at a time, and some numbers a pixel
     assert held.most < bound < free.most
+
+
+@pytest.mark.skipif(not kernels.compiled(torch.zeros(1)), reason="needs numba")
+def test_compiled_operators_hold_eight_channels_beside():
+    """Numpy's arrays count too: a thread works in tables of eight channels, however few labels it is given."""
+    labels, height, width = 60, 180, 160
+    logits, image = scene(1, labels, height, width, torch.float32)
+    crf = DenseCRF(labels, CONFIG, memory=1).eval()
+    pixels, array = height * width, 4 * labels * height * width
+    with torch.inference_mode():
+        most = {}
+        for memory in (1, 1, 1000):  # the first run loads what is compiled
+            crf.memory = memory
+            tracemalloc.start()
+            with Held(logits, image) as held:
+                crf.map(logits, image)
+            most[memory] = held.most + tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        kept = build_compiled(bilateral_features(image, 8.0, 20.0).numpy())
+    lattice = kept.corners.nbytes + kept.weights.nbytes + kept.neighbors.nbytes
+    tables = threads.threads() * 32 * (2 * kept.size + 2 * pixels)
+    factors = 8 * 4 * pixels  # and some numbers a pixel
+    assert most[1] < 3.5 * array + lattice + tables + factors < most[1000]
 
 
 @pytest.mark.parametrize("noise", [0, 100])

@@ -118,7 +118,7 @@ def mean_field(
         ValueError: features are not finite, or too far apart.
     """
     from crfnet.kernels.cpu import mean_field as compiled  # numba takes half a second to import
-    from crfnet.kernels.cpu.separable import grid_of
+    from crfnet.kernels.cpu.grid import grid_of
 
     ordered = sorted(range(len(kernels)), key=lambda k: isinstance(kernels[k], GridKernel))  # lattices first
     table = weights.detach().to(unary.dtype)[:, ordered].numpy()
@@ -179,7 +179,7 @@ def settled_labels(
         ValueError: features are not finite, or too far apart.
     """
     from crfnet.kernels.cpu import settling  # numba takes half a second to import
-    from crfnet.kernels.cpu.separable import grid_of
+    from crfnet.kernels.cpu.grid import grid_of
 
     grid = None
     if spatial is not None:

@@ -125,6 +125,6 @@ def _through_lattices(
         phase = gather_image(counters, phase, values, place, points, few, table)
         phase = filter_group(
             counters, phase, lattice, 1 / (1 + 2.0 ** (1 - size)), transposed, send, receive,
-            image * points, table, 0, tables, pieces, table, 0, False,
+            image * points, table, 0, tables, pieces, table, 0, False, False, counters,
         )  # fmt: skip
         phase = scatter_image(counters, phase, table, out, place, points, few)

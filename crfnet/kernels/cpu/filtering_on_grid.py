@@ -83,7 +83,7 @@ def _through_grid(
         phase = gather_image(counters, phase, values, place, pixels, few, table)
         phase = convolve_group(
             counters, phase, shape, all_radii, taps[kind : kind + 1], 0, send, receive, image * pixels, table,
-            0, padded, between, table, 0, False,
+            0, padded, between, table, 0, False, False, counters,
         )  # fmt: skip
         phase = scatter_image(counters, phase, table, out, place, pixels, few)
 
@@ -124,7 +124,7 @@ def _convolve_alone(
         for x in range(0, width, PATCH):
             convolve_patch(
                 start, end, x, min(width, x + PATCH), 0, height, width, radii[1], taps[kind, 1], between, 0,
-                receive, factors, rows, -8 * start * width, False,
+                receive, factors, rows, -8 * start * width, False, False, shape,
             )  # fmt: skip
         first, some = start * width, (end - start) * width
         scatter_channels(rows, 0, some, out, place + first, height * width, few)

@@ -7,10 +7,10 @@ import numpy as np
 
 from crfnet.kernels.cpu import separable, threads
 from crfnet.kernels.cpu.atomics import counters_for
+from crfnet.kernels.cpu.grid import Grid
 from crfnet.kernels.cpu.lattice import Lattice
-from crfnet.kernels.cpu.separable import Grid
 from crfnet.kernels.cpu.splat_blur_slice import phases_of
-from crfnet.kernels.cpu.steps import phases_of_steps, run_steps
+from crfnet.kernels.cpu.steps import phases_of_steps, run_steps, steps_of_few
 from crfnet.kernels.cpu.tables import BLOCKS, PIECES, Kernels, Labels, Tables
 
 __all__ = ["NORMALIZATIONS", "Run", "mean_field"]
@@ -29,6 +29,7 @@ class Run:
 
     log_marginals: np.ndarray  #: (variants, l, n)
     channels: np.ndarray  #: (steps,) that were filtered: directions, or all columns
+    active: np.ndarray  #: (steps,) share of the pixels that sent and heard
     rms: np.ndarray  #: (steps,) root mean square over pixels and variants of the marginals' part left out
     largest: np.ndarray  #: (steps,) its largest norm at a pixel, all variants together
 
@@ -53,6 +54,10 @@ def mean_field(
     the largest norm of R, which is measured. The basis is taken from a sample of the pixels, the parts left
     out are measured on all.
 
+    Between the second step and the last one, but for every eighth, only those send and hear whose marginals
+    have changed: of eight pixels that lie side by side, the change of one, all variants together, from what
+    it last sent has to have a norm above ``reduce``. The others are still until a step in which all take part.
+
     Args:
         unary: (l, n) logits, float32 or float64, finite.
         lattices: of the n pixels, in the precision of ``unary``.
@@ -61,7 +66,7 @@ def mean_field(
         iterations: steps, >= 0; none are done without a kernel.
         normalization: one of `NORMALIZATIONS` for all kernels, or one for each, by its row sums.
         mask: (n,) bool, pixels that send and receive; others keep their unary. None for all.
-        reduce: see above; 0 filters every label.
+        reduce: see above; 0 filters every label of every pixel in every step.
         count: of threads; of several numbers of threads the sums are rounded differently.
 
     Returns:
@@ -73,7 +78,7 @@ def mean_field(
     kernels, tables_count, columns_weights = _weighed(lattices, grids, weights, labels_count, unary.dtype)
     names = [normalization] * len(kernels.slots) if isinstance(normalization, str) else list(normalization)
     kernels = kernels._replace(normalizations=np.array([NORMALIZATIONS.index(n) for n in names], np.int64))
-    labels = _labels(unary, mask, weights, columns_weights, names, reduce)
+    labels = _labels(unary, mask, weights, columns_weights, names, reduce, iterations)
     tables = _tables(unary, kernels, lattices, labels, tables_count, iterations, min(count, _MOST_PIECES))
     groups = -(-columns_weights.shape[1] // 8)
     phases = sum(phases_of(lattice.corners.shape[1]) for lattice in lattices) + separable.PHASES * len(grids)
@@ -85,6 +90,7 @@ def mean_field(
     return Run(
         tables.out.reshape(len(weights), labels_count, pixels),
         np.minimum(8 * sent, columns_weights.shape[1]),
+        tables.left[:, :, 2].sum(1) / len(tables.active),
         np.sqrt(tables.left[:, :, 0].sum(1) / (len(weights) * pixels)),
         np.sqrt(tables.left[:, :, 1].max(1, initial=0)),
     )
@@ -150,6 +156,7 @@ def _labels(
     columns: np.ndarray,
     names: Sequence[str],
     reduce: float,
+    iterations: int,
 ) -> Labels:
     labels, pixels = unary.shape
     blocks, rest = -(-pixels // 8), pixels % 8
@@ -170,6 +177,7 @@ def _labels(
         variants=len(weights),
         cut=cut,
         limit=reduce**2 if reduce > 0 else -1.0,
+        still=reduce**2 if reduce > 0 and steps_of_few(iterations) else -1.0,
         sample=min(blocks, max(_FEWEST, blocks // _SHARE)),
     )
 
@@ -194,7 +202,8 @@ def _tables(
     pixels, dtype = unary.shape[1], unary.dtype
     columns = labels.weights.shape[1]
     blocks, groups = -(-pixels // 8), -(-columns // 8)
-    rows = np.empty((tables * groups + max(1, groups - 1), 8 * blocks, 8), dtype)  # see `first_sent`
+    apart = 2 * groups if labels.still >= 0 else max(1, groups - 1)  # see `first_sent`
+    rows = np.empty((tables * groups + apart, 8 * blocks, 8), dtype)
     rows[:, pixels:] = 0  # pixels that fill up the last block
     corners = max([lattice.size for lattice in lattices], default=0)
     reduced = labels.limit >= 0 and groups > 1
@@ -216,7 +225,9 @@ def _tables(
         grams=np.empty((PIECES, columns, columns) if reduced else (PIECES, 0, 0)),
         chosen=np.full((iterations, 2), groups),
         again=np.zeros(iterations, bool),
-        left=np.zeros((iterations, -(-blocks // BLOCKS), 2)),
+        active=np.ones(blocks, np.int64),
+        rest=np.zeros((blocks, 2)),
+        left=np.zeros((iterations, -(-blocks // BLOCKS), 3)),
         out=np.empty((columns, pixels), dtype),
         last=np.empty((columns if labels.last.size else 0, 8), dtype),
     )

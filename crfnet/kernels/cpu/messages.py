@@ -21,36 +21,42 @@ _EPS = 1e-20  # added to row sums before they divide
 def first_sent(groups, most, labels):
     """The slot of ``rows`` in which the first group lies that is sent.
 
-    Messages take the first slots. All columns lie one slot after their messages, since nobody reads a slot
-    once the one before it is filled; few directions lie behind all messages, so that a step can be redone.
+    Messages take the first slots. What is sent lies behind them, so that a step can be redone, and what has
+    changed of it behind that. Where every step sends all columns they lie one slot after their messages,
+    since nobody reads a slot once the one before it is filled.
     """
     behind = len(labels.weights) * most
-    return behind if groups < most else behind + 1 - most
+    return behind if groups < most or labels.still >= 0 else behind + 1 - most
 
 
 @kernel
-def pass_messages(counters, phase, group, sent, most, padded, kernels, tables):
-    """Every kernel's messages of one group of channels, ``sent`` the slot of the first; the next phase."""
+def pass_messages(counters, phase, group, sent, most, few, padded, kernels, tables):
+    """Every kernel's messages of one group of channels, ``sent`` the slot of the first; the next phase.
+
+    With ``few`` what active blocks send is added to what they have heard.
+    """
     for k in range(len(kernels.slots)):
         slot = kernels.slots[k] * most + group
-        phase = _pass_kernel(counters, phase, k, sent + group, slot, kernels.adds[k], padded, kernels, tables)
+        adds = few or kernels.adds[k]
+        phase = _pass_kernel(counters, phase, k, sent + group, slot, adds, few, padded, kernels, tables)
     return phase
 
 
 @kernel
-def _pass_kernel(counters, phase, k, sent, slot, adds, padded, kernels, tables):
+def _pass_kernel(counters, phase, k, sent, slot, adds, few, padded, kernels, tables):
     rows, points = tables.rows.shape[1] * 8, tables.send.shape[1]
     if k < len(kernels.lattices):
         entries, size, axes, corners = kernels.lattices[k]
         lattice = (kernels.corners, entries, kernels.weights, kernels.neighbors, axes, size, corners, points)
         return filter_group(
             counters, phase, lattice, kernels.alphas[k], False, tables.send, tables.receive, k * points,
-            tables.rows, sent * rows, tables.lattice, tables.pieces, tables.rows, slot * rows, adds,
+            tables.rows, sent * rows, tables.lattice, tables.pieces, tables.rows, slot * rows, adds, few,
+            tables.active,
         )  # fmt: skip
     return convolve_group(
         counters, phase, kernels.shape, kernels.radii, kernels.taps, k - len(kernels.lattices), tables.send,
         tables.receive, k * points, tables.rows, sent * rows, padded, tables.between, tables.rows, slot *
-        rows, adds,
+        rows, adds, few, tables.active,
     )  # fmt: skip
 
 
@@ -69,7 +75,7 @@ def normalize(counters, padded, kernels, labels, tables):
     for k in range(len(kernels.slots)):
         known = k >= len(kernels.lattices) and not labels.masked
         if kernels.normalizations[k] != 0 and not known:
-            phase = _pass_kernel(counters, phase, k, 1, 0, False, padded, kernels, tables)
+            phase = _pass_kernel(counters, phase, k, 1, 0, False, False, padded, kernels, tables)
         task = claim(counters, phase)
         while task < tasks:
             for pixel in range(task * part, min(pixels, (task + 1) * part)):

@@ -6,11 +6,11 @@ A vector is one label, or one direction, of eight pixels that lie side by side.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: PLR0917
 
-from crfnet.kernels.cpu.arithmetic import add, fma, maximum, mul, total_of_products
+from crfnet.kernels.cpu.arithmetic import add, any_above, fma, mul, sub, total_of_products
 from crfnet.kernels.cpu.compile import inline
 from crfnet.kernels.cpu.vectors import at, filled, load, put, spread_at, store, transpose
 
-__all__ = ["expand", "gram_block", "leftover", "project", "send_all"]
+__all__ = ["expand", "gram_block", "leftover", "project", "send_change", "send_channels"]
 
 
 @inline
@@ -25,8 +25,8 @@ def gram_block(q, active, count, gram):
 
 
 @inline
-def project(q, active, count, basis, groups, channels, rows, slot, block):
-    """What eight pixels send: ``q V``, turned around into groups of rows of eight channels.
+def project(q, active, count, basis, groups, channels):
+    """What eight pixels send: ``q V``.
 
     Args:
         q: (columns, 8) marginals.
@@ -34,10 +34,7 @@ def project(q, active, count, basis, groups, channels, rows, slot, block):
         count: how many.
         basis: V (columns, channels).
         groups: of channels.
-        channels: (8 groups or more, 8), receives ``q V``.
-        rows: (slots, pixels, 8), receives it turned around.
-        slot: of the first group.
-        block: the pixels are 8 block and the seven after it.
+        channels: (8 groups or more, 8), receives it.
     """
     width = basis.shape[1]
     for group in range(groups):
@@ -58,19 +55,42 @@ def project(q, active, count, basis, groups, channels, rows, slot, block):
         store(channels, start + 40, f)
         store(channels, start + 48, g)
         store(channels, start + 56, h)
-        transpose(channels, start, 8, rows, ((slot + group) * rows.shape[1] + 8 * block) * 8, 8)
 
 
 @inline
-def send_all(q, groups, rows, slot, block):
-    """What eight pixels send where every column is a channel; columns that fill up a group are 0."""
+def send_channels(channels, groups, rows, slot, block):
+    """The channels of eight pixels turned around into rows, groups from ``slot`` on.
+
+    They are projections, or all columns, where those that fill up a group are 0.
+    """
     for group in range(groups):
-        transpose(q, 64 * group, 8, rows, ((slot + group) * rows.shape[1] + 8 * block) * 8, 8)
+        transpose(channels, 64 * group, 8, rows, ((slot + group) * rows.shape[1] + 8 * block) * 8, 8)
 
 
 @inline
-def leftover(q, active, count, basis, support, supported, minus, groups, channels, sums):
-    """What the projection leaves of eight pixels, ``q - (q V) V^T``; ``q`` is 0 afterwards.
+def send_change(channels, groups, rows, sent, slot, block, still, changes):
+    """The same less what they have sent before, which lies from slot ``sent`` on and becomes the new.
+
+    Returns:
+        Its square for each of the pixels; and whether one is above ``still``: else nothing is sent.
+    """
+    square = filled(channels, 0.0)
+    for group in range(groups):
+        transpose(rows, ((sent + group) * rows.shape[1] + 8 * block) * 8, 8, changes, 64 * group, 8)
+        for place in range(64 * group, 64 * group + 64, 8):
+            change = sub(load(channels, place), load(changes, place))
+            square = fma(change, change, square)
+            store(changes, place, change)
+    moved = any_above(square, filled(channels, still))
+    if moved:
+        send_channels(changes, groups, rows, slot, block)
+        send_channels(channels, groups, rows, sent, block)
+    return square, moved
+
+
+@inline
+def leftover(q, active, count, basis, support, supported, minus, groups, channels):
+    """The squares of what the projection leaves of eight pixels, ``q - (q V) V^T``; makes ``q`` 0.
 
     Args:
         q: (columns, 8) marginals.
@@ -82,7 +102,6 @@ def leftover(q, active, count, basis, support, supported, minus, groups, channel
         minus: (columns,), -1.
         groups: of channels.
         channels: ``q V``.
-        sums: (2, 8), takes its square, summed, and the largest.
     """
     end, square = at(support, 0) + 1, filled(q, 0.0)
     for group in range(groups):
@@ -98,8 +117,7 @@ def leftover(q, active, count, basis, support, supported, minus, groups, channel
             rest = load(q, 8 * column)
             square = fma(rest, rest, square)
             store(q, 8 * column, filled(q, 0.0))
-    store(sums, 0, add(load(sums, 0), square))
-    store(sums, 8, maximum(load(sums, 8), square))
+    return square
 
 
 @inline

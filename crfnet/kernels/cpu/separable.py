@@ -6,83 +6,22 @@ The sums are those of `crfnet.crf.filters.separable`: only pixels that exist, up
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: PLR0917
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
-
-import numpy as np
-
 from crfnet.kernels.cpu.arithmetic import add, fma, mul
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
-from crfnet.kernels.cpu.vectors import filled, load, spread_at, store
+from crfnet.kernels.cpu.vectors import at, filled, load, spread_at, store
 
-__all__ = [
-    "PATCH", "PHASES", "Grid", "clear", "convolve_group", "convolve_line", "convolve_patch", "grid_of",
-    "scale",
-]  # fmt: skip
+__all__ = ["PATCH", "PHASES", "clear", "convolve_group", "convolve_line", "convolve_patch", "scale"]
 
 PHASES = 3  # of `convolve_group`, at most
 _PIXELS = 2048  # of a task along lines, about
 PATCH = 64  # pixels along both sides of a task across lines
 
 
-class Grid(NamedTuple):
-    """A Gaussian on a grid of 3 axes, slowest first; those that it lacks have one pixel."""
-
-    shape: np.ndarray  #: int64 (3,)
-    radii: np.ndarray  #: int64 (3,), pixels
-    taps: np.ndarray  #: (3, largest radius + 1), the weight of a pixel so far away
-
-    def row_sums(self, dtype: np.dtype) -> np.ndarray:
-        """Along each axis (3, longest): the row sum of a pixel is the product of three of them."""
-        sums = np.zeros((3, int(self.shape.max())), dtype)
-        for axis, (size, radius) in enumerate(zip(self.shape, self.radii, strict=True)):
-            taps = self.taps[axis, : radius + 1].astype(float)
-            whole = np.convolve(np.ones(size), np.concatenate([taps[:0:-1], taps]))
-            sums[axis, :size] = whole[radius : radius + size]
-        return sums
-
-    @property
-    def pixels(self) -> int:
-        """How many there are."""
-        return int(self.shape.prod())
-
-
-def grid_of(
-    shape: Sequence[int],
-    theta: float,
-    dtype: np.dtype,
-    spacing: Sequence[float] | None = None,
-    radius_in_sigmas: float = 5.5,
-) -> Grid:
-    """The Gaussian of a bandwidth.
-
-    Args:
-        shape: sizes of 1 to 3 axes, slowest first.
-        theta: bandwidth, > 0, in units of ``spacing``.
-        dtype: float32 or float64.
-        spacing: distance between neighbors along each axis; None for 1.
-        radius_in_sigmas: where the kernel is cut off.
-    """
-    missing = 3 - len(shape)
-    full = np.array([1] * missing + [int(size) for size in shape], np.int64)
-    apart = [1.0] * missing + [1.0 if spacing is None else float(spacing[i]) for i in range(len(shape))]
-    radii = np.array(
-        [
-            min(math.ceil(radius_in_sigmas * theta / step), size)
-            for step, size in zip(apart, full.tolist(), strict=True)
-        ],
-        np.int64,
-    )
-    away = np.arange(radii.max() + 1) * np.array(apart)[:, None] / theta
-    return Grid(full, radii, np.exp(-0.5 * away**2).astype(dtype))
-
-
 @kernel
 def convolve_group(
     counters, phase, shape, radii, taps, kind, send, receive, factors, values, place, padded, between, out,
-    where, adds,
+    where, adds, few, active,
 ):  # fmt: skip
     """``out (+)= receive K send values`` of one group of eight channels; the number of the next phase.
 
@@ -103,6 +42,8 @@ def convolve_group(
         out: rows of eight, from ``where`` on; may be ``values``.
         where: of the first result.
         adds: the result is added to what is there.
+        few: only blocks of eight pixels that are ``active`` send, and they receive; others may.
+        active: (blocks,), not 0 for these.
     """
     depth, height, width = shape
     lines = max(1, _PIXELS // width)
@@ -113,23 +54,24 @@ def convolve_group(
         for row in range(task * lines, min(depth * height, (task + 1) * lines)):
             first = row * width
             _along_line(
-                first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between
-            )
+                first, width, radii[kind, 2], taps[kind, 2], send, factors, values, place, padded, between,
+                few, active,
+            )  # fmt: skip
         task = finish(counters, phase)
     phase = wait(counters, phase, tasks)
     if depth == 1:
         return _across(
             counters, phase, height, width, 1, radii[kind, 1], taps[kind, 1], between, 0, receive, factors,
-            out, where, adds,
+            out, where, adds, few, active,
         )  # fmt: skip
     other = between.shape[1] * 8
     phase = _across(
         counters, phase, height, width, depth, radii[kind, 1], taps[kind, 1], between, 0, receive, -1,
-        between, other, False,
+        between, other, False, False, active,
     )  # fmt: skip
     return _across(
         counters, phase, depth, height * width, 1, radii[kind, 0], taps[kind, 0], between, other, receive,
-        factors, out, where, adds,
+        factors, out, where, adds, few, active,
     )  # fmt: skip
 
 
@@ -149,12 +91,51 @@ def scale(rows, place, count, by, factors):
 
 
 @inline
-def _along_line(first, width, radius, taps, send, factors, values, place, padded, out):
+def _along_line(
+    first, width, radius, taps, send, factors, values, place, padded, out, few, active
+):  # fmt: skip
     """One line of pixels; ``padded`` has zeros around it."""
+    if few:
+        _along_line_of_few(first, width, radius, taps, send, factors, values, place, padded, out, active)
+        return
     for x in range(width):
         value = mul(spread_at(send, factors + first + x), load(values, place + 8 * (first + x)))
         store(padded, 8 * (radius + x), value)
     convolve_line(first, width, radius, taps, send, padded, out)
+
+
+@inline
+def _along_line_of_few(first, width, radius, taps, send, factors, values, place, padded, out, active):
+    """The same where inactive blocks send 0; sums that nobody adds to are not computed."""
+    zero = filled(out, 0.0)
+    for x in range(width):
+        value = zero
+        if at(active, (first + x) // 8) != 0:
+            value = mul(spread_at(send, factors + first + x), load(values, place + 8 * (first + x)))
+        store(padded, 8 * (radius + x), value)
+    for x in range(0, width, 8):
+        end = min(width, x + 8)
+        near = _any_active(active, first + max(0, x - radius), first + min(width, end + radius))
+        if near and x + 8 <= width:
+            _eight(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
+        else:
+            for k in range(x, end):
+                if near:
+                    _one(
+                        taps, -radius, radius + 1, padded, 8 * (radius + k), 8, send, -1, out,
+                        8 * (first + k), False,
+                    )  # fmt: skip
+                else:
+                    store(out, 8 * (first + k), zero)
+
+
+@inline
+def _any_active(active, first, end):
+    """Whether one of the pixels ``first`` .. ``end`` lies in an active block."""
+    found = False
+    for block in range(first // 8, (end + 7) // 8):
+        found |= at(active, block) != 0
+    return found
 
 
 @inline
@@ -169,7 +150,8 @@ def convolve_line(first, width, radius, taps, send, padded, out):
 
 @kernel
 def _across(
-    counters, phase, size, stride, repeats, radius, taps, source, place, receive, factors, out, where, adds
+    counters, phase, size, stride, repeats, radius, taps, source, place, receive, factors, out, where, adds,
+    few, active,
 ):  # fmt: skip
     """One phase: pixels along an axis whose neighbors lie ``stride`` apart.
 
@@ -182,7 +164,7 @@ def _across(
         repeat, part, strip = task // strips // parts, task // strips % parts, task % strips
         convolve_patch(
             part * PATCH, min(size, (part + 1) * PATCH), strip * PATCH, min(stride, (strip + 1) * PATCH),
-            repeat, size, stride, radius, taps, source, place, receive, factors, out, where, adds,
+            repeat, size, stride, radius, taps, source, place, receive, factors, out, where, adds, few, active,
         )  # fmt: skip
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
@@ -191,13 +173,15 @@ def _across(
 @inline
 def convolve_patch(
     start, stop, left, end, repeat, size, stride, radius, taps, source, place, receive, factors, out, where,
-    adds,
+    adds, few, active,
 ):  # fmt: skip
     """Rows ``start`` .. ``stop``, columns ``left`` .. ``end``; eight columns at a time, for the cache."""
     for x in range(left, end, 8):
         for along in range(start, stop):
             low, high = -min(radius, along), min(radius, size - 1 - along) + 1
             pixel = (repeat * size + along) * stride + x
+            if few and not _any_active(active, pixel, pixel + min(8, end - x)):
+                continue
             if x + 8 <= end:
                 _eight(
                     taps, low, high, source, place + 8 * pixel, 8 * stride, receive, _of(factors, pixel),

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crfnet.kernels.cpu.grid import Grid
 from crfnet.kernels.cpu.lattice import Lattice
 from crfnet.kernels.cpu.mean_field import NORMALIZATIONS
-from crfnet.kernels.cpu.separable import Grid
 from crfnet.kernels.cpu.settling_steps import run_settling
 from crfnet.kernels.cpu.settling_tables import Settings, Tables
 

@@ -185,7 +185,7 @@ def number_corners(thread, threads, counters, codes, steps, table, shift, number
     while task < searches + pieces:
         if task < searches:
             first, axis = task // len(steps) * part, task % len(steps)
-            _search(codes, steps[axis], table, shift, numbers, neighbors, axis, first, part)
+            _search(codes, steps[axis], neighbors, axis, first, part)
         else:
             first = (task - searches) * 4 * part
             for entry in range(first, min(entries, first + 4 * part)):
@@ -195,11 +195,31 @@ def number_corners(thread, threads, counters, codes, steps, table, shift, number
 
 
 @inline
-def _search(codes, step, table, shift, numbers, neighbors, axis, first, part):
-    start = axis * len(codes)
-    for number in range(first, min(len(codes), first + part)):
-        slot, exists = _found(table, shift, at(codes, number) + step)
-        if exists:
-            right = np.int64(at(numbers, slot))
-            put(neighbors, 2 * (start + number), right)
-            put(neighbors, 2 * (start + right) + 1, number)
+def _search(codes, step, neighbors, axis, first, part):
+    """The neighbors along an axis of some corners: codes ascend, so those of their neighbors do too."""
+    start, size = axis * len(codes), len(codes)
+    before, place = np.int64(0), -1
+    for number in range(first, min(size, first + part)):
+        # Hashed codes go beyond 2^63 and begin again, which is defined for unsigned numbers alone.
+        code = np.int64(np.uint64(at(codes, number)) + np.uint64(step))
+        if place < 0 or code < before:
+            place = _first_from(codes, code)
+        before = code
+        while place < size and at(codes, place) < code:
+            place += 1
+        if place < size and at(codes, place) == code:
+            put(neighbors, 2 * (start + number), place)
+            put(neighbors, 2 * (start + place) + 1, number)
+
+
+@inline
+def _first_from(codes, code):
+    """The place of the first code that is not below ``code``."""
+    low, high = 0, len(codes)
+    while low < high:
+        middle = (low + high) // 2
+        if at(codes, middle) < code:
+            low = middle + 1
+        else:
+            high = middle
+    return low

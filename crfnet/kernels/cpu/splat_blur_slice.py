@@ -29,7 +29,7 @@ def phases_of(size):
 @kernel
 def filter_group(
     counters, phase, lattice, alpha, transposed, send, receive, factors, values, place, tables, pieces, out,
-    where, adds,
+    where, adds, few, active,
 ):  # fmt: skip
     """``out (+)= receive alpha S^T B_d .. B_0 S send values`` of one group; the number of the next phase.
 
@@ -49,6 +49,8 @@ def filter_group(
         out: rows of eight, from ``where`` on; may be ``values``.
         where: of the first result.
         adds: the result is added to what is there.
+        few: points send and receive in blocks of eight, those that are ``active`` alone.
+        active: (blocks,), not 0 for these.
     """
     corners, entries, weights, neighbors, axes, size, rows, points = lattice
     table = tables.shape[1] * 8
@@ -58,9 +60,18 @@ def filter_group(
         _clear(tables, table * task, rows)
         if pieces == 1:
             _clear(tables, table + 8 * rows, 0)
-        _splat(
-            first, last, corners, weights, entries, size, send, factors, values, place, tables, table * task
-        )
+        if few:
+            for block in range(first // 8, (last + 7) // 8):
+                if at(active, block) != 0:
+                    _splat(
+                        max(first, 8 * block), min(last, 8 * block + 8), corners, weights, entries, size, send,
+                        factors, values, place, tables, table * task,
+                    )  # fmt: skip
+        else:
+            _splat(
+                first, last, corners, weights, entries, size, send, factors, values, place, tables,
+                table * task,
+            )  # fmt: skip
         task = finish(counters, phase)
     phase = wait(counters, phase, pieces)
     tasks = (rows + _ROWS - 1) // _ROWS
@@ -84,22 +95,18 @@ def filter_group(
     task = claim(counters, phase)
     while task < tasks:
         first, last = task * _POINTS, min(points, (task + 1) * _POINTS)
-        _slice(
-            first,
-            last,
-            corners,
-            weights,
-            entries,
-            size,
-            alpha,
-            receive,
-            factors,
-            tables,
-            source,
-            out,
-            where,
-            adds,
-        )
+        if few:
+            for block in range(first // 8, (last + 7) // 8):
+                if at(active, block) != 0:
+                    _slice(
+                        8 * block, min(last, 8 * block + 8), corners, weights, entries, size, alpha, receive,
+                        factors, tables, source, out, where, adds,
+                    )  # fmt: skip
+        else:
+            _slice(
+                first, last, corners, weights, entries, size, alpha, receive, factors, tables, source, out,
+                where, adds,
+            )  # fmt: skip
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
 

@@ -14,10 +14,11 @@ from crfnet.kernels.cpu.compile import entry, kernel, making_arrays
 from crfnet.kernels.cpu.messages import first_sent, normalize, pass_messages
 from crfnet.kernels.cpu.reduced_basis import choose_basis
 from crfnet.kernels.cpu.tables import BLOCKS, PIECES, Scratch
-from crfnet.kernels.cpu.visits import ANSWER, SAMPLE, SEND, list_labels, visit_blocks
+from crfnet.kernels.cpu.visits import ANSWER, CHANGE, SAMPLE, SEND, list_labels, visit_blocks
 
-__all__ = ["phases_of_steps", "run_steps"]
+__all__ = ["phases_of_steps", "run_steps", "steps_of_few"]
 
+_ALL_AGAIN = 8  # steps
 _MARGIN = 0.9  # share of the limit that a basis may use up in the sample: other pixels differ a little
 
 
@@ -26,60 +27,88 @@ def phases_of_steps(iterations: int, groups: int, phases: int) -> int:
     return 1 + iterations * (7 + groups * phases)
 
 
+def steps_of_few(iterations: int) -> bool:
+    """Whether there are steps in which only pixels send whose marginals have changed."""
+    return iterations > 3
+
+
 @entry
 def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     """Fills ``tables.out``, ``chosen`` and ``left``; see the tuples.
 
-    Threads may come late to a phase: they decide by ``chosen`` and ``again``, which are written once.
+    Threads may come late to a phase: they decide by ``chosen`` and ``again``, which are written once, and by
+    ``left`` of steps of few, likewise.
     """
     columns, blocks = labels.weights.shape[1], tables.rows.shape[1] // 8
-    tasks, most, before = (blocks + BLOCKS - 1) // BLOCKS, (columns + 7) // 8, 0
+    tasks, most = (blocks + BLOCKS - 1) // BLOCKS, (columns + 7) // 8
     scratch = _scratch(labels.unary, columns, most)
     longest = kernels.radii[:, 2].max() if len(kernels.radii) > 0 else 0
     padded = np.empty((kernels.shape[2] + 2 * longest, 8), labels.unary.dtype)
     phase = normalize(counters, padded, kernels, labels, tables)
     phase = list_labels(counters, phase, labels, tables, scratch)
-    next_look = pause = 0
+    next_look = pause = before = last = 0
     for step in range(iterations):
-        groups = most
-        if labels.limit >= 0 and most > 1 and step == next_look:
+        few = labels.still >= 0 and _few(step, iterations)
+        groups, now, purpose = before, last, CHANGE
+        if not few:
+            groups, now, purpose = most, 1 - last, SEND
+        if not few and labels.limit >= 0 and most > 1 and step >= next_look:
             phase = visit_blocks(
-                SAMPLE, counters, phase, PIECES, labels.sample, step, before, most, labels, tables, scratch
-            )
-            phase = _choose(counters, phase, step, 0, labels.sample, most, labels, tables)
+                SAMPLE, counters, phase, PIECES, labels.sample, step, last, before, now, most, labels, tables,
+                scratch,
+            )  # fmt: skip
+            phase = _choose(counters, phase, step, 0, now, labels.sample, most, labels, tables)
             groups = tables.chosen[step, 0]
             pause = _pause(step, pause, groups == most)
             next_look = step + 1 + pause
         phase = visit_blocks(
-            SEND, counters, phase, tasks, blocks, step, before, groups, labels, tables, scratch
+            purpose, counters, phase, tasks, blocks, step, last, before, now, groups, labels, tables, scratch
         )
         if groups < most:
-            phase = _judge(counters, phase, step, labels, tables)
+            phase = _judge(counters, phase, step, groups, labels, tables)
         if tables.again[step]:
+            few, now = False, 1 - last
             phase = visit_blocks(
-                SAMPLE, counters, phase, PIECES, blocks, step, before, most, labels, tables, scratch
-            )
-            phase = _choose(counters, phase, step, 1, blocks, most, labels, tables)
+                SAMPLE, counters, phase, PIECES, blocks, step, last, before, now, most, labels, tables,
+                scratch,
+            )  # fmt: skip
+            phase = _choose(counters, phase, step, 1, now, blocks, most, labels, tables)
             groups = tables.chosen[step, 1]
             phase = visit_blocks(
-                SEND, counters, phase, tasks, blocks, step, before, groups, labels, tables, scratch
+                SEND, counters, phase, tasks, blocks, step, last, before, now, groups, labels, tables, scratch
             )
         sent = first_sent(groups, most, labels)
-        for group in range(groups):
-            phase = pass_messages(counters, phase, group, sent, most, padded, kernels, tables)
-        before = groups
-    visit_blocks(ANSWER, counters, phase, tasks, blocks, iterations, before, most, labels, tables, scratch)
+        if few:
+            sent += most
+        if not few or tables.left[step, :, 2].sum() > 0:
+            for group in range(groups):
+                phase = pass_messages(counters, phase, group, sent, most, few, padded, kernels, tables)
+        before, last = groups, now
+    visit_blocks(
+        ANSWER, counters, phase, tasks, blocks, iterations, last, before, last, most, labels, tables, scratch
+    )
+
+
+@kernel
+def _few(step, iterations):
+    """Whether only blocks send whose marginals have changed.
+
+    In the first two steps most have; in the last step all send and hear, and in every eighth until then.
+    """
+    return step >= 2 and step + 1 < iterations and step % _ALL_AGAIN != 1
 
 
 @making_arrays
 def _scratch(like, columns, groups):
     x, q = np.zeros((columns, 8), like.dtype), np.zeros((8 * groups, 8), like.dtype)
     channels, messages = np.zeros((8 * groups, 8), like.dtype), np.zeros((8, 8), like.dtype)
+    changes = np.zeros((8 * groups, 8), like.dtype)
     possible, some, active = (
         np.zeros(columns, np.int64), np.zeros(columns, np.int64), np.zeros(columns, np.int64),
     )  # fmt: skip
     every = np.arange(columns)
-    return Scratch(x, q, possible, some, active, every, messages, channels, np.zeros((2, 8), like.dtype))
+    sums = np.zeros((2, 8), like.dtype)
+    return Scratch(x, q, possible, some, active, every, messages, channels, changes, sums)
 
 
 @kernel
@@ -95,7 +124,7 @@ def _pause(step, pause, full):
 
 
 @making_arrays
-def _choose(counters, phase, step, tried, visited, most, labels, tables):
+def _choose(counters, phase, step, tried, now, visited, most, labels, tables):
     """One phase: the basis of a step, from the Gram matrices of all pieces of so many blocks."""
     if claim(counters, phase) == 0:
         gram = tables.grams[0]
@@ -104,7 +133,7 @@ def _choose(counters, phase, step, tried, visited, most, labels, tables):
                 for piece in range(1, PIECES):
                     gram[c, b] += tables.grams[piece, c, b]
                 gram[b, c] = gram[c, b]
-        limit, now = _MARGIN * labels.limit * 8 * visited * labels.variants, step % 2
+        limit = _MARGIN * labels.limit * 8 * visited * labels.variants
         supported = tables.supported[now]
         tables.chosen[step, tried] = choose_basis(gram, limit, most, tables.basis[now], supported)
         count = 0
@@ -118,9 +147,10 @@ def _choose(counters, phase, step, tried, visited, most, labels, tables):
 
 
 @making_arrays
-def _judge(counters, phase, step, labels, tables):
+def _judge(counters, phase, step, groups, labels, tables):
     """One phase: whether a basis leaves too much of all pixels, although not of the sample."""
     if claim(counters, phase) == 0:
+        tables.chosen[step, 0] = groups
         total = tables.left[step, :, 0].sum()
         tables.again[step] = total > labels.limit * labels.unary.shape[1] * labels.variants
         finish(counters, phase)

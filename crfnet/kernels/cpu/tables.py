@@ -41,6 +41,7 @@ class Labels(NamedTuple):
     variants: int
     cut: float  #: nats, see `softmax_block`
     limit: float  #: mean square that the projection may leave of a pixel; negative for no projection
+    still: float  #: square that the change of a pixel may come to unsent; negative: every step sends all
     sample: int  #: blocks from which the basis is taken
 
 
@@ -64,7 +65,9 @@ class Tables(NamedTuple):
     grams: np.ndarray  #: float64 (PIECES, columns, columns)
     chosen: np.ndarray  #: int64 (steps, 2): groups of channels by the sample, and by all pixels
     again: np.ndarray  #: bool (steps,), the sample was not enough
-    left: np.ndarray  #: float64 (steps, tasks, 2): sum and maximum of the squares that projections left
+    active: np.ndarray  #: int64 (blocks,), 1 for those that send and hear in a step of few
+    rest: np.ndarray  #: float64 (blocks, 2): sum and maximum over its pixels of the squares left unsent
+    left: np.ndarray  #: float64 (steps, tasks, 3): sum and maximum of these; how many blocks are active
     out: np.ndarray  #: (columns, n), log marginals
     last: np.ndarray  #: (columns, 8), those of the last block
 
@@ -80,4 +83,5 @@ class Scratch(NamedTuple):
     every: np.ndarray  #: int64 (columns,), 0, 1, 2 ...
     messages: np.ndarray  #: (8, 8)
     channels: np.ndarray  #: (8 groups, 8)
+    changes: np.ndarray  #: (8 groups, 8)
     sums: np.ndarray  #: (2, 8)

@@ -7,14 +7,14 @@ from crfnet.kernels.cpu.arithmetic import add, any_above, maximum
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.messages import first_sent
-from crfnet.kernels.cpu.projection import gram_block, leftover, project, send_all
+from crfnet.kernels.cpu.projection import gram_block, leftover, project, send_change, send_channels
 from crfnet.kernels.cpu.tables import BLOCKS
 from crfnet.kernels.cpu.update import add_messages, clear_rows, log_marginals, softmax_block, start_logits
 from crfnet.kernels.cpu.vectors import at, filled, load, put, spread_at, store
 
-__all__ = ["ANSWER", "SAMPLE", "SEND", "list_labels", "visit_blocks"]
+__all__ = ["ANSWER", "CHANGE", "SAMPLE", "SEND", "list_labels", "visit_blocks"]
 
-SAMPLE, SEND, ANSWER = 0, 1, 2
+SAMPLE, SEND, CHANGE, ANSWER = 0, 1, 2, 3
 
 
 @kernel
@@ -63,18 +63,21 @@ def _unary(block, labels):
 
 @kernel
 def visit_blocks(
-    purpose, counters, phase, tasks, visited, step, before, groups, labels, tables, scratch
+    purpose, counters, phase, tasks, visited, step, last, before, now, groups, labels, tables, scratch
 ):  # fmt: skip
     """One phase over blocks of pixels; the number of the next phase.
 
     Args:
-        purpose: Gram matrices of a sample of the blocks, or what all blocks send, or the answer.
+        purpose: Gram matrices of a sample of the blocks, or what all blocks send, or what those send that
+            are active and whose marginals have changed, or the answer.
         counters: of the call.
         phase: number of this phase.
         tasks: number of tasks.
         visited: number of blocks: that of all, or of the sample.
         step: number of steps before this one.
-        before: groups of channels of the messages that came.
+        last: which basis the messages that came are in.
+        before: groups of channels of these.
+        now: the basis to send in.
         groups: of channels to send.
         labels: of the call, like the next two.
         tables: see there.
@@ -85,26 +88,28 @@ def visit_blocks(
     while task < tasks:
         if purpose == SAMPLE:
             _clear(tables.grams, task)
-        store(scratch.sums, 0, filled(scratch.sums, 0.0))
-        store(scratch.sums, 8, filled(scratch.sums, 0.0))
         for i in range(visited * task // tasks, visited * (task + 1) // tasks):
             block = i * blocks // visited
             if purpose == ANSWER:
-                _answer(block, step, before, most, labels, tables, scratch)
+                _answer(block, step, last, before, most, labels, tables, scratch)
                 continue
-            listed = _possible_logits(block, step, before, most, labels, tables, scratch)
+            if purpose == CHANGE and at(tables.active, block) == 0:
+                continue
+            listed = _possible_logits(block, step, last, before, most, labels, tables, scratch)
             count = _marginals(block, listed, labels, tables, scratch)
             if purpose == SAMPLE:
                 gram_block(scratch.q, scratch.active, count, tables.grams[task])
                 clear_rows(scratch.q, scratch.active, count)
             else:
-                _send(block, step, count, groups, most, labels, tables, scratch)
-        if purpose == SEND:
-            total = most_left = 0.0
-            for k in range(8):
-                total += scratch.sums[0, k]
-                most_left = max(most_left, scratch.sums[1, k])
-            tables.left[step, task, 0], tables.left[step, task, 1] = total, most_left
+                _send(purpose == CHANGE, block, now, count, groups, most, labels, tables, scratch)
+        if purpose == SEND or purpose == CHANGE:
+            total = most_left = moved = 0.0
+            for block in range(visited * task // tasks, visited * (task + 1) // tasks):
+                total += tables.rest[block, 0]
+                most_left = max(most_left, tables.rest[block, 1])
+                moved += tables.active[block]
+            left = tables.left[step, task]
+            left[0], left[1], left[2] = total, most_left, moved
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
 
@@ -116,9 +121,9 @@ def _clear(grams, task):
 
 
 @inline
-def _possible_logits(block, step, before, most, labels, tables, scratch):
+def _possible_logits(block, step, last, before, most, labels, tables, scratch):
     """The logits of the labels that are possible in eight pixels; how many these are."""
-    listed, place, last = tables.counts[block], tables.starts[block], (step - 1) % 2
+    listed, place = tables.counts[block], tables.starts[block]
     some = mine = 0
     for variant in range(labels.variants):
         for k in range(listed):
@@ -154,29 +159,53 @@ def _marginals(block, listed, labels, tables, scratch):
 
 
 @inline
-def _send(block, step, count, groups, most, labels, tables, scratch):
-    """What a block's pixels send: all columns, or their projections."""
-    now, sent = step % 2, first_sent(groups, most, labels)
+def _send(changes, block, now, count, groups, most, labels, tables, scratch):
+    """What a block's pixels send: all columns, or their projections; or what has changed of them."""
     if groups == most:
-        send_all(scratch.q, groups, tables.rows, sent, block)
+        unsent, moved = _send_channels(changes, scratch.q, block, groups, most, labels, tables, scratch)
         clear_rows(scratch.q, scratch.active, count)
-        return
-    basis = tables.basis[now]
-    project(scratch.q, scratch.active, count, basis, groups, scratch.channels, tables.rows, sent, block)
-    leftover(
-        scratch.q, scratch.active, count, basis, tables.support[now], tables.supported[now], tables.minus,
-        groups, scratch.channels, scratch.sums,
-    )  # fmt: skip
+    else:
+        basis = tables.basis[now]
+        project(scratch.q, scratch.active, count, basis, groups, scratch.channels)
+        unsent, moved = _send_channels(
+            changes, scratch.channels, block, groups, most, labels, tables, scratch
+        )  # fmt: skip
+        rest = leftover(
+            scratch.q, scratch.active, count, basis, tables.support[now], tables.supported[now],
+            tables.minus, groups, scratch.channels,
+        )  # fmt: skip
+        unsent = add(unsent, rest)
+    tables.active[block] = moved
+    store(scratch.sums, 0, unsent)
+    total = largest = 0.0
+    for k in range(8):
+        total += at(scratch.sums, k)
+        largest = max(largest, at(scratch.sums, k))
+    tables.rest[block, 0], tables.rest[block, 1] = total, largest
 
 
 @inline
-def _answer(block, step, before, most, labels, tables, scratch):
+def _send_channels(changes, channels, block, groups, most, labels, tables, scratch):
+    """The squares of what is left unsent, and whether anything is sent."""
+    sent = first_sent(groups, most, labels)
+    nothing = filled(channels, 0.0)
+    if not changes:
+        send_channels(channels, groups, tables.rows, sent, block)
+        return nothing, True
+    square, moved = send_change(
+        channels, groups, tables.rows, sent, sent + most, block, labels.still, scratch.changes
+    )
+    return nothing if moved else square, moved
+
+
+@inline
+def _answer(block, step, last, before, most, labels, tables, scratch):
     """Log marginals of all labels."""
     unary, place, stride = _unary(block, labels)
     start_logits(unary, place, stride, labels.variants, len(labels.unary), scratch.x)
     if step > 0:
         columns = len(scratch.x)
-        _add_messages(block, (step - 1) % 2, before, most, scratch.every, columns, labels, tables, scratch)
+        _add_messages(block, last, before, most, scratch.every, columns, labels, tables, scratch)
     out, place, stride = tables.out, 8 * block, labels.unary.shape[1]
     if place + 8 > stride:
         out, place, stride = tables.last, 0, 8

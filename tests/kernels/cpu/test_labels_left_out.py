@@ -5,8 +5,8 @@ import pytest
 
 from crfnet.kernels.cpu import mean_field as module
 from crfnet.kernels.cpu import steps
+from crfnet.kernels.cpu.grid import grid_of
 from crfnet.kernels.cpu.mean_field import mean_field
-from crfnet.kernels.cpu.separable import grid_of
 from tests.kernels.cpu.test_mean_field import _expected, _normalized
 from tests.kernels.cpu.test_separable import grid_matrix
 

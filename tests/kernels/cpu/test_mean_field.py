@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from crfnet.crf import reference
+from crfnet.kernels.cpu.grid import grid_of
 from crfnet.kernels.cpu.lattice import build_lattice
 from crfnet.kernels.cpu.mean_field import NORMALIZATIONS, mean_field
-from crfnet.kernels.cpu.separable import grid_of
 from tests.kernels.cpu.test_separable import grid_matrix
 
 THETA = 1.5
@@ -248,3 +248,82 @@ def test_pixels_outside_a_mask_do_not_count_as_left_out():
     run = mean_field(unary, [], [grid], weights, iterations=2, mask=mask, reduce=1e-6)
     assert (run.channels == 8).all()
     assert (run.largest <= 1e-5).all()
+
+
+def _by_rule(unary, kernels, weights, iterations, reduce):
+    """Log marginals (variants, l, n), and the share of blocks that send in each step."""
+    block = np.arange(unary.shape[1]) // 8
+    messages, shares = np.zeros((len(weights), *unary.shape)), []
+    for step in range(iterations):
+        q = np.exp([_log_softmax(unary + each) for each in messages])
+        few = 2 <= step < iterations - 1 and step % 8 != 1
+        if not few:
+            sent, active, messages = np.zeros_like(q), np.ones(block[-1] + 1, bool), np.zeros_like(q)
+        change = q - sent
+        if few:
+            moved = np.square(change).sum((0, 1)) > reduce**2
+            active &= np.array([moved[block == b].any() for b in range(len(active))])
+        change *= active[block]
+        sent = sent + change
+        for v, pair in enumerate(weights):
+            heard = sum(w * (change[v] @ kernel.T) for w, kernel in zip(pair, kernels, strict=True))
+            messages[v] += heard * active[block]
+        shares.append(active.mean())
+    return np.array([_log_softmax(unary + each) for each in messages]), np.array(shares)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "labels", "variants"), [((1, 7), 2, 1), ((9, 16), 4, 1), ((13, 8), 3, 2), ((3, 4, 8), 11, 1)]
+)
+def test_only_what_changed_is_sent(dtype, normalization, masked, shape, labels, variants):
+    """Lines of whole blocks: elsewhere a block hears the grid where another one of its eight pixels does."""
+    features, unary, matrices = _problem(shape, labels)
+    mask = np.random.default_rng(1).random(unary.shape[1]) > (0.3 if masked else -1)
+    mask[0] = True
+    matrices = [_normalized(kernel, normalization, mask) for kernel in matrices]
+    weights = (0.1 if normalization == "none" else 1.5) * np.random.default_rng(2).random((variants, 2))
+    lattice, grid = build_lattice(features[None].astype(dtype)), grid_of(shape, THETA, dtype)
+    for reduce, count in ((3e-2, 1), (3e-2, 3), (2e-3, 2)):
+        run = mean_field(
+            unary.astype(dtype), [lattice], [grid], weights, iterations=12, normalization=normalization,
+            mask=mask if masked else None, reduce=reduce, count=count,
+        )  # fmt: skip
+        expected, shares = _by_rule(np.where(mask, unary, 0), matrices, weights, 12, reduce)
+        close = 1e-9 if dtype == np.float64 else 3e-4
+        np.testing.assert_allclose(run.log_marginals[:, :, mask], expected[:, :, mask], atol=close, rtol=0)
+        if dtype == np.float64:
+            np.testing.assert_allclose(run.active, shares)
+        assert run.active[[0, 1, 9, 11]].tolist() == [1] * 4
+        assert (run.largest <= reduce * (1 + 1e-6)).all()
+    assert run.active.min() < 1
+
+
+def test_directions_are_kept_while_few_send_and_found_anew_where_they_leave_too_much():
+    """Labels that appear late are not in the basis of the second step."""
+    rng = np.random.default_rng(8)
+    shape, labels = (24, 32), 24
+    unary = _low_rank(labels, 768, 6, seed=8)
+    unary[6:20] = -14 + 2 * rng.normal(size=(14, 768))  # rise where messages help them
+    lattice, grid = build_lattice(rng.normal(size=(1, 5, 768))), grid_of(shape, THETA, np.float64)
+    weights = np.ones((1, 2, labels))
+    weights[:, :, 6:20] = 60.0
+    full = mean_field(unary, [lattice], [grid], weights, iterations=10, reduce=0)
+    run = mean_field(unary, [lattice], [grid], weights, iterations=10, reduce=1e-6)
+    assert run.channels.min() < labels
+    assert (run.rms <= 1e-6).all()
+    np.testing.assert_allclose(np.exp(run.log_marginals), np.exp(full.log_marginals), atol=1e-4)
+    assert full.active.tolist() == [1] * 10
+
+
+def test_nothing_is_sent_where_nothing_changes():
+    """Sure pixels rest after the second step, and the answer is that of all steps."""
+    unary = _low_rank(3, 640, 3)
+    unary[0] += 60
+    grid, weights = grid_of((20, 32), THETA, np.float64), np.ones((1, 1))
+    run = mean_field(unary, [], [grid], weights, iterations=8)
+    assert run.active.tolist() == [1, 1, 0, 0, 0, 0, 0, 1]
+    full = mean_field(unary, [], [grid], weights, iterations=8, reduce=0)
+    np.testing.assert_allclose(run.log_marginals, full.log_marginals, atol=1e-9)

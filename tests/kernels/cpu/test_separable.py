@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crfnet.kernels.cpu.filtering_on_grid import filter_on_grid
-from crfnet.kernels.cpu.separable import Grid, grid_of
+from crfnet.kernels.cpu.grid import Grid, grid_of
 from crfnet.kernels.cpu.theta_gamma import theta_gamma_gradient
 
 

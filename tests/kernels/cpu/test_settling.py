@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from crfnet.kernels.cpu.grid import grid_of
 from crfnet.kernels.cpu.lattice import build_lattice
 from crfnet.kernels.cpu.mean_field import NORMALIZATIONS, mean_field
-from crfnet.kernels.cpu.separable import grid_of
 from crfnet.kernels.cpu.settling import settled_labels
 from tests.kernels.cpu.test_mean_field import THETA, _log_softmax, _normalized, _problem
 

@@ -14,7 +14,7 @@ Without the controls the gain of joint training is confounded with that of the e
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -68,12 +68,24 @@ class _Network(NamedTuple):
 
 
 def compare(
-    run: Run, *, resume: bool = False, overwrite: bool = False, command: str = ""
+    run: Run,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    first: Callable[[], None] | None = None,
 ) -> tuple[Path, str]:
     """Run all five arms of `run`; return the path of the report and its table as text.
 
     Every stage leaves its result in a folder of its own under ``run.output``; with `resume`, finished
     stages are kept and a training or search that was killed goes on where it was.
+
+    Args:
+        run: what to compare, and where.
+        resume: go on with what is in the output folder.
+        overwrite: remove what crfnet wrote there.
+        command: for the record.
+        first: called when everything is checked and the folder is open, before the work.
 
     Raises:
         InputError: anything in the data, the config or the output folder that cannot be used, before
@@ -83,6 +95,8 @@ def compare(
     job = _Job(run)
     how = {"resume": resume, "overwrite": overwrite}
     with open_run(run, command=command, digests=job.digests, **how) as facts:
+        if first is not None:
+            on_rank_zero(first)
         return _compare(job, facts)
 
 

@@ -20,9 +20,7 @@ _PHOTO = "photo.jpg"
 
 def add_parser(commands: Any) -> None:
     """``demo`` and ``compare``."""
-    summary = (
-        "a photo before and after its CRF, then the comparison on the toy set: CPU, offline, minutes"
-    )
+    summary = "a photo before and after its CRF, then the comparison on the toy set: CPU, offline, minutes"
     demo = add_run_command(commands, "demo", summary, config=False, resume=True)
     demo.add_argument(
         "--open", action="store_true", help="show the report in a browser; without a display, say where it is"

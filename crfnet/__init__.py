@@ -14,11 +14,20 @@ if TYPE_CHECKING:
     from crfnet.crf.layer import DenseCRF
     from crfnet.crf.loss import DenseCRFLoss
     from crfnet.domain_transform import DomainTransform
+    from crfnet.photo import example_photo
     from crfnet.segmenter import Segmenter
 
 __version__ = "0.1.0"
 
-__all__ = ["CRFConfig", "DenseCRF", "DenseCRFLoss", "DomainTransform", "Segmenter", "load_crf_config"]
+__all__ = [
+    "CRFConfig",
+    "DenseCRF",
+    "DenseCRFLoss",
+    "DomainTransform",
+    "Segmenter",
+    "example_photo",
+    "load_crf_config",
+]
 
 _MODULES = {
     "CRFConfig": "crfnet.crf.config",
@@ -26,6 +35,7 @@ _MODULES = {
     "DenseCRFLoss": "crfnet.crf.loss",
     "DomainTransform": "crfnet.domain_transform",
     "Segmenter": "crfnet.segmenter",
+    "example_photo": "crfnet.photo",
     "load_crf_config": "crfnet.crf.config_file",
 }
 

@@ -62,10 +62,11 @@ def test_the_readme_and_the_public_names_work(installed):
 
         import crfnet
         import torch
-        from crfnet import CRFConfig, DenseCRF, DenseCRFLoss, Segmenter
+        from crfnet import CRFConfig, DenseCRF, DenseCRFLoss, Segmenter, example_photo
 
         assert Path(crfnet.__file__).is_relative_to(Path("site").resolve()), crfnet.__file__
         assert Path(crfnet.__file__).with_name("py.typed").is_file()
+        assert example_photo().image.shape == (1, 3, 512, 512)
         image = torch.randint(0, 256, (1, 3, 9, 11), dtype=torch.uint8)
         network = torch.nn.Conv2d(3, 4, 3, padding=1)
         logits = Segmenter(network, DenseCRF(4, CRFConfig()))(image)
@@ -126,6 +127,8 @@ def test_the_wheel_requires_what_is_said(installed):
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (name for name in archive.namelist() if name.endswith("METADATA"))
         text = archive.read(metadata).decode()
+        licenses = [name for name in archive.namelist() if Path(name).name.startswith("LICENSE")]
+        assert len(licenses) == 3, "the project's, the photo's beside it and beside the photo"
     assert f"\nVersion: {crfnet.__version__}\n" in text
     requirements = re.findall(r"^Requires-Dist: ([\w-]+)(.*)$", text, re.MULTILINE)
     extras = {

@@ -1,9 +1,11 @@
 """``crfnet demo`` and ``crfnet compare``: all arms, one report."""
 
+import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,13 @@ from crfnet.cli.shared import check_apart, load, open_page
 
 __all__ = ["add_parser", "run"]
 
+_LOG = logging.getLogger("crfnet")
+_PHOTO = "photo.jpg"
+
 
 def add_parser(commands: Any) -> None:
     """``demo`` and ``compare``."""
-    summary = "the whole comparison on the built-in toy set: CPU, offline, minutes"
+    summary = "a photo before and after its CRF, then the comparison on the toy set: CPU, offline, minutes"
     demo = add_run_command(commands, "demo", summary, config=False, resume=True)
     demo.add_argument(
         "--open", action="store_true", help="show the report in a browser; without a display, say where it is"
@@ -49,9 +54,29 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if options.arms is not None:
         run = replace(run, arms=options.arms)
     check_apart(options, run, run.output)
+    first = partial(_draw_photo, run.output / _PHOTO) if options.command == "demo" else None
     how = {"resume": options.resume, "overwrite": options.overwrite, "command": command}
-    report, table = compare(run, checkpoint=getattr(options, "checkpoint", None), **how)
+    report, table = compare(run, checkpoint=getattr(options, "checkpoint", None), first=first, **how)
     said = f"\n{table}\n\nreport: {report}, report.html"
     if options.command != "demo" or not options.open or open_page(report.with_name("report.html")):
         return said
     return f"{said}\nno display to open it on: {report.with_name('report.html').resolve().as_uri()}"
+
+
+def _draw_photo(path: Path) -> None:
+    """Put a CRF behind a public network's logits of one photo, draw it, and say where."""
+    import torch
+
+    from crfnet.crf import DenseCRF
+    from crfnet.files import write_atomically
+    from crfnet.photo import example_photo
+    from crfnet.report.before_after import before_after_figure, jpeg
+
+    _LOG.info("a photo first; a new installation compiles the CRF's kernels for it, once")
+    image, logits, names = example_photo()
+    crf = DenseCRF.preset("deeplab", num_classes=len(names)).eval()
+    with torch.no_grad():
+        after = crf.map(logits, image)
+    maps = {"a public DeepLab": logits.argmax(1)[0], "the same + CRF": after[0]}
+    write_atomically(path, jpeg(before_after_figure(image[0], maps)))
+    _LOG.info("a photo before and after its CRF: %s; now the comparison", path)

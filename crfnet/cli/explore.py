@@ -3,9 +3,12 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crfnet.errors import InputError
+
+if TYPE_CHECKING:
+    from crfnet.explore import Session
 
 __all__ = ["add_parser", "run"]
 
@@ -14,11 +17,18 @@ def add_parser(commands: Any) -> None:
     """``explore``."""
     summary = "a local page with sliders for the CRF's parameters on one image; save writes them for --crf"
     parser = commands.add_parser("explore", help=summary, description=summary)
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="the image file")
+    parser.add_argument(
+        "image",
+        metavar="IMAGE",
+        type=Path,
+        nargs="?",
+        help="the image file; without it, a built-in photo with the scores of a public network",
+    )
     parser.add_argument(
         "scores",
         metavar="SCORES",
         type=Path,
+        nargs="?",
         help="score folder or .npz of `crfnet scores`, or one .npy or .npz file of (l, h, w)",
     )
     parser.add_argument("--id", metavar="ID", help="the image's name in SCORES; default: IMAGE's, no ending")
@@ -46,25 +56,45 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Serve the page until it is interrupted."""
     from crfnet.crf.config_file import load_crf_config
     from crfnet.crf.layer import CRFConfig
-    from crfnet.data.image_files import read_image
-    from crfnet.explore import open_session
     from crfnet.explore.server import serve
 
     del command
     if overrides:
         raise InputError(f"explore: {overrides[0]} is no option; the page and --crf say what the CRF is")
-    id = options.id or options.image.stem
     if not options.output.is_dir():
         raise InputError(f"explore --output: {options.output}: no such folder")
+    session, source = _built_in(options) if options.image is None else _own(options)
+    crf = CRFConfig(prune=1e-3) if options.crf is None else load_crf_config(options.crf)
+    serve(session, crf, source, options.output, port=options.port, browser=not options.no_browser)
+    return ""
+
+
+def _own(options: Namespace) -> "tuple[Session, str]":
+    """The image and scores that are named, and the line that says so."""
+    from crfnet.data.image_files import read_image
+    from crfnet.explore import open_session
+
+    if options.scores is None:
+        raise InputError(f"explore: SCORES are missing, which a network gave for {options.image}")
     session = open_session(
         read_image(options.image),
         options.scores,
-        id,
+        options.id or options.image.stem,
         labels=options.labels,
         classes=options.classes,
         palette=options.palette,
     )
-    crf = CRFConfig(prune=1e-3) if options.crf is None else load_crf_config(options.crf)
-    source = f"chosen by eye on {options.image}; scores: {options.scores}"
-    serve(session, crf, source, options.output, port=options.port, browser=not options.no_browser)
-    return ""
+    return session, f"chosen by eye on {options.image}; scores: {options.scores}"
+
+
+def _built_in(options: Namespace) -> "tuple[Session, str]":
+    """The example photo, and the line that says so."""
+    from crfnet.explore import Session
+    from crfnet.photo import example_photo
+
+    for name in ("id", "labels", "classes", "palette"):
+        if getattr(options, name) is not None:
+            raise InputError(f"explore: --{name} belongs to an IMAGE and SCORES, and none are given")
+    image, logits, names = example_photo()
+    source = "chosen by eye on crfnet's example photo; scores: a public DeepLab's"
+    return Session(image[0], logits, names=names), source

@@ -12,7 +12,7 @@ from crfnet.crf.config import CRFConfig
 from crfnet.errors import InputError
 from crfnet.files import read_yaml, write_atomically
 
-__all__ = ["load_crf_config", "save_crf_config"]
+__all__ = ["crf_config_text", "load_crf_config", "save_crf_config"]
 
 #: Written even where they are the defaults: what a reader looks for.
 _ALWAYS = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma", "iterations", "normalization", "filter")
@@ -54,8 +54,11 @@ def save_crf_config(path: Path | str, crf: CRFConfig, head: Sequence[str] = ()) 
         crf: what to write.
         head: lines that say where it comes from, written as comments.
     """
-    plain, default = to_plain(crf), to_plain(CRFConfig())
-    kept = changed(plain, default, always=_ALWAYS)
     lines = [f"# {' '.join(line.split())}\n" for line in head]
-    body = yaml.safe_dump({"crf": kept}, sort_keys=False)
-    write_atomically(Path(path), ("".join(lines) + body).encode())
+    write_atomically(Path(path), ("".join(lines) + crf_config_text(crf)).encode())
+
+
+def crf_config_text(crf: CRFConfig) -> str:
+    """The YAML that `save_crf_config` writes."""
+    kept = changed(to_plain(crf), to_plain(CRFConfig()), always=_ALWAYS)
+    return yaml.safe_dump({"crf": kept}, sort_keys=False)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
-from bokeh.models import Checkbox, NumericInput, Select, Slider
+from bokeh.models import Checkbox, Div, NumericInput, Select, Slider
 
 from crfnet.config.variants import Declared, declared, name_of
 from crfnet.errors import require
 
-__all__ = ["WIDTH", "VariantControls", "select", "slider"]
+__all__ = ["WIDTH", "VariantControls", "select", "slider", "text"]
 
 WIDTH = 300  #: of every widget, pixels
 
@@ -105,3 +105,8 @@ def select(title: str, options: Sequence[str], value: str) -> Select:
     """A choice that has its first value, whatever that is."""
     names = [*options, *([] if value in options else [value])]
     return Select(title=title, options=names, value=value, width=WIDTH, name=title.partition(":")[0])
+
+
+def text(**options: Any) -> Div:
+    """A text of the page, in which a name that looks like TeX is a name: MathJax would run its links."""
+    return Div(disable_math=True, **options)

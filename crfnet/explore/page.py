@@ -10,26 +10,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from bokeh.document import Document
 from bokeh.layouts import column
-from bokeh.models import Button, Checkbox, ColumnDataSource, Div, Range1d, Slider, TextInput
-from bokeh.plotting import figure
-from numpy.typing import NDArray
+from bokeh.models import Button, Checkbox, ColumnDataSource, Select, Slider, TextInput
 
 from crfnet.crf.filters import FILTERS
 from crfnet.crf.inference import INFERENCES
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
 from crfnet.errors import InputError
-from crfnet.explore.controls import WIDTH, VariantControls, select, slider
+from crfnet.explore.class_view import CHANGES, class_view
+from crfnet.explore.controls import WIDTH, VariantControls, select, slider, text
+from crfnet.explore.copying import CopyControls
 from crfnet.explore.legend import legend
+from crfnet.explore.plots import PICTURES, make_plots, rgba
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
 from crfnet.labels import overlay
 from crfnet.search.grid import round_digits
-from crfnet.shapes import ImageBytes, LabelMap
+from crfnet.shapes import LabelMap
+from crfnet.shapes import Picture as Pixels
 
 __all__ = ["Page"]
 
@@ -44,8 +45,7 @@ SLIDERS: dict[str, tuple[str, float, float, float]] = {
     "iterations": ("iterations", 1, 20, 1),
 }
 _PRUNES = ("0", "0.0001", "0.001", "0.01")
-_TITLES = {"image": "image", "network": "network alone", "crf": "with CRF"}
-_WIDEST = 720  # of a picture on the screen, pixels
+_ALL = "all classes"
 
 
 class Page:
@@ -65,6 +65,8 @@ class Page:
         variants: filter and inference, each with the parameters of its own.
         pictures: RGBA of image, network and crf (rows from the bottom up), under the key ``image``.
         status: which size is shown, how long it took, and how it scores.
+        shown_class: the number of the one class that is shown; "" for all.
+        copy: the parameters as text.
         legend: the classes that are seen, with the share of the image that each has.
         redraw: the thread.
     """
@@ -84,26 +86,30 @@ class Page:
             "normalization": select("normalization", NORMALIZATIONS, crf.normalization),
             "prune": select("prune: labels less likely everywhere are left out", _PRUNES, f"{crf.prune:g}"),
         }
+        names = [("", _ALL), *((str(label), name) for label, name in enumerate(session.names))]
+        self.shown_class = Select(title="show", options=names, value="", width=WIDTH, name="show")
+        self.copy = CopyControls(len(session.names))
         self.opacity = Slider(title="opacity", start=0, end=1, step=0.05, value=0.5, width=WIDTH)
         self.file = TextInput(title="file", value="crf.yaml", width=WIDTH, name="file", css_classes=["file"])
         self.replace = Checkbox(label="replace", active=False, name="replace")
         self.save = Button(label="save", button_type="primary", width=WIDTH, name="save")
-        self.saved = _text(width=WIDTH, name="saved")
-        self.status = _text(name="status", sizing_mode="stretch_width", text="<b>CRF</b>: …")
-        self.legend = _text(name="legend", sizing_mode="stretch_width")
-        self.pictures = {name: ColumnDataSource({"image": []}, name=name) for name in _TITLES}
+        self.saved = text(width=WIDTH, name="saved")
+        self.status = text(name="status", sizing_mode="stretch_width", text="<b>CRF</b>: …")
+        self.legend = text(name="legend", sizing_mode="stretch_width")
+        self.pictures = {name: ColumnDataSource({"image": []}, name=name) for name in PICTURES}
         for widget in (*self.sliders.values(), *self.choices.values()):
             widget.on_change("value", self._changed)
         for controls in self.variants.values():
             controls.on_change(self._changed)
-        self.opacity.on_change("value", self._faded)
+        for widget in (self.opacity, self.shown_class):
+            widget.on_change("value", self._faded)
         self.save.on_click(self._save)
         self._lay_out()
         self.redraw = Redraw(session, self._later_draw, self._later_fail)
 
     def start(self) -> None:
         """Paint the pictures and begin to solve; until then the page costs nothing, whoever asks for it."""
-        self.pictures["image"].data = {"image": [_rgba(self._session.image)]}
+        self.pictures["image"].data = {"image": [rgba(self._session.image)]}
         self._paint("network")
         self._tell()
         self._changed("", None, None)
@@ -127,10 +133,13 @@ class Page:
     def _faded(self, attr: str, old: object, new: object) -> None:
         self._paint("network")
         self._paint("crf")
+        self._tell()
 
     def _changed(self, attr: str, old: object, new: object) -> None:
         try:
-            self.redraw.request(self.config())
+            config = self.config()
+            self.copy.show(config)
+            self.redraw.request(config)
         except InputError as error:
             self._fail(str(error))
 
@@ -161,17 +170,21 @@ class Page:
         self.status.text = f"<b>no picture:</b> {html.escape(line)}"
 
     def _paint(self, name: str) -> None:
-        """The colors of the network's or the CRF's labels over the image, at the slider's opacity."""
+        """The colors of the network's or the CRF's labels over the image, or one class, as the page says."""
         labels = self._session.network if name == "network" else self._shown
         if labels is not None:
-            session, opacity = self._session, float(self.opacity.value)
-            self.pictures[name].data = {
-                "image": [_rgba(overlay(session.image, labels, session.colors, opacity))]
-            }
+            self.pictures[name].data = {"image": [rgba(self._picture(name, labels))]}
+
+    def _picture(self, name: str, labels: LabelMap) -> Pixels:
+        session, opacity = self._session, float(self.opacity.value)
+        if self.shown_class.value == "":
+            return overlay(session.image, labels, session.colors, opacity)
+        before = session.network if name == "crf" else None
+        return class_view(session.image, labels, int(self.shown_class.value), opacity, before)
 
     def _tell(self) -> None:
         """The classes of the network's labels and of the CRF's."""
-        text = legend(self._session, self._shown)
+        text = legend(self._session, self._shown, CHANGES if self.shown_class.value else {})
         if text != self.legend.text:
             self.legend.text = text
 
@@ -186,44 +199,16 @@ class Page:
             self.saved.text = f"saved: {html.escape(str(path.resolve()))}"
 
     def _lay_out(self) -> None:
-        rows, columns = self._session.size
-        x, y = Range1d(0, columns), Range1d(0, rows)
-        for name, title in _TITLES.items():
-            plot = figure(
-                name=f"plot_{name}",
-                title=title,
-                x_range=x,
-                y_range=y,
-                aspect_ratio=columns / (rows + 25 * columns / _WIDEST),
-                sizing_mode="scale_width",
-                max_width=_WIDEST,
-                tools="pan,wheel_zoom,box_zoom,reset",
-                active_drag=None,  # a finger on a phone scrolls the page
-                toolbar_location="above",
-            )
-            plot.axis.visible = plot.grid.visible = False
-            plot.toolbar.logo = None
-            plot.toolbar.autohide = True
-            plot.image_rgba("image", x=0, y=0, dw=columns, dh=rows, source=self.pictures[name])
+        for name, plot in make_plots(self._session.size, self.pictures).items():
+            plot.name = f"plot_{name}"
             self.document.add_root(plot)
         variants = [widget for controls in self.variants.values() for widget in controls.widgets]
-        parts = (*self.sliders.values(), *self.choices.values(), *variants, self.opacity)
-        save = (self.file, self.replace, self.save, self.saved)
+        view = (self.shown_class, self.opacity)
+        parts = (*self.sliders.values(), *view, *self.choices.values(), *variants)
+        save = (self.file, self.replace, self.save, self.saved, *self.copy.widgets)
         self.document.add_root(column(*parts, *save, name="controls", width=WIDTH))
-        head = _text(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
+        head = text(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
         for part in (head, self.status, self.legend):
             self.document.add_root(part)
         self.document.template = (files("crfnet.explore") / "page.html").read_text()
         self.document.title = "crfnet explore"
-
-
-def _text(**options: Any) -> Div:
-    """A text of the page, in which a name that looks like TeX is a name: MathJax would run its links."""
-    return Div(disable_math=True, **options)
-
-
-def _rgba(picture: ImageBytes) -> NDArray[np.uint32]:
-    """One number a pixel, rows from the bottom up, as bokeh draws them."""
-    pixels = np.full((*picture.shape[1:], 4), 255, dtype=np.uint8)
-    pixels[..., :3] = picture.permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(pixels[::-1]).view(np.uint32)[..., 0]

@@ -17,7 +17,7 @@ one declares one's own: `crfnet.pipeline.arms`.
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +64,7 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
+    first: Callable[[], None] | None = None,
 ) -> tuple[Path, str]:
     """Run the arms of `run`; return the path of the report and its table as text.
 
@@ -71,11 +72,12 @@ def compare(
     stages are kept and a training or search that was killed goes on where it was.
 
     Args:
-        run: the configuration.
+        run: what to compare, and where.
         checkpoint: a trained network that arms without another's network take, instead of training one.
-        resume: go on with what is there.
-        overwrite: replace what is there.
+        resume: go on with what is in the output folder.
+        overwrite: remove what crfnet wrote there.
         command: for the record.
+        first: called when everything is checked and the folder is open, before the work.
 
     Raises:
         InputError: anything in the data, the config or the output folder that cannot be used, before
@@ -85,6 +87,8 @@ def compare(
     job = _Job(run, checkpoint)
     how = {"resume": resume, "overwrite": overwrite}
     with open_run(run, command=command, digests=job.digests, **how) as facts:
+        if first is not None:
+            on_rank_zero(first)
         return _compare(job, facts)
 
 

@@ -112,6 +112,42 @@ def test_a_slider_and_save(browser, tmp_path):
         assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+def test_before_over_after_and_the_text_to_copy(browser, tmp_path):
+    keys = pytest.importorskip("selenium.webdriver").Keys
+    with served(Session(*scene()), CRF, tmp_path) as url:
+        size(browser, 1280, mobile=False)
+        browser.get(url)
+        until(browser, lambda: "CRF at full size" in browser.execute_script(TEXT, "status"))
+        before, after = (browser.execute_script(PIXELS, place) for place in (".before", ".after"))
+        assert before != after
+        assert min(len(before), len(after)) > 1000
+        places = browser.execute_script(
+            "return ['.before', '.after'].map((each) => JSON.stringify(document.querySelector(each)"
+            ".getBoundingClientRect()))"
+        )
+        assert len(set(places)) == 1  # the one lies on the other
+        shown = "return getComputedStyle(document.querySelector('.before')).clipPath"
+        assert "100%" in browser.execute_script(shown)  # is cut off: nothing of it is seen
+        divider = browser.find_element("css selector", ".split input")
+        divider.send_keys(keys.END)
+        assert "0%" in browser.execute_script(shown).replace("100%", "")
+        line = "return getComputedStyle(document.querySelector('.line')).visibility"
+        assert browser.execute_script(line) == "hidden"
+        divider.send_keys(keys.ARROW_LEFT)
+        assert browser.execute_script(line) == "visible"
+
+        assert browser.execute_script(TEXT, "snippet").startswith("crf:\n  w1: 5.0\n")
+        label = "return Bokeh.documents[0].get_model_by_name('copy').label;"
+        assert browser.execute_script(label) == "copy"
+        button = (
+            f"{FIND} return find(find(document.querySelector('.controls'), '.copy').shadowRoot, 'button')"
+        )
+        browser.execute_script(button).click()
+        until(browser, lambda: browser.execute_script(label) != "copy", "snippet")
+        assert browser.execute_script(label) in ("copied", "not copied: mark the text")
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def test_what_is_saved_is_what_evaluate_takes(tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr(evaluate_split, "console_table", lambda arms, config: "")

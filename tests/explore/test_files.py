@@ -16,6 +16,7 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
 from crfnet.explore import open_session, save_crf
 from crfnet.labels import write_label_png
+from crfnet.photo import example_photo
 from crfnet.resize import resize_logits
 from crfnet.score_cache import ScoreFolder, write_scores
 
@@ -157,3 +158,20 @@ def test_the_command_refuses_bad_input_before_a_page_is_served(refused, tmp_path
     assert "best.yaml" in refused(tmp_path / "c.png", folder, "--id", "a", "--crf", tmp_path / "best.yaml")
     assert "--crf.w1 is no option" in refused(tmp_path / "a.png", folder, "--crf.w1", "5")
     assert "--port is 0" in refused(tmp_path / "a.png", folder, "--port", "0")
+    assert "SCORES are missing" in refused(tmp_path / "a.png")
+    assert "--palette belongs to an IMAGE" in refused("--palette", "voc")
+
+
+def test_without_arguments_the_photo_is_shown(tmp_path, monkeypatch):
+    server = pytest.importorskip("crfnet.explore.server")
+    shown = []
+    monkeypatch.setattr(server, "serve", lambda *arguments, **options: shown.append((arguments, options)))
+    main(["explore", "--output", str(tmp_path), "--no-browser"])
+    (((session, crf, source, folder), options),) = shown
+    photo = example_photo()
+    assert torch.equal(session.image, photo.image[0])
+    assert torch.equal(session.logits, photo.logits)
+    assert session.names == photo.names
+    assert crf == CRFConfig(prune=1e-3)
+    assert "example photo" in source
+    assert (folder, options) == (tmp_path, {"port": 5006, "browser": False})

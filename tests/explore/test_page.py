@@ -26,6 +26,7 @@ from crfnet.crf.inference import INFERENCES, MeanField
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import Session
+from crfnet.explore.snippets import SNIPPETS, as_yaml
 from crfnet.labels import overlay
 from tests.explore.test_session import CRF, scene
 
@@ -158,6 +159,44 @@ def test_a_slider_changes_the_picture_and_save_writes_what_is_shown(open_page, t
     page.replace.active = True
     page.save._trigger_event(click)
     assert load_crf_config(path).w1 == 2.0
+
+
+def test_one_class_alone_and_what_the_crf_changed_of_it(open_page):
+    image, logits = scene()
+    session = Session(image, logits, names=("sky", "sea", "sky", "sand"))  # two of one name
+    page = open_page(session, CRF)
+    until(page, shows(page, drawn(session, CRF)))
+    after = session.solve(CRF).labels
+    page.shown_class.value, page.opacity.value = "1", 1
+    before, label = session.network, 1
+    network, crf = (
+        page.pictures[name].data["image"][0].view(np.uint8).reshape(*before.shape, 4)[::-1, :, :3]
+        for name in ("network", "crf")
+    )
+    plain = image.permute(1, 2, 0).numpy()
+    had, has = (before == label).numpy(), (after == label).numpy()
+    assert np.array_equal(network[had], plain[had])
+    dark = np.round(0.2 * plain.mean(2, keepdims=True).repeat(3, 2))
+    assert np.allclose(network[~had], dark[~had], atol=1)
+    for where, color in ((has & ~had, (0, 158, 115)), (had & ~has, (213, 94, 0))):
+        assert where.any()
+        assert (crf[where] == color).all()
+    assert np.array_equal(crf[has & had], plain[has & had])
+    assert "gained by the CRF" in page.legend.text
+    page.opacity.value = 0
+    assert np.array_equal(page.pictures["crf"].data["image"][0], page.pictures["image"].data["image"][0])
+    page.shown_class.value = ""
+    assert "gained" not in page.legend.text
+
+
+def test_the_text_to_copy_is_that_of_the_sliders(open_page):
+    page = open_page(Session(*scene()), CRF)
+    assert page.copy.text.text == as_yaml(CRF, 4)
+    page.sliders["w1"].value = 9.5
+    assert page.copy.text.text == as_yaml(replace(CRF, w1=9.5), 4)
+    for language, write in SNIPPETS.items():
+        page.copy.language.value = language
+        assert page.copy.text.text == write(replace(CRF, w1=9.5), 4)
 
 
 def test_what_no_crf_takes_is_said_on_the_page(open_page):

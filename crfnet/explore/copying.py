@@ -1,0 +1,55 @@
+"""The parameters as text on the page, and the button that copies it."""
+
+from typing import Any
+
+from bokeh.models import Button, CustomJS, PreText, Select
+
+from crfnet.crf.layer import CRFConfig
+from crfnet.explore.controls import WIDTH
+from crfnet.explore.snippets import SNIPPETS
+
+__all__ = ["CopyControls"]
+
+# Where the page has no clipboard the text can be marked by hand.
+_COPY = """
+const say = (line) => { button.label = line; setTimeout(() => { button.label = "copy"; }, 1500); };
+const fail = () => say("not copied: mark the text");
+try { navigator.clipboard.writeText(text.text).then(() => say("copied"), fail); } catch (error) { fail(); }
+"""
+
+
+class CopyControls:
+    """A choice of languages, the parameters in it, and a button.
+
+    Args:
+        num_classes: of the session.
+
+    Attributes:
+        language: one of `SNIPPETS`.
+        text: what is copied.
+        button: copies it in the browser.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self._num_classes, self._crf = num_classes, CRFConfig()
+        names = list(SNIPPETS)
+        self.language = Select(title="as text", options=names, value=names[0], width=WIDTH, name="language")
+        self.text = PreText(text="", width=WIDTH, name="snippet", css_classes=["snippet"])
+        self.text.styles = {"overflow-x": "auto", "font-size": "12px"}
+        self.button = Button(label="copy", width=WIDTH, name="copy", css_classes=["copy"])
+        self.button.js_on_click(CustomJS(args={"text": self.text, "button": self.button}, code=_COPY))
+        self.language.on_change("value", self._chosen)
+
+    @property
+    def widgets(self) -> list[Any]:
+        """All of them, in the order of the page."""
+        return [self.language, self.button, self.text]
+
+    def show(self, crf: CRFConfig) -> None:
+        """Write the parameters in the language that is chosen."""
+        self._crf = crf
+        self.text.text = SNIPPETS[self.language.value](crf, self._num_classes)
+
+    # bokeh takes callbacks with these three arguments only.
+    def _chosen(self, attr: str, old: object, new: object) -> None:
+        self.show(self._crf)

@@ -118,9 +118,9 @@ def test_optuna_is_quiet_and_left_as_it_was(tmp_path, dataset, scores, config, c
 
 def test_ties_go_to_the_first(tmp_path, dataset, scores, config, monkeypatch):
     def same_everywhere(logits, image, points, config):
-        return [(point, logits) for point in points]
+        return [(point, logits[0].argmax(0)) for point in points]
 
-    monkeypatch.setattr(run_tasks, "sweep", same_everywhere)
+    monkeypatch.setattr(run_tasks, "sweep_labels", same_everywhere)
     best = search(dataset, dataset.ids, scores, config, tmp_path / "out")
     assert (best.w1, best.theta_alpha, best.theta_beta) == (1.0, 4.0, 10.0)
 
@@ -128,13 +128,13 @@ def test_ties_go_to_the_first(tmp_path, dataset, scores, config, monkeypatch):
 @pytest.mark.parametrize(
     ("where", "calls"),
     # Round 1 is 2 groups of 2 points, each over 3 images: a kill inside a group, and before it is kept.
-    [("sweep", 8), ("finish", 0), ("publish_trials", 0), ("encode", 2)],
+    [("sweep_labels", 8), ("finish", 0), ("publish_trials", 0), ("encode", 2)],
 )
 def test_a_kill_and_a_resume_end_in_the_same_table(
     tmp_path, dataset, scores, config, whole, monkeypatch, where, calls
 ):
     targets = {
-        "sweep": run_tasks,
+        "sweep_labels": run_tasks,
         "finish": task_queue.TaskQueue,
         "publish_trials": task_queue.TaskQueue,
         "encode": PointCounts,
@@ -151,15 +151,15 @@ def test_a_kill_and_a_resume_end_in_the_same_table(
 def test_finished_points_are_not_computed_again(tmp_path, dataset, scores, config, whole, monkeypatch):
     one_round = dataclasses.replace(config, rounds=1)
     with monkeypatch.context() as patch:
-        kill_after(patch, run_tasks, "sweep", 4)  # a group of three images, and one image
+        kill_after(patch, run_tasks, "sweep_labels", 4)  # a group of three images, and one image
         with pytest.raises(KeyboardInterrupt):
             search(dataset, dataset.ids, scores, one_round, tmp_path / "out")
     with monkeypatch.context() as patch:
-        kill_after(patch, run_tasks, "sweep", 3)  # the group that is left
+        kill_after(patch, run_tasks, "sweep_labels", 3)  # the group that is left
         search(dataset, dataset.ids, scores, one_round, tmp_path / "out", resume=True)
     shutil.copytree(whole, tmp_path / "whole")
     (tmp_path / "whole" / "table.csv").unlink()
-    kill_after(monkeypatch, run_tasks, "sweep", 0)
+    kill_after(monkeypatch, run_tasks, "sweep_labels", 0)
     search(dataset, dataset.ids, scores, config, tmp_path / "whole", resume=True)
     assert same_results(tmp_path / "whole", whole)
 
@@ -240,7 +240,7 @@ def never(*args):
 
 
 def test_bad_input_is_found_before_long_work(tmp_path, dataset, config, monkeypatch):
-    monkeypatch.setattr(run_tasks, "sweep", never)
+    monkeypatch.setattr(run_tasks, "sweep_labels", never)
     scores = write_scores(tmp_path / "scores", noisy_logits(dataset), CLASSES, False, "noise")
     out = tmp_path / "out"
     last = draw_images(dataset.ids, config)[-1]
@@ -280,7 +280,7 @@ class Mislabeled(TinyDataset):
 
 @pytest.mark.parametrize(("label", "message"), [(CLASSES, "labels holds 3"), (255, "all pixels.*void")])
 def test_bad_labels(tmp_path, scores, config, label, message, monkeypatch):
-    monkeypatch.setattr(run_tasks, "sweep", never)
+    monkeypatch.setattr(run_tasks, "sweep_labels", never)
     dataset = Mislabeled(label)
     with pytest.raises(InputError, match=message):
         search(dataset, dataset.ids, scores, config, tmp_path / "out")

@@ -117,7 +117,9 @@ def _along_line_of_few(first, width, radius, taps, send, factors, values, place,
         end = min(width, x + 8)
         near = _any_active(active, first + max(0, x - radius), first + min(width, end + radius))
         if near and x + 8 <= width:
-            _eight(taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False)
+            _eight(
+                taps, -radius, radius + 1, padded, 8 * (radius + x), 8, send, -1, out, 8 * (first + x), False
+            )
         else:
             for k in range(x, end):
                 if near:

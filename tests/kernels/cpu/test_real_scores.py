@@ -61,7 +61,9 @@ def test_labels_and_miou_are_those_of_every_pixel_in_every_step(extra_data, name
         assert (settled != expected).mean() < 1e-3
         for loop, labels in (("all", expected), ("layer", layer.argmax(1)), ("settling", settled)):
             for v, each in enumerate(labels):
-                matrix = confusion_matrix(torch.from_numpy(each).long().view_as(truth), truth, logits.shape[1])
+                matrix = confusion_matrix(
+                    torch.from_numpy(each).long().view_as(truth), truth, logits.shape[1]
+                )
                 confusions[loop, v] = confusions.get((loop, v), 0) + matrix
     for loop, limit in (("layer", 5e-5), ("settling", 5e-4)):
         for v in range(len(WEIGHTS)):

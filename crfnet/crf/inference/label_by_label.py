@@ -12,8 +12,8 @@ and expanded. K~ Q = K~ Q V V^T + K~ R, so with the normalization "after", whose
 message is off by at most w times the largest row of R, which is measured at every step.
 
 *Resting pixels.* After two steps most marginals stay. Then blocks of eight pixels send only what has changed,
-and hear, where that has a norm above 0.3 ``reduce``; what was left unsent is part of R. In every eighth step and
-the last one all send and hear, so what a block at rest has missed reaches it there.
+and hear, where that has a norm above 0.3 ``reduce``; what was left unsent is part of R. In every eighth step
+and the last one all send and hear, so what a block at rest has missed reaches it there.
 """
 
 from collections.abc import Sequence

@@ -57,7 +57,7 @@ def mean_field(
 
     Between the second step and the last one, but for every eighth, only those send and hear whose marginals
     have changed: of eight pixels that lie side by side, the change of one, all variants together, from what
-    it last sent has to have a norm above 0.3 ``reduce``. The others are still until a step in which all take part.
+    it last sent has to have a norm above 0.3 ``reduce``. The others are still until all take part again.
 
     Args:
         unary: (l, n) logits, float32 or float64, finite.

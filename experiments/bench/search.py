@@ -10,8 +10,8 @@ spread over the grid; all 32 unless told otherwise) on ``--pictures`` images, an
 ``--beside`` of these groups on the same images, all sides in this run and on as many cores, reading
 included; not the start of processes, nor the compilation of kernels, nor the drawing of the table. What
 the whole would take is the measured time per point and image times 12,800, and said to be so; a race is
-counted as if it dropped points on 100 images at the rate of the sample, so give it as many pictures as you can wait for (it tests
-after every 10).
+counted as if it dropped points on 100 images at the rate of the sample, so give it as many pictures as you
+can wait for (it tests after every 10).
 
 The sides: every point on every image (plain), and a race.
 

@@ -29,7 +29,7 @@ from crfnet.shapes import Image, LabelMap, Logits, Values
 __all__ = ["sweep", "sweep_labels"]
 
 #: Weights x labels x pixels in one run at most; more weights take turns on the same lattice. The compiled
-#: loop holds 12 bytes for each. Operators filter them in one call: 8 MiB of float32 on a CPU, for larger
+#: loop holds 20 bytes for each. Operators filter them in one call: 8 MiB of float32 on a CPU, for larger
 #: stacks leave the cache (1.7 times as long for 4 weights of 11 labels at 480x360).
 _LARGEST_STACK = {"compiled": 2**25, "cpu": 2**21, "cuda": 2**28}
 #: Weights x labels at most in the compiled loop, which looks for the leading directions among them.

@@ -8,10 +8,10 @@ The whole is 128 points x 100 images (w1 3..6, theta_alpha 30..100, theta_beta 3
 10 iterations). Measured is a part: ``--points`` groups of four points (every w1 of a pair of thetas,
 spread over the grid; all 32 unless told otherwise) on ``--pictures`` images, and of pydensecrf
 ``--beside`` of these groups on the same images, all sides in this run and on as many cores, reading
-included; not the start of processes, nor the drawing of the table. What the whole would take is the
-measured time per point and image times 12,800, and said to be so; a race is counted as if it dropped
-points on 100 images at the rate of the sample, so give it as many pictures as you can wait for (it tests
-after every 10).
+included; not the start of processes, nor the compilation of kernels, nor the drawing of the table. What
+the whole would take is the measured time per point and image times 12,800, and said to be so; a race is
+counted as if it dropped points on 100 images at the rate of the sample, so give it as many pictures as you
+can wait for (it tests after every 10).
 
 The sides: every point on every image (plain), and a race.
 
@@ -44,6 +44,7 @@ from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, draw_images, search
 from crfnet.search.grid import AXES, Point
 from crfnet.search.run_tasks import run_tasks
+from crfnet.search.sweep import sweep_labels
 
 WHOLE = 128 * 100
 ARMS = {
@@ -69,6 +70,7 @@ def main() -> None:
         folder = Path(name)
         dataset, scores = camvid(options) if options.camvid else made_up(options, folder)
         config, beside = sample(options, options.points), sample(options, options.beside)
+        compile_kernels()
         size = "x".join(map(str, dataset[0].labels.shape))
         print(
             f"sample     {len(config.grid().points())} points (pydensecrf {len(beside.grid().points())}) "
@@ -82,6 +84,12 @@ def main() -> None:
         if posthoc.dcrf is not None and (not options.only or "pydensecrf" in options.only):
             found["pydensecrf"] = by_pydensecrf(dataset, scores, beside, options.cores)
     show(found, options.pictures)
+
+
+def compile_kernels() -> None:
+    """Once in this process; the workers find them in the cache."""
+    image = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    list(sweep_labels(torch.randn(1, 11, 16, 16), image, SearchConfig().grid().points()[:1], SearchConfig()))
 
 
 def parse() -> argparse.Namespace:

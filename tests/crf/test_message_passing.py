@@ -120,7 +120,7 @@ def test_three_arrays_the_lattice_and_what_is_allowed(prune):
 
 @pytest.mark.skipif(not kernels.compiled(torch.zeros(1)), reason="needs numba")
 def test_compiled_operators_hold_eight_channels_beside():
-    """Numpy's arrays count too: a thread works in tables of eight channels, however few labels it is given."""
+    """Numpy's arrays count too: a thread works in tables of eight channels, however few labels."""
     labels, height, width = 60, 180, 160
     logits, image = scene(1, labels, height, width, torch.float32)
     crf = DenseCRF(labels, CONFIG, memory=1).eval()

@@ -10,6 +10,10 @@ surer they become. Before each step the leading directions V of Q are found, the
 R = Q - Q V V^T of a root mean square of at most ``reduce``; K~ Q V is filtered, in groups of eight channels,
 and expanded. K~ Q = K~ Q V V^T + K~ R, so with the normalization "after", whose rows are weighted means, a
 message is off by at most w times the largest row of R, which is measured at every step.
+
+*Resting pixels.* After two steps most marginals stay. Then blocks of eight pixels send only what has changed,
+and hear, where that has a norm above 0.3 ``reduce``; what was left unsent is part of R. In every eighth step
+and the last one all send and hear, so what a block at rest has missed reaches it there.
 """
 
 from collections.abc import Sequence
@@ -112,7 +116,8 @@ def mean_field(
         iterations: number of steps, >= 0.
         normalization: one of `crfnet.crf.normalization.NORMALIZATIONS`, of each kernel matrix.
         mask: the pixels that send and receive; others keep their unary.
-        reduce: root mean square that the messages' directions may leave; 0 filters every label.
+        reduce: root mean square that the messages' directions may leave; 0.3 of it is the norm of a change
+            that pixels may leave unsent. 0 filters every label of every pixel in every step.
 
     Raises:
         ValueError: features are not finite, or too far apart.

@@ -20,6 +20,7 @@ NORMALIZATIONS = ("none", "after", "before", "symmetric")
 _CUT = {"float32": 16.0, "float64": 40.0}  # nats; what is left out is below one rounding of the largest
 _SHARE = 17  # one block in so many is sampled; odd, so that the sample wanders over the columns of an image
 _FEWEST = 256  # blocks of a sample
+_STILL = 0.3  # of ``reduce``: the norm of a change that a pixel leaves unsent
 _MOST_PIECES = 8  # tables into which points are splatted
 
 
@@ -56,7 +57,7 @@ def mean_field(
 
     Between the second step and the last one, but for every eighth, only those send and hear whose marginals
     have changed: of eight pixels that lie side by side, the change of one, all variants together, from what
-    it last sent has to have a norm above ``reduce``. The others are still until a step in which all take part.
+    it last sent has to have a norm above 0.3 ``reduce``. The others are still until all take part again.
 
     Args:
         unary: (l, n) logits, float32 or float64, finite.
@@ -177,7 +178,7 @@ def _labels(
         variants=len(weights),
         cut=cut,
         limit=reduce**2 if reduce > 0 else -1.0,
-        still=reduce**2 if reduce > 0 and steps_of_few(iterations) else -1.0,
+        still=(_STILL * reduce) ** 2 if reduce > 0 and steps_of_few(iterations) else -1.0,
         sample=min(blocks, max(_FEWEST, blocks // _SHARE)),
     )
 

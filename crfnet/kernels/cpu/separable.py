@@ -166,7 +166,8 @@ def _across(
         repeat, part, strip = task // strips // parts, task // strips % parts, task % strips
         convolve_patch(
             part * PATCH, min(size, (part + 1) * PATCH), strip * PATCH, min(stride, (strip + 1) * PATCH),
-            repeat, size, stride, radius, taps, source, place, receive, factors, out, where, adds, few, active,
+            repeat, size, stride, radius, taps, source, place, receive, factors, out, where, adds, few,
+            active,
         )  # fmt: skip
         task = finish(counters, phase)
     return wait(counters, phase, tasks)

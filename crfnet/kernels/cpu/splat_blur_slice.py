@@ -60,18 +60,10 @@ def filter_group(
         _clear(tables, table * task, rows)
         if pieces == 1:
             _clear(tables, table + 8 * rows, 0)
-        if few:
-            for block in range(first // 8, (last + 7) // 8):
-                if at(active, block) != 0:
-                    _splat(
-                        max(first, 8 * block), min(last, 8 * block + 8), corners, weights, entries, size, send,
-                        factors, values, place, tables, table * task,
-                    )  # fmt: skip
-        else:
-            _splat(
-                first, last, corners, weights, entries, size, send, factors, values, place, tables,
-                table * task,
-            )  # fmt: skip
+        _splat_some(
+            first, last, corners, weights, entries, size, send, factors, values, place, tables, table * task,
+            few, active,
+        )  # fmt: skip
         task = finish(counters, phase)
     phase = wait(counters, phase, pieces)
     tasks = (rows + _ROWS - 1) // _ROWS
@@ -95,18 +87,10 @@ def filter_group(
     task = claim(counters, phase)
     while task < tasks:
         first, last = task * _POINTS, min(points, (task + 1) * _POINTS)
-        if few:
-            for block in range(first // 8, (last + 7) // 8):
-                if at(active, block) != 0:
-                    _slice(
-                        8 * block, min(last, 8 * block + 8), corners, weights, entries, size, alpha, receive,
-                        factors, tables, source, out, where, adds,
-                    )  # fmt: skip
-        else:
-            _slice(
-                first, last, corners, weights, entries, size, alpha, receive, factors, tables, source, out,
-                where, adds,
-            )  # fmt: skip
+        _slice_some(
+            first, last, corners, weights, entries, size, alpha, receive, factors, tables, source, out, where,
+            adds, few, active,
+        )  # fmt: skip
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
 
@@ -159,6 +143,38 @@ def _clear(table, place, rows):
     zero = filled(table, 0.0)
     for row in range(rows + 1):
         store(table, place + 8 * row, zero)
+
+
+@inline
+def _splat_some(
+    first, last, corners, weights, entries, size, send, factors, values, place, table, start, few, active
+):  # fmt: skip
+    if not few:
+        _splat(first, last, corners, weights, entries, size, send, factors, values, place, table, start)
+        return
+    for block in range(first // 8, (last + 7) // 8):
+        if at(active, block) != 0:
+            low, high = max(first, 8 * block), min(last, 8 * block + 8)
+            _splat(low, high, corners, weights, entries, size, send, factors, values, place, table, start)
+
+
+@inline
+def _slice_some(
+    first, last, corners, weights, entries, size, alpha, receive, factors, table, start, out, where, adds,
+    few, active,
+):  # fmt: skip
+    if not few:
+        _slice(
+            first, last, corners, weights, entries, size, alpha, receive, factors, table, start, out, where,
+            adds,
+        )  # fmt: skip
+        return
+    for block in range(first // 8, (last + 7) // 8):
+        if at(active, block) != 0:
+            _slice(
+                8 * block, min(last, 8 * block + 8), corners, weights, entries, size, alpha, receive, factors,
+                table, start, out, where, adds,
+            )  # fmt: skip
 
 
 @inline

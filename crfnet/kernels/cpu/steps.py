@@ -6,6 +6,7 @@ for what they send, then the kernels, group by group of channels. Marginals are 
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
+# ruff: noqa: PLR0917
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from crfnet.kernels.cpu.visits import ANSWER, CHANGE, SAMPLE, SEND, list_labels,
 __all__ = ["phases_of_steps", "run_steps", "steps_of_few"]
 
 _ALL_AGAIN = 8  # steps
+_KEPT = 0.1  # share of the limit that a basis may use up in the steps after its own
 _MARGIN = 0.9  # share of the limit that a basis may use up in the sample: other pixels differ a little
 
 
@@ -49,9 +51,7 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     next_look = pause = before = last = 0
     for step in range(iterations):
         few = labels.still >= 0 and _few(step, iterations)
-        groups, now, purpose = before, last, CHANGE
-        if not few:
-            groups, now, purpose = most, 1 - last, SEND
+        groups, now, purpose = (before, last, CHANGE) if few else (most, 1 - last, SEND)
         if not few and labels.limit >= 0 and most > 1 and step >= next_look:
             phase = visit_blocks(
                 SAMPLE, counters, phase, PIECES, labels.sample, step, last, before, now, most, labels, tables,
@@ -65,7 +65,7 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
             purpose, counters, phase, tasks, blocks, step, last, before, now, groups, labels, tables, scratch
         )
         if groups < most:
-            phase = _judge(counters, phase, step, groups, labels, tables)
+            phase = _judge(counters, phase, step, few, groups, labels, tables)
         if tables.again[step]:
             few, now = False, 1 - last
             phase = visit_blocks(
@@ -77,9 +77,7 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
             phase = visit_blocks(
                 SEND, counters, phase, tasks, blocks, step, last, before, now, groups, labels, tables, scratch
             )
-        sent = first_sent(groups, most, labels)
-        if few:
-            sent += most
+        sent = first_sent(groups, most, labels) + (most if few else 0)
         if not few or tables.left[step, :, 2].sum() > 0:
             for group in range(groups):
                 phase = pass_messages(counters, phase, group, sent, most, few, padded, kernels, tables)
@@ -147,11 +145,15 @@ def _choose(counters, phase, step, tried, now, visited, most, labels, tables):
 
 
 @making_arrays
-def _judge(counters, phase, step, groups, labels, tables):
-    """One phase: whether a basis leaves too much of all pixels, although not of the sample."""
+def _judge(counters, phase, step, few, groups, labels, tables):
+    """One phase: whether a basis leaves too much of all pixels, although not of the sample.
+
+    One that is kept from a step before may leave less: a new one would mostly leave far less.
+    """
     if claim(counters, phase) == 0:
         tables.chosen[step, 0] = groups
         total = tables.left[step, :, 0].sum()
-        tables.again[step] = total > labels.limit * labels.unary.shape[1] * labels.variants
+        limit = labels.limit * labels.unary.shape[1] * labels.variants
+        tables.again[step] = total > (_KEPT * limit if few else limit)
         finish(counters, phase)
     return wait(counters, phase, 1)

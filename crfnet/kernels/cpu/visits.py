@@ -102,16 +102,24 @@ def visit_blocks(
                 clear_rows(scratch.q, scratch.active, count)
             else:
                 _send(purpose == CHANGE, block, now, count, groups, most, labels, tables, scratch)
-        if purpose == SEND or purpose == CHANGE:
-            total = most_left = moved = 0.0
-            for block in range(visited * task // tasks, visited * (task + 1) // tasks):
-                total += tables.rest[block, 0]
-                most_left = max(most_left, tables.rest[block, 1])
-                moved += tables.active[block]
-            left = tables.left[step, task]
-            left[0], left[1], left[2] = total, most_left, moved
+        if purpose in (SEND, CHANGE):
+            _sum_rest(
+                visited * task // tasks, visited * (task + 1) // tasks, tables.rest, tables.active,
+                tables.left[step, task],
+            )  # fmt: skip
         task = finish(counters, phase)
     return wait(counters, phase, tasks)
+
+
+@inline
+def _sum_rest(first, end, rest, active, left):
+    """What some blocks leave unsent, and how many of them send."""
+    total = most = moved = 0.0
+    for block in range(first, end):
+        total += rest[block, 0]
+        most = max(most, rest[block, 1])
+        moved += active[block]
+    left[0], left[1], left[2] = total, most, moved
 
 
 @inline

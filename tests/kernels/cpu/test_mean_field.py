@@ -261,7 +261,7 @@ def _by_rule(unary, kernels, weights, iterations, reduce):
             sent, active, messages = np.zeros_like(q), np.ones(block[-1] + 1, bool), np.zeros_like(q)
         change = q - sent
         if few:
-            moved = np.square(change).sum((0, 1)) > reduce**2
+            moved = np.square(change).sum((0, 1)) > (0.3 * reduce) ** 2
             active &= np.array([moved[block == b].any() for b in range(len(active))])
         change *= active[block]
         sent = sent + change

@@ -24,6 +24,7 @@ from crfnet.files import (
     one_line,
     recorded_files,
     recording,
+    regular,
     remove_recorded_files,
     write_atomically,
     write_json,
@@ -114,7 +115,7 @@ def _begin(run: Run, digests: Mapping[str, str], *, resume: bool, command: str) 
     if resume and mark.is_file():
         facts = _read_json(mark)
     if resume and config.is_file():
-        began, now = config.read_text(errors="replace"), dump_run(run)
+        began, now = config.read_text(encoding="utf-8", errors="replace"), dump_run(run)
         if began != now:
             raise InputError(
                 f"{config}: the run was begun with another configuration: {_changed(began, now)}"
@@ -176,7 +177,7 @@ def stage_seconds(folder: Path) -> float:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a file that a run left: numbers of a stage, or texts."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(regular(path).read_text(encoding="utf-8"))
         kinds = (int, float) if path.name == "stage.json" else str
         if not isinstance(found, dict) or not all(isinstance(value, kinds) for value in found.values()):
             raise ValueError("not what crfnet writes")

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from crfnet.errors import InputError
-from crfnet.files import write_csv
+from crfnet.files import regular, write_csv
 from crfnet.report.metric_figures import arm_styles, finish_panel
 
 __all__ = ["EnergyTrace", "energy_figure", "read_energy_traces", "write_energy_traces"]
@@ -49,7 +49,7 @@ def read_energy_traces(path: Path) -> list[EnergyTrace]:
     energies: dict[str, list[float]] = {}
     changes: dict[str, list[float]] = {}
     try:
-        with path.open(newline="") as stream:
+        with regular(path).open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 energies.setdefault(row["image"], []).append(float(row["free_energy"]))
                 if row["change"]:

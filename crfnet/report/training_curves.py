@@ -34,7 +34,7 @@ def read_training_log(log: Path) -> ParameterCurves:
     Whole matrices are left out; a line that was cut off by a kill, or is none of ours, ends the curves.
     """
     curves: ParameterCurves = {}
-    for line in log.read_text(errors="replace").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry: dict[str, Any] = json.loads(line)
             step, given = int(entry["step"]), entry.get("crf", {}).items()

@@ -124,7 +124,7 @@ def _truncate(log: Path, step: int) -> None:
     if not log.is_file():
         return
     kept = []
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] > step:
                 break

@@ -86,8 +86,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         check_fields(checkpoint, Checkpoint)
     except ValueError as error:
         raise InputError(f"{path}: damaged: its {error}") from error
-    for name in ("step", "stale"):
-        require(f"{path}: damaged: its {name}", checkpoint.get(name, 0), checkpoint.get(name, 0) >= 0, ">= 0")
+    for name in ("step", "stale", "seconds"):
+        value = checkpoint.get(name, 0)
+        require(f"{path}: damaged: its {name}", value, 0 <= value < math.inf, ">= 0")
+    best = checkpoint.get("best", 0.0)
+    require(f"{path}: damaged: its best", best, best <= 1, "a mean IoU, or -inf")
     checkpoint["model"] = current_weights(checkpoint["model"])
     checkpoint["settings"] = current_settings(checkpoint["settings"])
     return checkpoint  # type: ignore[return-value]

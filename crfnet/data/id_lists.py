@@ -34,7 +34,7 @@ def check_ids(ids: Sequence[str], place: object) -> None:
         place: where they come from, for the message.
 
     Raises:
-        InputError: one begins with a dot, as what is half-written does; is longer than a file's name can be
+        InputError: one begins with a dot, as half-written files do; is longer than any file's name
             with an ending; is no text in UTF-8; or holds a folder or the end of a line.
     """
     for image_id in ids:

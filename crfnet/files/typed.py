@@ -31,7 +31,7 @@ def check_fields(content: Mapping[Any, Any], kind: type[Any]) -> None:
 
 
 def check_type(value: Any, hint: Any, place: str) -> None:
-    """Refuse a value of another type than ``hint``: a plain one, a mapping, list or tuple; a union of plain ones; Any.
+    """Refuse a value of another type than ``hint``: a plain one, dict, list, tuple, union or Any.
 
     Raises:
         ValueError: one line that begins with ``place``.

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from crfnet.errors import InputError
 from crfnet.files import regular, write_csv
+from crfnet.report.figure_text import figure_text
 from crfnet.report.metric_figures import arm_styles, finish_panel
 
 __all__ = ["EnergyTrace", "energy_figure", "read_energy_traces", "write_energy_traces"]
@@ -69,7 +70,7 @@ def energy_figure(traces: Mapping[str, Sequence[EnergyTrace]]) -> Figure:
     left, right = figure.subplots(1, 2)
     for name, of_arm in traces.items():
         for index, each in enumerate(of_arm):
-            label = name if index == 0 else None
+            label = figure_text(name) if index == 0 else None
             style = styles[name] | {"linewidth": 1.2, "label": label}
             left.plot([value - each.free_energy[0] for value in each.free_energy], **style)
             right.plot(range(1, len(each.change) + 1), each.change, **style)

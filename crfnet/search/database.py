@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,10 @@ def open_study(
             yield queue
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise _failure(place, error) from error
+        except Exception as error:
+            if not _is_of_optuna(error):
+                raise
+            raise InputError(f"{place}: {_explain(error)}") from error
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -145,6 +150,12 @@ def _display_name(url: str) -> str:
     if parts.get_backend_name() == "sqlite" and parts.database:
         return parts.database
     return f"search.storage {parts.render_as_string(hide_password=True)}"
+
+
+def _is_of_optuna(error: Exception) -> bool:
+    """Whether Optuna or its database raised it: of rows that are damaged in ways that show late."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].startswith(("optuna.", "sqlalchemy.", "json."))
 
 
 def _explain(error: Exception) -> str:

@@ -152,6 +152,7 @@ class TaskQueue:
             ValueError: a trial holds what this class did not write; other exceptions where it cannot be read.
         """
         for trial in self._task_study.get_trials(deepcopy=False):
+            check_type(trial.number, int, "number")
             check_fields({"task": None, **trial.user_attrs}, _TaskAttributes)
         for trial in self._point_study.get_trials(deepcopy=False):
             if trial.state.is_finished():

@@ -89,13 +89,13 @@ class CheckpointSaver:
         require(f"{self.path}: its step", done, done <= last, f"at most {last}, the iterations")
         restore(self.path, checkpoint, self.model, self.optimizer)
         self._restore_scaler(checkpoint.get("scaler", {}))
-        self.best, self.stale = checkpoint.get("best", -math.inf), checkpoint.get("stale", 0)
+        self.best, self.stale = float(checkpoint.get("best", -math.inf)), checkpoint.get("stale", 0)
         try:
             set_random_state(checkpoint["random"].get(str(rank()), {}), self.device)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
-        pending = checkpoint.get("pending_validation") or {}
-        return checkpoint["step"], checkpoint["seconds"], pending
+        pending = {name: float(value) for name, value in checkpoint.get("pending_validation", {}).items()}
+        return checkpoint["step"], float(checkpoint["seconds"]), pending
 
     def _restore_scaler(self, state: dict[str, Any]) -> None:
         if not state:

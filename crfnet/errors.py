@@ -11,6 +11,9 @@ from contextlib import contextmanager
 __all__ = ["EXTRAS", "InputError", "how_to_install", "is_refusal", "needing", "printable", "require"]
 
 
+_SHOWN = 500  #: characters of a value in a message
+
+
 class InputError(ValueError):
     """Bad input from outside: a file, a config key, an argument.
 
@@ -32,7 +35,9 @@ def require(place: str, value: object, holds: bool, allowed: str) -> None:
         InputError: ``{place} is {value}, must be {allowed}``.
     """
     if not holds:
-        raise InputError(f"{place} is {value!r}, must be {allowed}")
+        shown = repr(value)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        raise InputError(f"{place} is {shown}, must be {allowed}")
 
 
 def is_refusal(error: BaseException) -> bool:

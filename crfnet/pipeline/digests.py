@@ -9,7 +9,7 @@ import torch
 
 from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
-from crfnet.files import one_line, regular, write_json
+from crfnet.files import check_type, one_line, regular, write_json
 
 __all__ = [
     "DIGESTS_FILE",
@@ -97,8 +97,7 @@ def text_digest(*parts: object) -> str:
 def _read(path: Path) -> dict[str, str]:
     try:
         found = json.loads(regular(path).read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise ValueError("not what crfnet writes")
+        check_type(found, dict[str, str], "it")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({one_line(error)}); begin again with --overwrite") from error
-    return found
+    return dict(found)

@@ -163,7 +163,7 @@ def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:
         raise InputError(f"{path}: cannot be read as a list of image ids ({why(error)})") from error
     strangers = ids - set(dataset.ids)
     if strangers:
-        raise InputError(f"{path}: holds {min(strangers)!r}, must be ids of the split of {dataset.name}")
+        raise InputError(f"{path}: holds {min(strangers)!r:.80}, must be ids of the split of {dataset.name}")
     return ids
 
 

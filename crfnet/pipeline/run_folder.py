@@ -18,6 +18,7 @@ from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.files import (
     RECORD,
+    check_type,
     check_writable,
     leftovers,
     lock_folder,
@@ -177,12 +178,12 @@ def stage_seconds(folder: Path) -> float:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a file that a run left: numbers of a stage, or texts."""
     try:
-        found = json.loads(regular(path).read_text(encoding="utf-8"))
-        kinds = (int, float) if path.name == "stage.json" else str
-        if not isinstance(found, dict) or not all(isinstance(value, kinds) for value in found.values()):
-            raise ValueError("not what crfnet writes")
-        if path.name == "stage.json" and "seconds" not in found:
-            raise ValueError("no seconds")
+        found: dict[str, Any] = json.loads(regular(path).read_text(encoding="utf-8"))
+        numbers = path.name == "stage.json"
+        check_type(found, dict[str, float] if numbers else dict[str, str], "it")
+        if numbers:
+            found = {name: float(value) for name, value in found.items()}
+            check_type(found.get("seconds"), float, "seconds")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged ({one_line(error)}); remove it, and what it stands for is done again"

@@ -43,7 +43,7 @@ def border_window(labels: LabelMap, before: LabelMap, after: LabelMap) -> Window
 
 
 def _window_sums(weight: Tensor, rows: int, columns: int) -> Tensor:
-    """Sums over every window of that size, from cumulative ones: a window of a large photo has 10^6 pixels."""
+    """Sums over every window of that size, from cumulative ones: one of a large photo has 10^6 pixels."""
     sums = F.pad(weight.cumsum(0).cumsum(1), (1, 0, 1, 0))
     bands = sums[rows:] - sums[:-rows]
     counts = bands[:, columns:] - bands[:, :-columns]

@@ -112,11 +112,16 @@ def strip_figure(
     ]
     seen = seen_classes(samples, palette, class_names)
     classes = [Patch(facecolor=_unit(color), edgecolor="0.6") for _, color in seen]
-    labels_shown = [figure_text(label) for label, _ in seen]
+    shown_names = [figure_text(label) for label, _ in seen]
     legend_columns = 2 + len(names)
     legend = 0.3 * -(-len(classes) // legend_columns)
     width = MARGIN + (2 + len(names)) * (CELL_WIDTH + GAP)
-    height = MARGIN + sum(whole[0] + close[0] for whole, close in sizes) + len(samples) * (2 * GAP + SPACE) + legend
+    height = (
+        MARGIN
+        + sum(whole[0] + close[0] for whole, close in sizes)
+        + len(samples) * (2 * GAP + SPACE)
+        + legend
+    )
     figure = Figure(figsize=(width, height), dpi=min(DPI, MAX_HEIGHT / height))
     FigureCanvasAgg(figure)
     panel = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))  # in inches
@@ -133,14 +138,15 @@ def strip_figure(
             extent = _extent(left, top, whole)
             _show(panel, cell, extent)
             _frame(panel, extent, window, labels.shape)
-        where = {"rotation": 90, "ha": "right", "va": "center", "fontsize": "x-small"}
-        panel.text(MARGIN - GAP, top - whole[0] / 2, figure_text(id), **where)
+        at, name = (MARGIN - GAP, top - whole[0] / 2), figure_text(id)
+        panel.text(*at, name, rotation=90, ha="right", va="center", fontsize="x-small")
         top -= whole[0] + GAP
         for left, cell in zip(lefts, cells, strict=True):
             _show(panel, cut(cell, window), _extent(left, top, close))
         top -= close[0] + GAP + SPACE
-    style = {"loc": "lower center", "ncols": legend_columns, "frameon": False, "fontsize": "small"}
-    panel.legend(classes, labels_shown, **style)
+    panel.legend(
+        classes, shown_names, loc="lower center", ncols=legend_columns, frameon=False, fontsize="small"
+    )
     return figure
 
 

@@ -39,7 +39,7 @@ def read_training_log(log: Path) -> ParameterCurves:
             entry: dict[str, Any] = json.loads(line)
             step, given = int(entry["step"]), entry.get("crf", {}).items()
             numbers = {name: np.asarray(value, dtype=float) for name, value in given}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             break
         for name, number in numbers.items():
             if number.ndim < 2:

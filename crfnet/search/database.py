@@ -155,7 +155,7 @@ def _display_name(url: str) -> str:
 def _is_of_optuna(error: Exception) -> bool:
     """Whether Optuna or its database raised it: of rows that are damaged in ways that show late."""
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].startswith(("optuna.", "sqlalchemy.", "json."))
+    return str(frames[-1]).startswith(("optuna.", "sqlalchemy.", "json."))
 
 
 def _explain(error: Exception) -> str:
@@ -190,7 +190,7 @@ def _is_disk_failure(error: Exception) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}"
 
 
 def _truncate(value: object) -> str:

@@ -128,7 +128,7 @@ def _truncate(log: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] > step:
                 break
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             break
         kept.append(f"{line}\n")
     write_atomically(log, "".join(kept).encode())

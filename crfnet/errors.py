@@ -11,7 +11,7 @@ from contextlib import contextmanager
 __all__ = ["EXTRAS", "InputError", "how_to_install", "is_refusal", "needing", "printable", "require"]
 
 
-_SHOWN = 500  #: characters of a value in a message
+_SHOWN, _LONGEST = 500, 1900  #: characters of a value in a message, and of a message
 
 
 class InputError(ValueError):
@@ -19,7 +19,14 @@ class InputError(ValueError):
 
     Its message is one line that names the place, the value that came and what is allowed. The command line
     prints that line and exits with status 2; library users catch it as the `ValueError` that it is.
+
+    Args:
+        message: the line; what is too long to be read, as of a value out of a damaged file, is cut.
     """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def require(place: str, value: object, holds: bool, allowed: str) -> None:

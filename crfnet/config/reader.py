@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -70,10 +70,17 @@ def read_config(kind: type[_T], path: Path | None, overrides: Sequence[str] = ()
         given: dict[str, Any] = {}
         if path is not None:
             check_content(content, shape)
-            given = _given(reader, ["--config", str(path)], shape)
+            given = _given(lambda: reader.parse_string(_text(path), defaults=False), shape)
         config = build(kind, given)  # the file must be right by itself
         _check_options(overrides, shape)
-        return build(kind, override(kind, given, _given(reader, overrides, shape))) if overrides else config
+        return (
+            build(
+                kind,
+                override(kind, given, _given(lambda: reader.parse_args(overrides, defaults=False), shape)),
+            )
+            if overrides
+            else config
+        )
     except ArgumentError as error:
         raise InputError(f"{place}: {_explained(str(error), kind, shape)}") from error
     except InputError as error:
@@ -92,10 +99,15 @@ def _check_options(arguments: Sequence[str], shape: type[Any]) -> None:
             raise InputError(f"{key} is {value!r:.60}, must be keys with their values")
 
 
-def _given(reader: ArgumentParser, arguments: Sequence[str], shape: type[Any]) -> dict[str, Any]:
+def _text(path: Path) -> str:
+    """The file, in UTF-8 whatever the locale says; read and checked before."""
+    return path.read_text(encoding="utf-8-sig")
+
+
+def _given(parse: Callable[[], Namespace], shape: type[Any]) -> dict[str, Any]:
     """What is given and nothing else, so that a section of a variant that is not chosen is seen."""
     try:
-        given = reader.parse_args(arguments, defaults=False)
+        given = parse()
     except (ArgumentError, InputError):
         raise
     except Exception as error:  # its YAML reader raises what int(), recursion and regular expressions do

@@ -50,6 +50,7 @@ def _no_name(image_id: str) -> str | None:
         f"has a name of {size} bytes, must be at most {_MAX_BYTES}": size > _MAX_BYTES,
         "has a name that begins with a dot": image_id.startswith("."),
         "has a name that holds a folder, an end of a line or a space at an end": not plain
+        or "\n" in image_id
         or "\t" in image_id
         or printable(image_id) != image_id,
     }

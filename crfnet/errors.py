@@ -11,12 +11,22 @@ from contextlib import contextmanager
 __all__ = ["EXTRAS", "InputError", "how_to_install", "is_refusal", "needing", "printable", "require"]
 
 
+_SHOWN, _LONGEST = 500, 1900  #: characters of a value in a message, and of a message
+
+
 class InputError(ValueError):
     """Bad input from outside: a file, a config key, an argument.
 
     Its message is one line that names the place, the value that came and what is allowed. The command line
     prints that line and exits with status 2; library users catch it as the `ValueError` that it is.
+
+    Args:
+        message: the line; what is too long to be read, as of a value out of a damaged file, is cut.
     """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def require(place: str, value: object, holds: bool, allowed: str) -> None:
@@ -32,7 +42,9 @@ def require(place: str, value: object, holds: bool, allowed: str) -> None:
         InputError: ``{place} is {value}, must be {allowed}``.
     """
     if not holds:
-        raise InputError(f"{place} is {value!r}, must be {allowed}")
+        shown = repr(value)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        raise InputError(f"{place} is {shown}, must be {allowed}")
 
 
 def is_refusal(error: BaseException) -> bool:

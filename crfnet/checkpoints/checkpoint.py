@@ -1,8 +1,8 @@
 """Checkpoints: files that are whole or not there, and that are read without running code from them."""
 
+import math
 import random
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypedDict
 
@@ -16,8 +16,9 @@ from crfnet.config.nested import nested
 from crfnet.config.schema import build
 from crfnet.crf.layer import CRFConfig
 from crfnet.domain_transform import DomainTransformConfig
-from crfnet.errors import InputError
-from crfnet.files import one_line, write_atomically
+from crfnet.errors import InputError, require
+from crfnet.files import check_fields, one_line, write_atomically
+from crfnet.files.torch_files import load_torch_file
 from crfnet.segmenter import RefinementConfig, Segmenter
 
 __all__ = [
@@ -46,7 +47,7 @@ class _Always(TypedDict):
     settings: dict[str, Any]  #: what must be the same for the run to go on; plain values
     model: dict[str, Any]
     optimizer: dict[str, Any]
-    random: dict[str, Any]  #: the generators of every process, by its number
+    random: dict[str, dict[str, Any]]  #: the generators of every process, by its number
 
 
 class Checkpoint(_Always, total=False):
@@ -85,18 +86,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load_torch_file(path)
     except Exception as error:  # a damaged pickle raises anything at all
         raise InputError(f"{path}: damaged, or no checkpoint ({one_line(error)})") from error
     if not isinstance(checkpoint, dict) or not Checkpoint.__required_keys__ <= checkpoint.keys():
         raise InputError(f"{path}: no checkpoint of a training run; it must be one that crfnet wrote")
-    for part in ("settings", "model", "optimizer", "random"):
-        content = checkpoint[part]
-        named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
-        if not (named or (isinstance(content, dict) and part == "optimizer")):
-            raise InputError(f"{path}: damaged: its {part} is no mapping of names")
+    try:
+        check_fields(checkpoint, Checkpoint)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged: its {error}") from error
+    for name in ("step", "stale", "seconds"):
+        value = checkpoint.get(name, 0)
+        require(f"{path}: damaged: its {name}", value, 0 <= value < math.inf, ">= 0")
+    best = checkpoint.get("best", 0.0)
+    require(f"{path}: damaged: its best", best, best <= 1, "a mean IoU, or -inf")
     checkpoint["model"] = current_weights(checkpoint["model"])
     checkpoint["settings"] = current_settings(checkpoint["settings"])
     return checkpoint  # type: ignore[return-value]
@@ -109,10 +112,44 @@ def restore(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: Opt
         InputError: it is of another model, or other parameters were trained.
     """
     _load(path, checkpoint["model"], model)
+    fresh = optimizer.state_dict()
     try:
+        _check_groups(checkpoint["optimizer"]["param_groups"], fresh["param_groups"])
+        for state in checkpoint["optimizer"]["state"].values():
+            if not all(value is None or _is_array(value) for value in state.values()):
+                raise ValueError("its state holds what is no array of real numbers")
         optimizer.load_state_dict(checkpoint["optimizer"])
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                _check_state(optimizer.state.get(parameter, {}), parameter)
     except Exception as error:  # ValueError, or whatever a damaged state leads to
+        optimizer.load_state_dict(fresh)
         raise InputError(f"{path}: another set of parameters was trained ({one_line(error)})") from error
+
+
+def _check_groups(saved: Any, fresh: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse groups of parameters in which a setting is none of its kind."""
+    for group, ours in zip(saved, fresh, strict=True):
+        for name, value in ours.items():
+            if name != "params" and not _is_alike(group[name], value):
+                raise ValueError(f"{name} is {group[name]!r:.60}, must be as {value!r}")
+
+
+def _is_alike(value: Any, ours: Any) -> bool:
+    if isinstance(ours, float):
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is type(ours)
+
+
+def _check_state(state: Mapping[str, Any], parameter: Tensor) -> None:
+    """Refuse what an optimizer cannot have kept of a parameter: it would fail, or go on wrongly."""
+    for name, value in state.items():
+        if value is None:
+            continue
+        if not _is_array(value) or value.shape != parameter.shape or value.dtype != parameter.dtype:
+            raise ValueError(f"{name} is not like its parameter of shape {list(parameter.shape)}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def load_model(model: Segmenter, path: Path, *, network_only: bool = False) -> None:
@@ -172,7 +209,18 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """All of them become those of a `random_state`, which came from the same kind of device."""
+    """All of them become those of a `random_state`, which came from the same kind of device.
+
+    Raises:
+        InputError: it is none; some may be changed.
+    """
+    try:
+        _set_random_state(state, device)
+    except Exception as error:  # each of them has its own
+        raise InputError(f"the random states are damaged ({one_line(error)})") from error
+
+
+def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
@@ -187,8 +235,6 @@ def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
     for name, value in state.items():
         if not _is_array(value):
             raise InputError(f"{path}: damaged: {name} is no array of real numbers")
-        if not value.isfinite().all():
-            raise InputError(f"{path}: {name} holds NaN or infinity; expected finite numbers")
     theirs = {name: tuple(value.shape) for name, value in state.items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     differences = [
@@ -203,6 +249,9 @@ def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
     if differences:
         more = f" (and {len(differences) - 3} more differences)" if len(differences) > 3 else ""
         raise InputError(f"{path}: of another model: {'; '.join(differences[:3])}{more}")
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise InputError(f"{path}: {name} holds NaN or infinity; expected finite numbers")
     model.load_state_dict(dict(state))
 
 

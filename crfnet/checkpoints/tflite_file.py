@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crfnet.errors import InputError, needing, require
+from crfnet.files import regular
 
 __all__ = ["Graph", "Operation", "read_tflite"]
 
@@ -86,7 +87,7 @@ def read_tflite(path: Path) -> Graph:
         import tflite
 
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})") from error
     if content[4:8] != b"TFL3":

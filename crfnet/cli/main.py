@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
+from crfnet.cli.streams import prepare_streams
 from crfnet.errors import InputError, how_to_install, is_refusal, printable
 
 __all__ = ["main"]
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated; each but a bug with one line
     on stderr. Of several processes the first that fails says it, and all leave with its status.
     """
+    prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s"))

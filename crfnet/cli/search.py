@@ -56,7 +56,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         overwrite=options.overwrite,
         device=resolve_device(run.device),
     )
-    best = (folder / "best.yaml").read_text()
+    best = (folder / "best.yaml").read_text(encoding="utf-8")
     return f"{best}\nparameters: {folder / 'best.yaml'}\nall points: {folder / 'table.csv'}, heatmap.png"
 
 

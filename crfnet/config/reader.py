@@ -3,12 +3,13 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from crfnet.config.content import check_content, check_size, is_section
 from crfnet.config.schema import build, homes, override, schema, why_gone
 from crfnet.errors import InputError
 from crfnet.files import one_line, read_yaml
@@ -68,19 +69,45 @@ def read_config(kind: type[_T], path: Path | None, overrides: Sequence[str] = ()
     try:
         given: dict[str, Any] = {}
         if path is not None:
-            given = _given(reader, ["--config", str(path)], shape)
+            check_content(content, shape)
+            given = _given(lambda: reader.parse_string(_text(path), defaults=False), shape)
         config = build(kind, given)  # the file must be right by itself
-        return build(kind, override(kind, given, _given(reader, overrides, shape))) if overrides else config
+        _check_options(overrides, shape)
+        return (
+            build(
+                kind,
+                override(kind, given, _given(lambda: reader.parse_args(overrides, defaults=False), shape)),
+            )
+            if overrides
+            else config
+        )
     except ArgumentError as error:
         raise InputError(f"{place}: {_explained(str(error), kind, shape)}") from error
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 
 
-def _given(reader: ArgumentParser, arguments: Sequence[str], shape: type[Any]) -> dict[str, Any]:
+def _check_options(arguments: Sequence[str], shape: type[Any]) -> None:
+    """Refuse an option that would have a file read; that is the one argument CONFIG."""
+    for number, argument in enumerate(arguments):
+        name, sign, value = argument.partition("=")
+        key = name.removeprefix("--")
+        if name == "--config":
+            raise InputError("--config is no key, must be left out: the file stands behind the command")
+        value = value if sign else next(iter(arguments[number + 1 : number + 2]), "")
+        if name != key and is_section(shape, key) and not value.lstrip().startswith("{"):
+            raise InputError(f"{key} is {value!r:.60}, must be keys with their values")
+
+
+def _text(path: Path) -> str:
+    """The file, in UTF-8 whatever the locale says; read and checked before."""
+    return path.read_text(encoding="utf-8-sig")
+
+
+def _given(parse: Callable[[], Namespace], shape: type[Any]) -> dict[str, Any]:
     """What is given and nothing else, so that a section of a variant that is not chosen is seen."""
     try:
-        given = reader.parse_args(arguments, defaults=False)
+        given = parse()
     except (ArgumentError, InputError):
         raise
     except Exception as error:  # its YAML reader raises what int(), recursion and regular expressions do
@@ -95,6 +122,7 @@ def _refuse_null(given: Namespace, kind: type[Any], prefix: str = "") -> None:
     hints = get_type_hints(kind)
     for name, value in vars(given).items():
         hint = hints[name]
+        check_size(value, prefix + name)
         if value is None and type(None) not in get_args(hint):
             raise InputError(f"{prefix}{name} is null, must be left out for its default")
         if value is not None and dataclasses.is_dataclass(hint):

@@ -11,7 +11,10 @@ from crfnet.crf.inference import INFERENCES, Inference
 from crfnet.crf.potentials import BilateralPotential, Potential, SpatialPotential
 from crfnet.errors import require
 
-__all__ = ["PRESETS", "CRFConfig"]
+__all__ = ["MAX_ITERATIONS", "PRESETS", "CRFConfig"]
+
+MAX_ITERATIONS = 10_000  #: steps; no scheme changes anything after some hundred, and each takes its time
+_LEAST, _MOST = 1e-6, 1e30  #: widths and weights whose products are numbers in float32
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class CRFConfig:
             as Potts: diagonal, symmetric or matrix (free).
         weights: one number per potential, one per potential and class, or a matrix per potential.
         inference: a scheme of `INFERENCES` or its name; its own parameters are in the section of that name.
-        iterations: steps in evaluation mode, >= 0; DeepLab and CRF-as-RNN use 10.
-        train_iterations: steps in training mode, >= 0; CRF-as-RNN uses 5.
+        iterations: steps in evaluation mode, 0 to 10,000; DeepLab and CRF-as-RNN use 10.
+        train_iterations: steps in training mode, 0 to 10,000; CRF-as-RNN uses 5.
         prune: without gradients, labels whose probability is below this at every pixel are not filtered;
             0 filters all. Needs potts and weights that are not full. See `DenseCRF.forward` for the bound.
             The compiled loop of a CPU has no need of it: it filters directions of the marginals.
@@ -85,16 +88,18 @@ class CRFConfig:
         )
         for name in ("theta_beta", "theta_gamma", "unary_weight"):
             value = getattr(self, name)
-            self._require(name, math.isfinite(value) and value > 0, "> 0")
-        self._require("theta_alpha", self.theta_alpha > 0, "> 0 (infinity leaves positions out)")
+            self._require(name, _LEAST <= value <= _MOST, f"> 0, from {_LEAST:g} to {_MOST:g}")
+        wide = self.theta_alpha == math.inf
+        allowed = f"> 0, from {_LEAST:g} to {_MOST:g} (or infinity, which leaves positions out)"
+        self._require("theta_alpha", wide or _LEAST <= self.theta_alpha <= _MOST, allowed)
         for name in ("w1", "w2"):
             value = getattr(self, name)
             signed = self.weights == "full"
-            self._require(
-                name, math.isfinite(value) and (value >= 0 or signed), ">= 0 (0 leaves the potential out)"
-            )
+            good = abs(value) <= _MOST and (value >= 0 or signed)
+            self._require(name, good, f">= 0 (0 leaves the potential out), at most {_MOST:g}")
         for name in ("iterations", "train_iterations"):
-            self._require(name, getattr(self, name) >= 0, ">= 0")
+            steps = getattr(self, name)
+            self._require(name, 0 <= steps <= MAX_ITERATIONS, f">= 0, at most {MAX_ITERATIONS}")
         self._require("prune", 0 <= self.prune < 1, "in [0, 1)")
         self._require("memory", self.memory is None or self.memory >= 1, ">= 1 MiB, or null")
         label_by_label = self.compatibility == "potts" and self.weights != "full"

@@ -11,6 +11,7 @@ from crfnet.data.file_dataset import FileDataset, MaskFiles, read_mat
 from crfnet.data.id_lists import existing_root, read_ids
 from crfnet.data.voc import IMAGES
 from crfnet.errors import InputError
+from crfnet.files import regular
 from crfnet.labels import DATASET_CLASSES, VOID
 
 __all__ = ["CONTEXT", "context", "context59"]
@@ -103,7 +104,7 @@ def _label_map(path: Path) -> np.ndarray:
 def _named_order(path: Path) -> tuple[str, ...]:
     """The names that 59_labels.txt gives the numbers 1..59."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = regular(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); {_NAMED} needs it, must be lines such as '1: aeroplane'"

@@ -10,11 +10,12 @@ import torch
 
 from crfnet.data.config import DataConfig
 from crfnet.data.dataset import Sample, SegmentationDataset, Split
+from crfnet.data.id_lists import check_ids
 from crfnet.data.image_files import read_image, shown_turned
 from crfnet.data.label_checks import label_problem
 from crfnet.data.label_map import read_colors, resolve_labels
 from crfnet.errors import InputError
-from crfnet.files import read_indices
+from crfnet.files import read_indices, regular
 from crfnet.labels import VOID
 from crfnet.shapes import LabelMap
 
@@ -40,7 +41,7 @@ def read_mat(path: Path, variable: str) -> np.ndarray:
     from scipy.io import loadmat
 
     try:
-        found = loadmat(path, variable_names=[variable])
+        found = loadmat(regular(path), variable_names=[variable])
     except Exception as error:  # scipy's reader raises whatever the broken bytes lead it to
         raise InputError(f"{path}: cannot be read as a MATLAB file ({error})") from error
     if variable not in found:
@@ -100,8 +101,9 @@ class FileDataset(SegmentationDataset):
             without_image: Names of the masks that belong to no image, where that can be told.
 
         Raises:
-            InputError: see `resolve_labels`.
+            InputError: see `check_ids` and `resolve_labels`.
         """
+        check_ids(ids, root)
         self.name, self.ids = name, ids
         self._root, self._images, self._config = root, images, config
         self._labeling = resolve_labels(config)

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, printable
 
-__all__ = ["existing_root", "read_ids"]
+__all__ = ["check_ids", "existing_root", "read_ids"]
+
+_MAX_BYTES = 200  #: of an id; what is written of an image adds its ending, and up to 255 make a file's name
 
 
 def existing_root(name: str, root: Path | None, *folders: str, argument: str = "data.root") -> Path:
@@ -22,6 +24,37 @@ def existing_root(name: str, root: Path | None, *folders: str, argument: str = "
         if not folder.is_dir():
             raise InputError(f"{argument} is {root}, which has no folder {folder}, must be {wanted}")
     return root
+
+
+def check_ids(ids: Sequence[str], place: object) -> None:
+    """Refuse ids that no file of scores or predictions can have as its name.
+
+    Args:
+        ids: all of a split.
+        place: where they come from, for the message.
+
+    Raises:
+        InputError: one begins with a dot, as half-written files do; is longer than any file's name
+            with an ending; is no text in UTF-8; or holds a folder or the end of a line.
+    """
+    for image_id in ids:
+        if (reason := _no_name(image_id)) is not None:
+            raise InputError(f"{place}: the image {image_id[:80]!r} {reason}; rename its files")
+
+
+def _no_name(image_id: str) -> str | None:
+    size = len(image_id.encode(errors="surrogateescape"))
+    plain = image_id == image_id.strip() and Path(image_id).name == image_id
+    reasons = {
+        "has a name that is no text in UTF-8": any("\ud800" <= each <= "\udfff" for each in image_id),
+        f"has a name of {size} bytes, must be at most {_MAX_BYTES}": size > _MAX_BYTES,
+        "has a name that begins with a dot": image_id.startswith("."),
+        "has a name that holds a folder, an end of a line or a space at an end": not plain
+        or "\n" in image_id
+        or "\t" in image_id
+        or printable(image_id) != image_id,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:

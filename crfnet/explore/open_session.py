@@ -9,7 +9,7 @@ from torch import Tensor
 from crfnet.errors import InputError
 from crfnet.explore.palettes import known_classes, palette_of_png, read_palette
 from crfnet.explore.session import Session
-from crfnet.files import read_arrays
+from crfnet.files import read_arrays, regular, why
 from crfnet.labels import Palette, read_label_png
 from crfnet.resize import resize_logits
 from crfnet.score_cache import ScoreFolder, hold_probabilities, log_probabilities
@@ -101,9 +101,7 @@ def _read_array(path: Path, size: tuple[int, int]) -> Tensor:
 
 def _read_names(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = regular(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a list of class names ({type(error).__name__})"
-        ) from error
+        raise InputError(f"{path}: cannot be read as a list of class names ({why(error)})") from error
     return tuple(line.strip() for line in lines if line.strip())

@@ -210,5 +210,5 @@ class Page:
         head = text(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
         for part in (head, self.status, self.legend):
             self.document.add_root(part)
-        self.document.template = (files("crfnet.explore") / "page.html").read_text()
+        self.document.template = (files("crfnet.explore") / "page.html").read_text(encoding="utf-8")
         self.document.title = "crfnet explore"

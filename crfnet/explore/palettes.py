@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from crfnet.errors import InputError, require
-from crfnet.files import open_image
+from crfnet.files import open_image, regular
 from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, Classes, Color
 
 __all__ = ["distinct_colors", "known_classes", "palette_of_png", "read_palette"]
@@ -37,7 +37,8 @@ def read_palette(path: Path, num_classes: int) -> tuple[Color, ...]:
         InputError: the file cannot be read, or a line is something else, or there are too few.
     """
     try:
-        rows = [line.replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = regular(path).read_text(encoding="utf-8").splitlines()
+        rows = [line.replace(",", " ").split() for line in lines]
         colors = [tuple(int(part) for part in row) for row in rows if row]
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as lines of 'red green blue' ({error})") from error

@@ -1,7 +1,7 @@
 """Files: written whole or not at all, and read without trust, whatever lies there."""
 
 from crfnet.files.arrays import read_arrays
-from crfnet.files.error_text import one_line
+from crfnet.files.error_text import one_line, why
 from crfnet.files.images import IMAGE_FORMATS, open_image, read_indices, upright
 from crfnet.files.output_folder import (
     RECORD,
@@ -12,6 +12,8 @@ from crfnet.files.output_folder import (
     recording,
     remove_recorded_files,
 )
+from crfnet.files.regular import regular
+from crfnet.files.typed import check_fields, check_type
 from crfnet.files.writing import (
     check_writable,
     csv_text,
@@ -20,12 +22,15 @@ from crfnet.files.writing import (
     write_csv,
     write_json,
 )
-from crfnet.files.yaml_files import read_yaml
+from crfnet.files.yaml_files import MAX_BITS, read_yaml
 
 __all__ = [
     "IMAGE_FORMATS",
+    "MAX_BITS",
     "RECORD",
+    "check_fields",
     "check_inputs",
+    "check_type",
     "check_writable",
     "csv_text",
     "leftovers",
@@ -38,8 +43,10 @@ __all__ = [
     "record_file",
     "recorded_files",
     "recording",
+    "regular",
     "remove_recorded_files",
     "upright",
+    "why",
     "write_atomically",
     "write_csv",
     "write_json",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfnet.files.error_text import one_line
+from crfnet.files.regular import regular
 
 __all__ = ["read_arrays"]
 
@@ -29,7 +30,7 @@ def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]
         ValueError: missing, damaged or something else; one line that does not name the file.
     """
     try:
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(regular(path)):
             with path.open("rb") as stream:
                 return {"": _read_array(stream, path.stat().st_size)}
         with zipfile.ZipFile(path) as archive:

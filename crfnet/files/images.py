@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crfnet.errors import InputError
 from crfnet.files.error_text import one_line
+from crfnet.files.regular import regular
 
 __all__ = ["IMAGE_FORMATS", "open_image", "read_indices", "upright"]
 
@@ -41,7 +42,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             photographs (Pillow's limit, 179 million).
     """
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as file:
+        with Image.open(regular(path), formats=IMAGE_FORMATS) as file:
             yield file
     except InputError:
         raise

@@ -2,19 +2,20 @@
 
 import argparse
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from crfnet.errors import InputError
+from crfnet.files.error_text import one_line
 from crfnet.files.identify import what_file
+from crfnet.files.regular import regular
+from crfnet.files.torch_files import ClaimError, load_torch_file
 from crfnet.files.wrappers import Unwrapped, unwrapped, without_prefixes
 from crfnet.files.writing import write_atomically
 
@@ -49,9 +50,9 @@ def read_unwrapped(path: Path) -> Unwrapped:
     if path.suffix == ".safetensors":
         return without_prefixes(read_safetensors(path)[0])
     try:
-        with torch.serialization.safe_globals(_BESIDE), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old and of sparse files; what cannot be read is an error
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch_file(path, _BESIDE)
+    except ClaimError as error:
+        raise InputError(f"{path}: damaged: {one_line(error)}") from error
     except Exception as error:  # a damaged pickle raises anything at all
         raise InputError(f"{path}: {what_file(path, error)}") from error
     if not isinstance(content, Mapping):
@@ -69,7 +70,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         InputError: missing or damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged, or no safetensors file ({error})") from error

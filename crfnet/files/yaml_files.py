@@ -8,10 +8,12 @@ import yaml
 
 from crfnet.errors import InputError
 from crfnet.files.error_text import one_line
+from crfnet.files.regular import regular
 
-__all__ = ["read_yaml"]
+__all__ = ["MAX_BITS", "read_yaml"]
 
 _MAX_VALUES = 10_000  #: in a file with every alias written out
+MAX_BITS = 2048  #: of a whole number; 0x... may have more digits than Python shows (4300)
 
 
 def read_yaml(path: Path) -> Any:
@@ -22,7 +24,7 @@ def read_yaml(path: Path) -> Any:
             more than any configuration holds.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
+        content = yaml.load(regular(path).read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
         if _count_values(content, {}) > _MAX_VALUES:
             raise ValueError(f"more than {_MAX_VALUES} values, aliases written out")
     except OSError as error:
@@ -50,6 +52,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _count_values(value: Any, known: dict[int, int]) -> int:
     """Count the values that `value` stands for; a mapping within itself is nested too deeply."""
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise ValueError(f"it holds a whole number of {value.bit_length()} bits")
     if not isinstance(value, (dict, list)):
         return 1
     if id(value) not in known:

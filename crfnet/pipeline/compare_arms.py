@@ -34,6 +34,7 @@ from crfnet.pipeline.digests import state_digest, text_digest, weights_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.measure_costs import measure_costs
 from crfnet.pipeline.predictors import predictor_from_checkpoint, predictor_from_model, unary_from_model
+from crfnet.pipeline.rehearse_report import rehearse_report
 from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import check_folder, open_run, run_stage, stage_seconds
 from crfnet.pipeline.samples import strip_samples
@@ -156,6 +157,7 @@ class _Job:
         training = on_rank_zero(lambda: self.train_set.check("train"))
         validation = on_rank_zero(lambda: self.val.check("val"))
         on_rank_zero(lambda: check_search(self.val, self.search_ids, run.search))
+        on_rank_zero(lambda: rehearse_report(run, self.val, self.report_ids, ARMS))
         self.digests = {
             "training images": training.images,
             "training labels": training.labels,

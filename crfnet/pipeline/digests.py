@@ -9,7 +9,7 @@ import torch
 
 from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
-from crfnet.files import one_line, write_json
+from crfnet.files import check_type, one_line, regular, write_json
 
 __all__ = [
     "DIGESTS_FILE",
@@ -72,7 +72,7 @@ def file_digest(path: Path) -> str:
         InputError: it cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(regular(path).read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -96,9 +96,8 @@ def text_digest(*parts: object) -> str:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise ValueError("not what crfnet writes")
+        found = json.loads(regular(path).read_text(encoding="utf-8"))
+        check_type(found, dict[str, str], "it")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({one_line(error)}); begin again with --overwrite") from error
-    return found
+    return dict(found)

@@ -15,6 +15,7 @@ from crfnet.data import SegmentationDataset, load_dataset
 from crfnet.data.dataset import Split
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
+from crfnet.files import regular, why
 from crfnet.pipeline.build import (
     build_run_segmenter,
     load_refinement,
@@ -161,12 +162,14 @@ def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:
     if path is None:
         return set()
     try:
-        ids = set(path.read_text().split())
+        lines = regular(path).read_text(encoding="utf-8-sig").splitlines()
+        known = set(dataset.ids)
+        ids = {name for line in lines for name in ([line] if line in known else line.split())}
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list of image ids ({type(error).__name__})") from error
+        raise InputError(f"{path}: cannot be read as a list of image ids ({why(error)})") from error
     strangers = ids - set(dataset.ids)
     if strangers:
-        raise InputError(f"{path}: holds {min(strangers)!r}, must be ids of the split of {dataset.name}")
+        raise InputError(f"{path}: holds {min(strangers)!r:.80}, must be ids of the split of {dataset.name}")
     return ids
 
 

@@ -18,12 +18,14 @@ from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.files import (
     RECORD,
+    check_type,
     check_writable,
     leftovers,
     lock_folder,
     one_line,
     recorded_files,
     recording,
+    regular,
     remove_recorded_files,
     write_atomically,
     write_json,
@@ -114,7 +116,7 @@ def _begin(run: Run, digests: Mapping[str, str], *, resume: bool, command: str) 
     if resume and mark.is_file():
         facts = _read_json(mark)
     if resume and config.is_file():
-        began, now = config.read_text(errors="replace"), dump_run(run)
+        began, now = config.read_text(encoding="utf-8", errors="replace"), dump_run(run)
         if began != now:
             raise InputError(
                 f"{config}: the run was begun with another configuration: {_changed(began, now)}"
@@ -176,12 +178,12 @@ def stage_seconds(folder: Path) -> float:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a file that a run left: numbers of a stage, or texts."""
     try:
-        found = json.loads(path.read_text())
-        kinds = (int, float) if path.name == "stage.json" else str
-        if not isinstance(found, dict) or not all(isinstance(value, kinds) for value in found.values()):
-            raise ValueError("not what crfnet writes")
-        if path.name == "stage.json" and "seconds" not in found:
-            raise ValueError("no seconds")
+        found: dict[str, Any] = json.loads(regular(path).read_text(encoding="utf-8"))
+        numbers = path.name == "stage.json"
+        check_type(found, dict[str, float] if numbers else dict[str, str], "it")
+        if numbers:
+            found = {name: float(value) for name, value in found.items()}
+            check_type(found.get("seconds"), float, "seconds")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged ({one_line(error)}); remove it, and what it stands for is done again"

@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from crfnet.errors import InputError
-from crfnet.files import write_csv
+from crfnet.files import regular, write_csv
+from crfnet.report.figure_text import figure_text
 from crfnet.report.metric_figures import arm_styles, finish_panel
 
 __all__ = ["EnergyTrace", "energy_figure", "read_energy_traces", "write_energy_traces"]
@@ -49,7 +50,7 @@ def read_energy_traces(path: Path) -> list[EnergyTrace]:
     energies: dict[str, list[float]] = {}
     changes: dict[str, list[float]] = {}
     try:
-        with path.open(newline="") as stream:
+        with regular(path).open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 energies.setdefault(row["image"], []).append(float(row["free_energy"]))
                 if row["change"]:
@@ -69,7 +70,7 @@ def energy_figure(traces: Mapping[str, Sequence[EnergyTrace]]) -> Figure:
     left, right = figure.subplots(1, 2)
     for name, of_arm in traces.items():
         for index, each in enumerate(of_arm):
-            label = name if index == 0 else None
+            label = figure_text(name) if index == 0 else None
             style = styles[name] | {"linewidth": 1.2, "label": label}
             left.plot([value - each.free_energy[0] for value in each.free_energy], **style)
             right.plot(range(1, len(each.change) + 1), each.change, **style)

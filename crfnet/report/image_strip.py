@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
@@ -10,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image as PillowImage
 from torch import Tensor
 
 from crfnet.errors import InputError
@@ -17,6 +19,7 @@ from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
 from crfnet.labels import VOC_PALETTE, VOID, Palette, paint
 from crfnet.report.closeup import Window, border_window, cut
+from crfnet.report.figure_text import figure_text
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = [
@@ -34,11 +37,14 @@ StripSample: TypeAlias = tuple[
 ]
 
 CELL_WIDTH = 2.2  #: inches
+CELL_HEIGHT = 3.3  #: inches at most; a picture that is taller is as much narrower
+LEAST_SIDE = 0.05  #: inches; of a picture that is longer than wide by more than this leaves, stretched to it
 GAP = 0.06  #: inches between cells
 SPACE = 0.14  #: inches between samples, besides
 MARGIN = 0.3  #: inches to the left and above, for ids and headings
 MAX_LEGEND = 24  #: classes
 DPI = 150
+MAX_HEIGHT = 30_000  #: pixels; of many samples each is smaller (Matplotlib takes 65,535)
 
 _DEFAULT = EvaluationConfig()
 
@@ -100,41 +106,60 @@ def strip_figure(
     """
     _check_samples(samples, names)
     windows = [border_window(labels, *_pair(predictions, names)) for _, _, labels, predictions in samples]
-    heights = [
-        (CELL_WIDTH * image.shape[1] / image.shape[2], CELL_WIDTH * window.height / window.width)
+    sizes = [
+        (_cell_size(image.shape[1], image.shape[2]), _cell_size(window.height, window.width))
         for (_, image, _, _), window in zip(samples, windows, strict=True)
     ]
     seen = seen_classes(samples, palette, class_names)
-    classes = [Patch(facecolor=_unit(color), edgecolor="0.6", label=label) for label, color in seen]
+    classes = [Patch(facecolor=_unit(color), edgecolor="0.6") for _, color in seen]
+    shown_names = [figure_text(label) for label, _ in seen]
     legend_columns = 2 + len(names)
     legend = 0.3 * -(-len(classes) // legend_columns)
     width = MARGIN + (2 + len(names)) * (CELL_WIDTH + GAP)
-    height = MARGIN + sum(map(sum, heights)) + len(samples) * (2 * GAP + SPACE) + legend
-    figure = Figure(figsize=(width, height), dpi=DPI)
+    height = (
+        MARGIN
+        + sum(whole[0] + close[0] for whole, close in sizes)
+        + len(samples) * (2 * GAP + SPACE)
+        + legend
+    )
+    figure = Figure(figsize=(width, height), dpi=min(DPI, MAX_HEIGHT / height))
     FigureCanvasAgg(figure)
     panel = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))  # in inches
     panel.set_axis_off()
     lefts = [MARGIN + column * (CELL_WIDTH + GAP) for column in range(2 + len(names))]
     top = height - MARGIN
     for left, heading in zip(lefts, ("image", "truth", *names), strict=True):
-        panel.text(left + CELL_WIDTH / 2, top + GAP, heading, ha="center", va="bottom")
-    for (id, image, labels, predictions), window, rows in zip(samples, windows, heights, strict=True):
+        panel.text(left + CELL_WIDTH / 2, top + GAP, figure_text(heading), ha="center", va="bottom")
+    for (id, image, labels, predictions), window, (whole, close) in zip(samples, windows, sizes, strict=True):
         arms = [predictions[name] for name in names]
         shown = [error_picture(image, labels, arm) if errors else paint(arm, palette) for arm in arms]
         cells = (image, paint(labels, palette), *shown)
         for left, cell in zip(lefts, cells, strict=True):
-            extent = (left, left + CELL_WIDTH, top - rows[0], top)
+            extent = _extent(left, top, whole)
             _show(panel, cell, extent)
             _frame(panel, extent, window, labels.shape)
-        panel.text(
-            MARGIN - GAP, top - rows[0] / 2, id, rotation=90, ha="right", va="center", fontsize="x-small"
-        )
-        top -= rows[0] + GAP
+        at, name = (MARGIN - GAP, top - whole[0] / 2), figure_text(id)
+        panel.text(*at, name, rotation=90, ha="right", va="center", fontsize="x-small")
+        top -= whole[0] + GAP
         for left, cell in zip(lefts, cells, strict=True):
-            _show(panel, cut(cell, window), (left, left + CELL_WIDTH, top - rows[1], top))
-        top -= rows[1] + GAP + SPACE
-    panel.legend(handles=classes, loc="lower center", ncols=legend_columns, frameon=False, fontsize="small")
+            _show(panel, cut(cell, window), _extent(left, top, close))
+        top -= close[0] + GAP + SPACE
+    panel.legend(
+        classes, shown_names, loc="lower center", ncols=legend_columns, frameon=False, fontsize="small"
+    )
     return figure
+
+
+def _cell_size(height: int, width: int) -> tuple[float, float]:
+    """Height and width in inches of a picture that fits a cell."""
+    scale = min(CELL_WIDTH / width, CELL_HEIGHT / height)
+    return max(LEAST_SIDE, scale * height), max(LEAST_SIDE, scale * width)
+
+
+def _extent(left: float, top: float, size: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Where a picture of such a size is in the cell there: (left, right, bottom, top)."""
+    middle = left + CELL_WIDTH / 2
+    return middle - size[1] / 2, middle + size[1] / 2, top - size[0], top
 
 
 def _pair(predictions: Mapping[str, LabelMap], names: Sequence[str]) -> tuple[LabelMap, LabelMap]:
@@ -147,15 +172,12 @@ def _frame(
     panel: Axes, extent: tuple[float, float, float, float], window: Window, size: Sequence[int]
 ) -> None:
     """Draw the edge of the window into the picture at (left, right, bottom, top)."""
-    left, _, bottom, top = extent
-    unit = (top - bottom) / size[0]
-    corner = (left + unit * window.left, top - unit * (window.top + window.height))
+    left, right, bottom, top = extent
+    down, across = (top - bottom) / size[0], (right - left) / size[1]
+    corner = (left + across * window.left, top - down * (window.top + window.height))
+    sides = (across * window.width, down * window.height)
     for color, line in (("black", 2.0), ("white", 1.0)):
-        panel.add_patch(
-            Rectangle(
-                corner, unit * window.width, unit * window.height, fill=False, edgecolor=color, linewidth=line
-            )
-        )
+        panel.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=color, linewidth=line))
 
 
 def _check_samples(samples: Sequence[StripSample], names: Sequence[str]) -> None:
@@ -176,7 +198,10 @@ def _show(panel: Axes, picture: ImageBytes, extent: tuple[float, float, float, f
     """Draw a picture into (left, right, bottom, top), leaving the panel's limits as they are."""
     small = picture.shape[2] < CELL_WIDTH * DPI  # its pixels are to be seen
     drawn = AxesImage(panel, extent=extent, interpolation="nearest" if small else "antialiased")
-    drawn.set_data(picture.permute(1, 2, 0).cpu().numpy())
+    # All pictures of a strip are held until it is drawn: large ones in the size that will be seen, or twice.
+    step = int(picture.shape[1] / (2 * CELL_HEIGHT * DPI)), int(picture.shape[2] / (2 * CELL_WIDTH * DPI))
+    pixels = PillowImage.fromarray(picture.permute(1, 2, 0).cpu().contiguous().numpy())
+    drawn.set_data(np.asarray(pixels.reduce((max(1, step[1]), max(1, step[0])))))
     panel.add_image(drawn)
 
 

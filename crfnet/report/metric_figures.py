@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from crfnet.evaluation.bootstrap import Interval
 from crfnet.evaluation.trimap import Band
+from crfnet.report.figure_text import figure_text
 from crfnet.report.metric_intervals import MetricIntervals, class_metric, difference_name, trimap_metric
 
 __all__ = ["arm_styles", "class_figure", "finish_panel", "trimap_figure"]
@@ -64,7 +65,7 @@ def trimap_figure(intervals: MetricIntervals, names: Sequence[str], band: Band, 
             key = difference_name(name, first)
             found = [intervals[key, trimap_metric(band, "miou", width)] for width in widths]
             _curve(panels[2], found, name, styles[name])
-        _trimap_panel(panels[2], f"mean IoU minus {first}, points")
+        _trimap_panel(panels[2], f"mean IoU minus {figure_text(first)}, points")
     figure.suptitle(f"Trimap: {BAND_TITLES[band]}", fontsize="medium")
     return figure
 
@@ -84,9 +85,9 @@ def class_figure(intervals: MetricIntervals, names: Sequence[str], class_names: 
         low, high, estimate = (
             [100 * getattr(each, part) for each in found] for part in ("low", "high", "estimate")
         )
-        panel.barh(at, estimate, thickness * 0.9, label=name, color=styles[name]["color"])
+        panel.barh(at, estimate, thickness * 0.9, label=figure_text(name), color=styles[name]["color"])
         panel.hlines(at, low, high, colors="#000000", linewidth=0.8)
-    panel.set_yticks(range(rows), [*class_names], fontsize="small")
+    panel.set_yticks(range(rows), [figure_text(each) for each in class_names], fontsize="small")
     panel.set_ylim(rows - 0.5, -0.5)
     panel.set_xlabel("IoU, %")
     panel.set_xlim(0, 100)
@@ -110,7 +111,7 @@ def _curve(panel: Axes, found: Sequence[Interval], name: str, style: dict[str, A
         [100 * getattr(each, part) for each in found] for part in ("low", "high", "estimate")
     )
     panel.fill_between(widths, low, high, color=style["color"], alpha=0.10, linewidth=0)
-    panel.plot(widths, estimate, label=name, linewidth=1.6, **style)
+    panel.plot(widths, estimate, label=figure_text(name), linewidth=1.6, **style)
 
 
 def _trimap_panel(panel: Axes, title: str) -> None:

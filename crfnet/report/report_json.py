@@ -96,7 +96,7 @@ def read_report_json(folder: Path) -> ReportInputs:
             f"{path}: no such file; compare and evaluate leave it in the folder of their report{meant}"
         )
     try:
-        saved = _checked(json.loads(path.read_text()), "the file", dict)
+        saved = _checked(json.loads(path.read_text(encoding="utf-8")), "the file", dict)
         facts = _take(saved, "facts", dict)
         for name, each in facts.items():
             _checked(each, f"facts.{name}", str)

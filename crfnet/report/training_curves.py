@@ -34,12 +34,12 @@ def read_training_log(log: Path) -> ParameterCurves:
     Whole matrices are left out; a line that was cut off by a kill, or is none of ours, ends the curves.
     """
     curves: ParameterCurves = {}
-    for line in log.read_text(errors="replace").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry: dict[str, Any] = json.loads(line)
             step, given = int(entry["step"]), entry.get("crf", {}).items()
             numbers = {name: np.asarray(value, dtype=float) for name, value in given}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             break
         for name, number in numbers.items():
             if number.ndim < 2:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crfnet.errors import InputError
-from crfnet.files import one_line, open_image, read_arrays
+from crfnet.files import one_line, open_image, read_arrays, regular
 
 __all__ = ["FORMATS", "Format"]
 
@@ -66,7 +66,7 @@ def _read_mat(paths: Sequence[Path], key: str) -> NDArray[Any]:
     from scipy.io import loadmat
 
     try:
-        arrays = loadmat(str(paths[0]))
+        arrays = loadmat(str(regular(paths[0])))
     except NotImplementedError as error:
         raise InputError(f"{paths[0]}: a MATLAB 7.3 file; save it with -v7") from error
     except Exception as error:  # scipy's reader raises whatever the broken bytes lead it to

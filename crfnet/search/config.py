@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from crfnet.config.variants import check_choices, free, free_keys, section, to_plain
+from crfnet.crf.config import MAX_ITERATIONS
 from crfnet.errors import require
 from crfnet.evaluation.trimap import Band
-from crfnet.search.grid import AXES, PRESETS, Grid
+from crfnet.search.grid import AXES, LARGEST, PRESETS, SMALLEST, Grid
 
 __all__ = ["BoundaryCriterion", "DrawnPoints", "SearchConfig", "TrimapCriterion"]
 
@@ -55,7 +56,7 @@ class DrawnPoints:
     trials: int = 100
 
     def __post_init__(self) -> None:
-        require("trials", self.trials, self.trials >= 1, ">= 1")
+        require("trials", self.trials, 1 <= self.trials <= 10**6, ">= 1, at most 1000000")
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,15 @@ class SearchConfig:
         check_choices(self, "search.")
         for key, least in _LEAST.items():
             self._require(key, getattr(self, key) >= least, f"{least} or more")
+        self._require("rounds", self.rounds <= _MOST_ROUNDS, f"at most {_MOST_ROUNDS}")
         for key, axis in self.grid()._asdict().items():
             floor = "numbers >= 0" if key == "w2" else "numbers > 0"
             good = all(math.isfinite(v) and (v > 0 or (key == "w2" and v == 0)) for v in axis)
             good &= bool(axis) and all(a < b for a, b in itertools.pairwise(axis))
             self._require(key, good, f"one or more {floor}, increasing")
+            most = MAX_ITERATIONS if key == "iterations" else LARGEST
+            within = all(v == 0 or SMALLEST <= v <= most for v in axis)
+            self._require(key, within, f"{floor}, from {SMALLEST:g} to {most:g}")
         self._require("racing", 0 <= self.racing <= 0.5, "in [0, 0.5]")
         self._require("folds", self._folds_fit(), f"0, or 2 to {self.images} (images)")
         self._require("prune", 0 <= self.prune < 1, "in [0, 1)")
@@ -163,4 +168,5 @@ class SearchConfig:
         require(f"search.{key}", getattr(self, key), holds, allowed)
 
 
+_MOST_ROUNDS = 20  #: whose last step is a millionth of the first
 _LEAST = {"images": 1, "seed": 0, "rounds": 1, "folds": 0, "workers": 0}

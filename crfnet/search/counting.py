@@ -17,6 +17,8 @@ from crfnet.shapes import LabelMap
 
 __all__ = ["PointCounts", "count_predictions"]
 
+_MAX_BYTES = 2**26  #: of one point on one image; of 255 classes they are 260,000
+
 
 @dataclass(frozen=True)
 class PointCounts:
@@ -84,6 +86,13 @@ def _encode(counts: Tensor) -> str:
 
 
 def _decode(text: str) -> Tensor:
-    numbers = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.int32)
+    packed = zlib.decompressobj()
+    data = packed.decompress(base64.b64decode(text), _MAX_BYTES)
+    if not packed.eof:
+        raise ValueError(f"counts that are cut off, or more than {_MAX_BYTES} bytes")
+    numbers = np.frombuffer(data, np.int32)
     shape = numbers[1 : 1 + numbers[0]].tolist()
-    return torch.from_numpy(numbers[1 + numbers[0] :].reshape(shape).copy())
+    counts = numbers[1 + numbers[0] :].reshape(shape)
+    if counts.min(initial=0) < 0:
+        raise ValueError("counts below 0")
+    return torch.from_numpy(counts.copy())

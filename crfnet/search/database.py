@@ -4,11 +4,14 @@ import errno
 import json
 import logging
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crfnet.errors import InputError
+from crfnet.files import check_type, regular, why
 from crfnet.search.task_queue import StudyLocation, TaskQueue
 
 if TYPE_CHECKING:
@@ -47,7 +50,6 @@ def open_study(
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    known_errors = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError)
     place = _display_name(location.url)
     with _quiet_optuna():
         try:
@@ -55,16 +57,26 @@ def open_study(
             studies = [
                 _open_study(storage, name, overwrite) for name in (location.name, f"{location.name} tasks")
             ]
-        except known_errors as error:
+            queue = TaskQueue(storage, *studies)
+            queue.check()
+            stored = studies[0].user_attrs.get(_SETTINGS_ATTRIBUTE, {})
+            check_type(stored, dict[str, Any], _SETTINGS_ATTRIBUTE)
+        except InputError:
+            raise
+        except Exception as error:  # of a damaged file, whatever its rows lead Optuna to
             if _is_disk_failure(error):
                 raise _failure(place, error) from error
             raise InputError(f"{place}: {_explain(error)}") from error
         try:
             if settings is not None:
                 _check_settings(studies[0], json.loads(json.dumps(settings)), place)  # as it will read back
-            yield TaskQueue(storage, studies[0], studies[1])
+            yield queue
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise _failure(place, error) from error
+        except Exception as error:
+            if not _is_of_optuna(error):
+                raise
+            raise InputError(f"{place}: {_explain(error)}") from error
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -78,7 +90,7 @@ def check_storage(url: str) -> None:
     try:
         with _quiet_optuna():
             storage = _open_storage(url)
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError) as error:
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError, OSError) as error:
         raise InputError(f"{_display_name(url)}: {_explain(error)}") from error
     storage.remove_session()
     storage.engine.dispose()
@@ -89,7 +101,11 @@ def _open_storage(url: str) -> "optuna.storages.RDBStorage":
     from sqlalchemy import make_url
     from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-    connect_args = _CONNECT_ARGS.get(make_url(url).get_backend_name(), {})
+    name = make_url(url).get_backend_name()
+    database = make_url(url).database
+    if name == "sqlite" and database and Path(database).exists():
+        regular(Path(database))
+    connect_args = _CONNECT_ARGS.get(name, {})
     for _ in range(_MAX_ATTEMPTS):
         try:
             return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": dict(connect_args)})
@@ -136,19 +152,28 @@ def _display_name(url: str) -> str:
     return f"search.storage {parts.render_as_string(hide_password=True)}"
 
 
+def _is_of_optuna(error: Exception) -> bool:
+    """Whether Optuna or its database raised it: of rows that are damaged in ways that show late."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1]).startswith(("optuna.", "sqlalchemy.", "json."))
+
+
 def _explain(error: Exception) -> str:
     from sqlalchemy.exc import ArgumentError, OperationalError
 
-    if isinstance(error, ImportError):
-        return "its driver is not installed; for PostgreSQL: pip install 'crfnet[postgresql]'"
-    if isinstance(error, ArgumentError):  # also unknown dialects
-        return (
-            f"not a database URL ({_first_line(error)}), must be e.g. sqlite:///study.db or "
-            "postgresql+psycopg://user:password@host/name"
-        )
-    if isinstance(error, OperationalError):
-        return f"cannot be opened ({_first_line(error)})"
-    return f"not an Optuna study ({_first_line(error)}); give another --output or --overwrite"
+    line = _first_line(error)
+    reasons: list[tuple[type[Exception], str]] = [
+        (ImportError, "its driver is not installed; for PostgreSQL: pip install 'crfnet[postgresql]'"),
+        (
+            ArgumentError,  # also unknown dialects
+            f"not a database URL ({line}), must be e.g. sqlite:///study.db or "
+            "postgresql+psycopg://user:password@host/name",
+        ),
+        (OSError, why(error)),
+        (OperationalError, f"cannot be opened ({line})"),
+    ]
+    other = f"not an Optuna study ({line}); give another --output or --overwrite"
+    return next((reason for kind, reason in reasons if isinstance(error, kind)), other)
 
 
 def _failure(place: str, error: Exception) -> Exception:
@@ -165,7 +190,7 @@ def _is_disk_failure(error: Exception) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{(str(error).splitlines() or [type(error).__name__])[0]:.200}"
 
 
 def _truncate(value: object) -> str:

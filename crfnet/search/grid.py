@@ -10,7 +10,17 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["AXES", "PRESETS", "Grid", "Point", "finer_grid", "first_best", "round_digits"]
+__all__ = [
+    "AXES",
+    "LARGEST",
+    "PRESETS",
+    "SMALLEST",
+    "Grid",
+    "Point",
+    "finer_grid",
+    "first_best",
+    "round_digits",
+]
 
 
 class Point(NamedTuple):
@@ -34,6 +44,7 @@ class Point(NamedTuple):
 
 
 AXES = Point._fields
+SMALLEST, LARGEST = 1e-6, 1e6  #: values of an axis, but for a weight of 0
 
 #: The published coarse ranges, by name.
 PRESETS: dict[str, dict[str, tuple[float, ...]]] = {

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["write_heatmap"]
 
+_DPI = 120
+_MAX_PIXELS = 30_000  #: of a side; of many values each is smaller (Matplotlib takes 65,535)
+
 
 def write_heatmap(path: Path, leaderboard: Leaderboard) -> None:
     """Draw the criterion in percent over theta_alpha and theta_beta.
@@ -43,7 +46,8 @@ def write_heatmap(path: Path, leaderboard: Leaderboard) -> None:
     else:
         _draw_scatter(figure, metrics, best, label)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
+    largest = max(figure.get_size_inches())
+    figure.savefig(content, format="png", dpi=min(_DPI, _MAX_PIXELS / largest))
     write_atomically(path, content.getvalue())
 
 

@@ -58,7 +58,7 @@ def run_tasks(
             tasks = leaderboard.tasks(start, stop)
             runner.run(tasks)
             for task in tasks:
-                leaderboard.add_result(task, queue.finished[task.key])
+                leaderboard.add_result(task, queue.result(task, images.num_classes))
             if stop < len(images):
                 leaderboard.eliminate(stop)
             overall = leaderboard.overall

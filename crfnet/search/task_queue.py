@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from crfnet.errors import InputError
-from crfnet.files import one_line
+from crfnet.files import check_fields, check_type, one_line
 from crfnet.search.counting import PointCounts
-from crfnet.search.grid import AXES, Point
+from crfnet.search.grid import AXES, LARGEST, Point
 from crfnet.search.heartbeat import HeartbeatMonitor, process_ended, process_identity, send_heartbeats
 
 if TYPE_CHECKING:
@@ -29,6 +29,17 @@ STUDY_FILE = "study.db"
 _MAX_ATTRIBUTE_LENGTH = 60_000  #: characters of one attribute; MySQL stores 65,535 bytes
 
 
+_AGAIN = "give another --output or --overwrite"
+
+
+class _TaskAttributes(TypedDict, total=False):
+    """What a trial of the tasks' study holds beside results."""
+
+    task: str  #: its key
+    owner: str  #: the process that claimed it
+    heartbeat: int
+
+
 class StudyLocation(NamedTuple):
     """Where a search is stored: the database's URL, and the study's name there."""
 
@@ -37,8 +48,11 @@ class StudyLocation(NamedTuple):
 
     @classmethod
     def in_folder(cls, folder: Path, storage: str, name: str) -> "StudyLocation":
-        """Use `storage`, or if that is empty the SQLite file of `folder`."""
-        return cls(storage or f"sqlite:///{(folder / STUDY_FILE).resolve()}", name)
+        """Use `storage`, or if that is empty the SQLite file of `folder`, whatever its path."""
+        from sqlalchemy import URL
+
+        file = URL.create("sqlite", database=str((folder / STUDY_FILE).resolve()))
+        return cls(storage or file.render_as_string(hide_password=False), name)
 
 
 class Task(NamedTuple):
@@ -76,7 +90,16 @@ class TaskResult:
         names = map("result.{}".format, itertools.count())
         pieces = (attributes[name] for name in itertools.takewhile(attributes.__contains__, names))
         content = json.loads("".join(pieces))
+        check_type(content["seconds"], float, "seconds")
         return cls(tuple(map(PointCounts.decode, content["points"])), content["seconds"])
+
+    def fits(self, task: Task, num_classes: int) -> bool:
+        """Whether it can be that of a task: of its points and images, over so many classes."""
+        shape = (1, task.stop - task.start, num_classes, num_classes)
+        return len(self.counts) == len(task.points) and all(
+            counts.confusion.shape == shape and counts.criterion.shape[:2] == shape[:2]
+            for counts in self.counts
+        )
 
 
 class TaskQueue:
@@ -104,13 +127,42 @@ class TaskQueue:
                 self._trials_read.add(trial.number)
                 try:
                     key, result = trial.user_attrs["task"], TaskResult.decode(trial.user_attrs)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise InputError(
-                        f"search {self._point_study.study_name!r}: the result in trial {trial.number} cannot "
-                        f"be read ({one_line(error)}); give another --output or --overwrite"
-                    ) from error
+                except Exception as error:  # of JSON, base64, zlib and shapes
+                    raise self._unreadable(trial.number, one_line(error)) from error
                 # Two processes may have done the same task where one was thought dead: the first counts.
                 self.finished.setdefault(key, result)
+
+    def result(self, task: Task, num_classes: int) -> TaskResult:
+        """The result of a finished task.
+
+        Raises:
+            InputError: what the database holds under its name is that of another one.
+        """
+        result = self.finished[task.key]
+        if not result.fits(task, num_classes):
+            raise InputError(
+                f"search {self._point_study.study_name!r}: the result of {task.key[:60]} is damaged; {_AGAIN}"
+            )
+        return result
+
+    def check(self) -> None:
+        """Read all that is there once.
+
+        Raises:
+            ValueError: a trial holds what this class did not write; other exceptions where it cannot be read.
+        """
+        for trial in self._task_study.get_trials(deepcopy=False):
+            check_type(trial.number, int, "number")
+            check_fields({"task": None, **trial.user_attrs}, _TaskAttributes)
+        for trial in self._point_study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                check_type({name: trial.params[name] for name in AXES}, dict[str, float], "params")
+
+    def _unreadable(self, number: int, reason: str) -> InputError:
+        name = self._point_study.study_name
+        return InputError(
+            f"search {name!r}: the result in trial {number} cannot be read ({reason}); {_AGAIN}"
+        )
 
     def claim(self, task: Task) -> int | None:
         """Claim `task`; None if it is finished or another process works on it.
@@ -182,7 +234,7 @@ class TaskQueue:
             tuple(trial.params[axis] for axis in AXES)
             for trial in self._point_study.get_trials(deepcopy=False)
         }
-        ranges: dict[str, BaseDistribution] = {axis: FloatDistribution(0.0, 1e6) for axis in AXES[:-1]}
+        ranges: dict[str, BaseDistribution] = {axis: FloatDistribution(0.0, LARGEST) for axis in AXES[:-1]}
         ranges[AXES[-1]] = IntDistribution(0, 10**6)
         for point, value, attributes in trials:
             if tuple(point) not in existing:

@@ -35,6 +35,10 @@ def check_training(
             batch that the processes cannot share, or too small for batch normalization; statistics over
             several processes on CPUs.
     """
+    if dataset.num_classes < 2:
+        raise InputError(
+            f"{dataset.name} has {dataset.num_classes} class, must be 2 or more to be told apart"
+        )
     if config.loss == "stride" and model.crf is not None:
         raise InputError(
             f"{place}loss is 'stride', must be image for a model with a CRF: stride leaves it untrained"

@@ -11,6 +11,8 @@ from crfnet.errors import require
 
 __all__ = ["TrainConfig"]
 
+_MOST_ITERATIONS = 10**9  #: which take weeks at the least
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -103,6 +105,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "step_size", "checkpoint_every", "log_every", "accumulate"):
             self._require(name, getattr(self, name) >= 1, ">= 1")
+        self._require("iterations", self.iterations <= _MOST_ITERATIONS, f"at most {_MOST_ITERATIONS}")
         for name in (
             "crf_warmup",
             "picture_every",

@@ -124,11 +124,11 @@ def _truncate(log: Path, step: int) -> None:
     if not log.is_file():
         return
     kept = []
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] > step:
                 break
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             break
         kept.append(f"{line}\n")
     write_atomically(log, "".join(kept).encode())

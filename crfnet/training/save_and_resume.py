@@ -26,7 +26,8 @@ from crfnet.config.nested import flat
 from crfnet.config.variants import free_keys, to_plain
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
+from crfnet.files import check_type, one_line
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
 from crfnet.training.failures import check_finite
@@ -84,13 +85,26 @@ class CheckpointSaver:
                     f"{self.path}: the run began with {name} {began.get(name)!r}, now it is "
                     f"{self.settings.get(name)!r}; a run is resumed with the settings that it began with"
                 )
+        done, last = checkpoint["step"], began.get("iterations", math.inf)
+        require(f"{self.path}: its step", done, done <= last, f"at most {last}, the iterations")
         restore(self.path, checkpoint, self.model, self.optimizer)
-        if checkpoint.get("scaler"):
-            self.scaler.load_state_dict(checkpoint["scaler"])
-        self.best, self.stale = checkpoint.get("best", -math.inf), checkpoint.get("stale", 0)
-        set_random_state(checkpoint["random"][str(rank())], self.device)
-        pending = checkpoint.get("pending_validation") or {}
-        return checkpoint["step"], checkpoint["seconds"], pending
+        self._restore_scaler(checkpoint.get("scaler", {}))
+        self.best, self.stale = float(checkpoint.get("best", -math.inf)), checkpoint.get("stale", 0)
+        try:
+            set_random_state(checkpoint["random"].get(str(rank()), {}), self.device)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
+        pending = {name: float(value) for name, value in checkpoint.get("pending_validation", {}).items()}
+        return checkpoint["step"], float(checkpoint["seconds"]), pending
+
+    def _restore_scaler(self, state: dict[str, Any]) -> None:
+        if not state:
+            return
+        try:
+            check_type(state, dict[str, float], "its scaler")
+            self.scaler.load_state_dict(state)
+        except Exception as error:  # a key is missing, or it is of another version
+            raise InputError(f"{self.path}: damaged: {one_line(error)}") from error
 
     def save(
         self, step: int, seconds: float, pending_validation: Mapping[str, float] = MappingProxyType({})

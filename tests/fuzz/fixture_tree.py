@@ -130,6 +130,7 @@ class FixtureTree:
         main(["train", config])
         checkpoint = self.out / "unary/train/checkpoint.pt"
         shutil.copy(checkpoint, self.root / "checkpoint.pt")
+        shutil.copytree(self.out / "unary/train", self.root / "trained")
         main(["import", str(checkpoint), "--out", str(self.root / "weights.safetensors")])
         main(["search", config, "--scores", scores])
         for name in ("best.yaml", "images.txt"):

@@ -157,7 +157,7 @@ class _Job:
         training = on_rank_zero(lambda: self.train_set.check("train"))
         validation = on_rank_zero(lambda: self.val.check("val"))
         on_rank_zero(lambda: check_search(self.val, self.search_ids, run.search))
-        on_rank_zero(lambda: rehearse_report(run, self.val, self.report_ids, ARMS))
+        on_rank_zero(lambda: rehearse_report(run, self.val, self.report_ids, run.arms))
         self.digests = {
             "training images": training.images,
             "training labels": training.labels,

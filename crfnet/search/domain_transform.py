@@ -18,6 +18,7 @@ from crfnet.domain_transform.config_file import save_domain_transform
 from crfnet.errors import require
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.files import write_atomically, write_csv
+from crfnet.files.torch_files import load_torch_file
 from crfnet.score_cache import ScoreFolder
 from crfnet.search.images import SearchImages
 from crfnet.shapes import Image, LabelMap, Logits
@@ -157,7 +158,7 @@ def _kept(path: Path, key: str) -> Tensor | None:
     if not path.is_file():
         return None
     try:
-        kept = torch.load(path, weights_only=True)
+        kept = load_torch_file(path)
         return kept["counts"] if kept["key"] == key else None
     except Exception:  # cut off, or another file: counted again
         return None

@@ -274,7 +274,7 @@ def main() -> None:
             for name in COMMANDS
             for number in SIGNALS
         }
-        tries |= dict(surroundings(place))
+        tries = dict(surroundings(place)) | tries
         for name, attempt in tries.items():
             if options.only in name:
                 try:

@@ -235,6 +235,8 @@ def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
     for name, value in state.items():
         if not _is_array(value):
             raise InputError(f"{path}: damaged: {name} is no array of real numbers")
+        if not value.isfinite().all():
+            raise InputError(f"{path}: {name} holds NaN or infinity; expected finite numbers")
     theirs = {name: tuple(value.shape) for name, value in state.items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     differences = [
@@ -249,9 +251,6 @@ def _load(path: Path, state: Mapping[str, Any], model: nn.Module) -> None:
     if differences:
         more = f" (and {len(differences) - 3} more differences)" if len(differences) > 3 else ""
         raise InputError(f"{path}: of another model: {'; '.join(differences[:3])}{more}")
-    for name, value in state.items():
-        if not value.isfinite().all():
-            raise InputError(f"{path}: {name} holds NaN or infinity; expected finite numbers")
     model.load_state_dict(dict(state))
 
 

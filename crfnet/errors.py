@@ -18,15 +18,13 @@ class InputError(ValueError):
     """Bad input from outside: a file, a config key, an argument.
 
     Its message is one line that names the place, the value that came and what is allowed. The command line
-    prints that line and exits with status 2; library users catch it as the `ValueError` that it is.
-
-    Args:
-        message: the line; what is too long to be read, as of a value out of a damaged file, is cut.
+    prints that line and exits with status 2; library users catch it as the `ValueError` that it is. What is
+    too long to be read, as of a value out of a damaged file, is cut.
     """
 
-    def __init__(self, message: object = "") -> None:
-        text = str(message)
-        super().__init__(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+    def __str__(self) -> str:  # and no __init__: torch.export cannot follow one
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def require(place: str, value: object, holds: bool, allowed: str) -> None:

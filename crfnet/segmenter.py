@@ -40,8 +40,7 @@ class Segmenter(nn.Module):
             ``(b, l, hs, ws)`` of any stride, or an object that holds them: as ``["out"]`` (torchvision's
             segmentation networks), as ``["logits"]`` or as ``.logits`` (transformers').
         crf: a `DenseCRF` of as many classes, a `DomainTransform`, or any module that is called as
-            ``crf(logits, image)``. One with an attribute ``edge_net`` that is not None is called with
-            ``edges=edge_net(features, size)`` as well: features of the network's ``edge_net.layers``.
+            ``crf(logits, image)``. The `EdgeNet` of a domain transform gets the features of the network.
         mean: subtracted from the image, in the channel order of the network.
         std: what the difference is divided by, in the channel order of the network.
         bgr: the network takes its channels as blue, green, red.
@@ -135,15 +134,19 @@ class Segmenter(nn.Module):
         """Compute the logits of `forward` and those at the network's stride, for a loss on each."""
         if self.crf is not None:
             refuse_export()
+        if isinstance(self.crf, DomainTransform) and self.crf.edge_net is not None:
+            return self._both_with_edges(image, self.crf.edge_net)
+        strided = self.strided_logits(image)
+        logits = self.upsample(strided, (image.shape[2], image.shape[3]))
+        return (logits if self.crf is None else self.crf(logits, image)), strided
+
+    def _both_with_edges(self, image: Image, edge_net: EdgeNet) -> tuple[Logits, StridedLogits]:
+        assert self.crf is not None
         size = (image.shape[2], image.shape[3])
-        edge_net = getattr(self.crf, "edge_net", None)
-        with features_of(self.network, edge_net.layers if edge_net else ()) as features:
+        with features_of(self.network, edge_net.layers) as features:
             strided = self.strided_logits(image)
-        logits = self.upsample(strided, size)
-        if self.crf is None:
-            return logits, strided
-        options = {"edges": edge_net(features, size)} if edge_net else {}
-        return self.crf(logits, image, **options), strided
+        edges = edge_net(features, size)
+        return self.crf(self.upsample(strided, size), image, edges=edges), strided
 
     def upsample(self, strided: StridedLogits, size: tuple[int, int]) -> Logits:
         """Scores resized to ``size`` (rows, columns); see `resize_logits`."""
@@ -202,6 +205,8 @@ def build_segmenter(
     """
     rgb = channels == 3 or model.preprocessing != "caffe"
     require("model.preprocessing", model.preprocessing, rgb, f"backbone or imagenet for {channels} channels")
+    if crf is not None:
+        require("num_classes", num_classes, num_classes >= 2, ">= 2")
     network = build_network(model, num_classes)
     adapt_first_convolution(network, channels)
     layer = None if crf is None else build_refinement(crf, num_classes, network, channels)

@@ -7,7 +7,8 @@ import yaml
 
 from crfnet.checkpoints.checkpoint import checkpoint_crf, read_checkpoint
 from crfnet.cli.main import main
-from crfnet.domain_transform import DomainTransformConfig, load_domain_transform, save_domain_transform
+from crfnet.domain_transform import DomainTransformConfig
+from crfnet.domain_transform.config_file import load_domain_transform, save_domain_transform
 from crfnet.errors import InputError
 from crfnet.pipeline.arms import ARMS, FIVE, Arm, described, ordered_arms, stages_of
 from crfnet.pipeline.build import load_refinement

@@ -536,7 +536,7 @@ def test_a_command_runs_with_the_threads_of_its_config(overrides, threads, tmp_p
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        main(["demo", *overrides.split()])
+        main(["demo", *overrides])
     finally:
         torch.set_num_threads(before)
     assert seen == [threads]

@@ -1,7 +1,6 @@
 """The domain transform: smoothing of logits that stops at edges, faster than a dense CRF and weaker."""
 
 from crfnet.domain_transform.config import DomainTransformConfig
-from crfnet.domain_transform.config_file import load_domain_transform, save_domain_transform
 from crfnet.domain_transform.edges import EdgeNet, image_edges
 from crfnet.domain_transform.layer import DomainTransform
 
@@ -10,6 +9,4 @@ __all__ = [
     "DomainTransformConfig",
     "EdgeNet",
     "image_edges",
-    "load_domain_transform",
-    "save_domain_transform",
 ]

@@ -9,7 +9,8 @@ from crfnet.checkpoints.checkpoint import load_model
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.distributed import local_device
-from crfnet.domain_transform import DomainTransformConfig, load_domain_transform
+from crfnet.domain_transform import DomainTransformConfig
+from crfnet.domain_transform.config_file import load_domain_transform
 from crfnet.files import read_yaml
 from crfnet.pipeline.run_config import Run
 from crfnet.segmenter import RefinementConfig, Segmenter, build_segmenter

@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from crfnet.domain_transform import DomainTransform, DomainTransformConfig, load_domain_transform
+from crfnet.domain_transform import DomainTransform, DomainTransformConfig
+from crfnet.domain_transform.config_file import load_domain_transform
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import confusion_matrix, metrics
 from crfnet.score_cache import write_scores

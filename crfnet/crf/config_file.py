@@ -10,7 +10,7 @@ from crfnet.config.nested import changed
 from crfnet.config.variants import to_plain
 from crfnet.crf.config import CRFConfig
 from crfnet.errors import InputError
-from crfnet.files import read_yaml, write_atomically
+from crfnet.files import read_yaml, write_yaml_text
 
 __all__ = ["crf_config_text", "load_crf_config", "save_crf_config"]
 
@@ -54,8 +54,7 @@ def save_crf_config(path: Path | str, crf: CRFConfig, head: Sequence[str] = ()) 
         crf: what to write.
         head: lines that say where it comes from, written as comments.
     """
-    lines = [f"# {' '.join(line.split())}\n" for line in head]
-    write_atomically(Path(path), ("".join(lines) + crf_config_text(crf)).encode())
+    write_yaml_text(Path(path), crf_config_text(crf), head)
 
 
 def crf_config_text(crf: CRFConfig) -> str:

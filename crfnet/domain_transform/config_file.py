@@ -8,9 +8,9 @@ import yaml
 
 from crfnet.config.variants import to_plain
 from crfnet.domain_transform.config import DomainTransformConfig
-from crfnet.files import write_atomically
+from crfnet.files import write_yaml_text
 
-__all__ = ["load_domain_transform", "save_domain_transform"]
+__all__ = ["KEY", "load_domain_transform", "save_domain_transform"]
 
 KEY = "domain_transform"
 
@@ -45,6 +45,4 @@ def save_domain_transform(path: Path | str, config: DomainTransformConfig, head:
         config: what to write.
         head: lines that say where it comes from, written as comments.
     """
-    lines = [f"# {' '.join(line.split())}\n" for line in head]
-    body = yaml.safe_dump({KEY: to_plain(config)}, sort_keys=False)
-    write_atomically(Path(path), ("".join(lines) + body).encode())
+    write_yaml_text(Path(path), yaml.safe_dump({KEY: to_plain(config)}, sort_keys=False), head)

@@ -21,6 +21,7 @@ from crfnet.files.writing import (
     write_atomically,
     write_csv,
     write_json,
+    write_yaml_text,
 )
 from crfnet.files.yaml_files import MAX_BITS, read_yaml
 
@@ -50,4 +51,5 @@ __all__ = [
     "write_atomically",
     "write_csv",
     "write_json",
+    "write_yaml_text",
 ]

@@ -12,7 +12,15 @@ from typing import IO
 from crfnet.errors import InputError, printable
 from crfnet.files.output_folder import record_file
 
-__all__ = ["check_writable", "csv_text", "leftovers", "write_atomically", "write_csv", "write_json"]
+__all__ = [
+    "check_writable",
+    "csv_text",
+    "leftovers",
+    "write_atomically",
+    "write_csv",
+    "write_json",
+    "write_yaml_text",
+]
 
 
 #: How a formula may begin in a spreadsheet; blanks before it are passed over.
@@ -86,6 +94,18 @@ def write_atomically(path: Path, data: bytes | Callable[[IO[bytes]], object]) ->
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write readable JSON through `write_atomically`; raises what that raises."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_yaml_text(path: Path, text: str, head: Iterable[str] = ()) -> None:
+    """Write YAML below comments through `write_atomically`; raises what that raises.
+
+    Args:
+        path: of the file.
+        text: the YAML.
+        head: lines that say where it comes from; what would end one within it becomes a space.
+    """
+    comments = "".join(f"# {' '.join(line.split())}\n" for line in head)
+    write_atomically(path, (comments + text).encode())
 
 
 def write_csv(path: Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:

@@ -10,7 +10,7 @@ from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.distributed import local_device
 from crfnet.domain_transform import DomainTransformConfig
-from crfnet.domain_transform.config_file import load_domain_transform
+from crfnet.domain_transform.config_file import KEY, load_domain_transform
 from crfnet.files import read_yaml
 from crfnet.pipeline.run_config import Run
 from crfnet.segmenter import RefinementConfig, Segmenter, build_segmenter
@@ -60,7 +60,7 @@ def load_refinement(path: Path) -> RefinementConfig:
         InputError: see `load_crf_config`.
     """
     content = read_yaml(path) if path.is_file() else None
-    if isinstance(content, dict) and list(content) == ["domain_transform"]:
+    if isinstance(content, dict) and list(content) == [KEY]:
         return load_domain_transform(path)
     return load_crf_config(path)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.data import SegmentationDataset
-from crfnet.domain_transform import DomainTransform, DomainTransformConfig
+from crfnet.domain_transform import DomainTransform, DomainTransformConfig, image_edges
 from crfnet.domain_transform.config_file import save_domain_transform
 from crfnet.errors import require
 from crfnet.evaluation.confusion import confusion_matrix, metrics
@@ -167,5 +167,6 @@ def _kept(path: Path, key: str) -> Tensor | None:
 @torch.no_grad()
 def _counts(layers: Sequence[DomainTransform], logits: Logits, image: Image, labels: LabelMap) -> Tensor:
     num_classes = logits.shape[1]
-    predictions = (layer(logits, image)[0].max(0).indices.cpu() for layer in layers)
+    edges = image_edges(image)  # once for all widths
+    predictions = (layer(logits, edges=edges)[0].max(0).indices.cpu() for layer in layers)
     return torch.stack([confusion_matrix(each, labels, num_classes) for each in predictions])

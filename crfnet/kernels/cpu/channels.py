@@ -85,22 +85,17 @@ def scatter_image(counters, phase, table, values, place, pixels, few):
 @kernel
 def gather_batch(counters, phase, values, table):
     """One phase: all channels of all images (b, l, n) into a table (groups, b n, 8)."""
-    batch, labels, pixels = values.shape
-    chunks = (pixels + _PIXELS - 1) // _PIXELS
-    tasks = len(table) * batch * chunks
-    task = claim(counters, phase)
-    while task < tasks:
-        group, image, first = task // chunks // batch, task // chunks % batch, task % chunks * _PIXELS
-        some, few = min(_PIXELS, pixels - first), min(8, labels - 8 * group)
-        place, where = (image * labels + 8 * group) * pixels + first, (group * batch + image) * pixels + first
-        gather_channels(values, place, pixels, few, some, table, 8 * where)
-        task = finish(counters, phase)
-    return wait(counters, phase, tasks)
+    return _move_batch(counters, phase, values, table, True)
 
 
 @kernel
 def scatter_batch(counters, phase, table, values):
     """The way back; the table is overwritten."""
+    return _move_batch(counters, phase, values, table, False)
+
+
+@kernel
+def _move_batch(counters, phase, values, table, gathers):
     batch, labels, pixels = values.shape
     chunks = (pixels + _PIXELS - 1) // _PIXELS
     tasks = len(table) * batch * chunks
@@ -109,6 +104,9 @@ def scatter_batch(counters, phase, table, values):
         group, image, first = task // chunks // batch, task // chunks % batch, task % chunks * _PIXELS
         some, few = min(_PIXELS, pixels - first), min(8, labels - 8 * group)
         place, where = (image * labels + 8 * group) * pixels + first, (group * batch + image) * pixels + first
-        scatter_channels(table, 8 * where, some, values, place, pixels, few)
+        if gathers:
+            gather_channels(values, place, pixels, few, some, table, 8 * where)
+        else:
+            scatter_channels(table, 8 * where, some, values, place, pixels, few)
         task = finish(counters, phase)
     return wait(counters, phase, tasks)

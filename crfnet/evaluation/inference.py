@@ -131,19 +131,19 @@ class TiledInference(nn.Module):
         if self.geometry is not None:
             logits = resize_logits(self.strided(image), size, align_corners=self.geometry)
             return logits.contiguous()  # of a crop, or the map that it is cut from would be kept
-        image = self._given(image)
+        given = self._given(image).float()
         mirrored = (False, True) if self.config.mirror else (False,)
         passes = list(itertools.product(self.config.scales, mirrored))
-        fused = self._pass(image.float(), *passes[0], size)
+        fused = self._pass(given, *passes[0], size)
         if len(passes) == 1:
             return fused
         if self.config.fusion == "max":
             for one in passes[1:]:
-                torch.maximum(fused, self._pass(image.float(), *one, size), out=fused)
+                torch.maximum(fused, self._pass(given, *one, size), out=fused)
             return fused
         _by_rows(fused, lambda part: part.log_softmax(1))
         for one in passes[1:]:
-            logits = self._pass(image.float(), *one, size)
+            logits = self._pass(given, *one, size)
             _by_rows(fused, lambda part, more: torch.logaddexp(part, more.log_softmax(1)), logits)
             del logits  # before the next is made
         return fused.sub_(math.log(len(passes)))
@@ -169,7 +169,9 @@ class TiledInference(nn.Module):
         # Half-pixel centers and antialiased where it shrinks, as image libraries resize.
         return F.interpolate(image.float(), self.config.size, mode="bilinear", antialias=True)
 
-    def _pass(self, image: Image, scale: float, mirrored: bool, size: tuple[int, int]) -> Logits:
+    def _pass(
+        self, image: Num[Tensor, "b c rows columns"], scale: float, mirrored: bool, size: tuple[int, int]
+    ) -> Logits:
         image = rescale_image(image, scale, align_corners=self.model.align_corners)
         if mirrored:
             image = image.flip(3)

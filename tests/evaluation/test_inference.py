@@ -217,7 +217,6 @@ def test_a_size_is_stretched_to_and_back(align_corners, size):
         cells = model.strided_logits(small)
         once = F.interpolate(cells, (45, 70), mode="bilinear", align_corners=bool(align_corners))
         assert_close(protocol(image), once, *CLOSE)
-        assert (once - back).abs().max() < 0.5 * once.std()
         assert torch.equal(protocol.strided(image), cells)
     known = {True: "stretch" if corners_meet else None, False: False, "stretch": "stretch"}
     assert protocol.geometry == known[align_corners]

@@ -211,7 +211,7 @@ def test_a_size_is_stretched_to_and_back(align_corners, size):
     back = F.interpolate(there, (45, 70), mode="bilinear", align_corners=bool(align_corners))
     protocol = TiledInference(model, PredictConfig(size=size))
     corners_meet = size == (33, 65)
-    if align_corners and not corners_meet:
+    if align_corners is True and not corners_meet:
         assert_close(protocol(image), back, *CLOSE)
     else:  # once resized instead of twice: between the same cells
         cells = model.strided_logits(small)

@@ -61,6 +61,20 @@ def test_posthoc_vs_joint_reports_on_all_seeds(monkeypatch, tmp_path):
     assert calls[2:] == [["report", *runs, "--output", str(tmp_path / "report"), "--overwrite"]]
 
 
+def test_posthoc_vs_joint_begins_with_a_checkpoint(config, scores, tmp_path):
+    checkpoint = str(scores.parent / "unary/train/checkpoint.pt")
+    what = ["--checkpoint", checkpoint, "--arms", "unary,unary+", "--seeds", "0", "1", "0"]
+    fast = ["--evaluation.max_width", "2", "--evaluation.draws", "5"]
+    script("posthoc_vs_joint")(["--config", str(config), "--output", str(tmp_path), *what, *fast])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "seed0", "seed1"]
+    assert not (tmp_path / "seed0/unary/train").exists()  # it was trained before
+    assert (tmp_path / "seed1/unary_plus/train/checkpoint.pt").is_file()
+    report = (tmp_path / "report/report.md").read_text()
+    assert "mean of 2 seeds" in report
+    assert "`unary+` − `unary`" in report
+    assert "posthoc" not in report
+
+
 def test_grid_search_reports_on_the_images_it_did_not_search(config, scores, tmp_path):
     arguments = ["--config", str(config), "--scores", str(scores), "--output", str(tmp_path)]
     arguments += ["--search.images", "3", "--evaluation.max_width", "2", "--evaluation.draws", "5"]

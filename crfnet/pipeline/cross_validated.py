@@ -47,7 +47,9 @@ def predictor_of_folds(
     def predict(sample: Sample) -> LabelMap:
         with torch.inference_mode():
             logits = unary(sample).contiguous()
-            return layers[crfs[sample.id]](logits, sample.image[None].to(logits.device))[0].argmax(0)
+            log_q = layers[crfs[sample.id]](logits, sample.image[None].to(logits.device))
+        labels: LabelMap = log_q[0].argmax(0)
+        return labels
 
     return predict
 

@@ -146,7 +146,7 @@ def read_folds(path: Path) -> dict[str, CRFConfig]:
             raise ValueError(f"its columns are {', '.join(header)}")
         for row in rows[:-1]:
             *values, iterations = row[2 : 2 + len(AXES)]
-            point = Point(*map(float, values), iterations=int(iterations))
+            point = Point._make([*map(float, values), int(iterations)])
             crf = dataclasses.replace(best, **point._asdict())
             found |= dict.fromkeys(row[-1].split(), crf)
         if rows[-1][0] != "all" or len(found) != int(rows[-1][1]):

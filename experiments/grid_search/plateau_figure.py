@@ -23,16 +23,17 @@ COLORS = dict(zip(MARKERS, ("#D55E00", "#CC79A7", "#E69F00", "#F0E442"), strict=
 
 def draw(path: Path, plateaus: "Sequence[Plateau]") -> None:
     """Write the figure: what is left of the optimum over the widths, and mIoU over w1."""
-    figure = Figure(figsize=(13.5, 1.0 + 4.6 * len(plateaus)), dpi=90, layout="constrained")
-    rows = figure.subplots(len(plateaus), 3, squeeze=False)
-    for plateau, (fixed, free, weights) in zip(plateaus, rows, strict=True):
+    figure = Figure(figsize=(15.5, 3.6 * len(plateaus)), dpi=90, layout="constrained")
+    rows = figure.subplots(len(plateaus), 4, squeeze=False, width_ratios=(4, 4, 3.5, 2.5))
+    for plateau, (fixed, free, weights, words) in zip(plateaus, rows, strict=True):
         w1 = common_w1(plateau)
         at_w1 = {point: point for point in plateau.scores if point.w1 == w1}
         widths(figure, fixed, plateau, list(at_w1), f"w1 = {w1:g}")
         widths(figure, free, plateau, best_over_w1(plateau), "the best w1 at every point")
         over_w1(weights, plateau)
         fixed.set_title(f"{plateau.normalization}: {fixed.get_title()}", fontsize="medium")
-        legend(weights, plateau)
+        words.set_axis_off()
+        words.legend(*handles_of(weights, plateau), fontsize=8, loc="center left", frameon=False)
     figure.savefig(path)
 
 
@@ -81,7 +82,7 @@ def widths(figure: Figure, panel: Any, plateau: "Plateau", those: list[Point], t
         getattr(panel, f"set_{axis}ticks")(np.log(few), [f"{tick:g}" for tick in few], fontsize=7)
         getattr(panel, f"set_{axis}label")(label)
     panel.set_title(title, fontsize="medium")
-    figure.colorbar(image, ax=panel, label="mIoU minus the best, points", location="bottom", shrink=0.8)
+    figure.colorbar(image, ax=panel, label="mIoU minus the best, points", pad=0.02)
 
 
 def triangulation(x: np.ndarray, y: np.ndarray) -> Triangulation | None:
@@ -106,6 +107,7 @@ def over_w1(panel: Any, plateau: "Plateau") -> None:
         "best widths at every w1": lambda _: True,
         f"theta_alpha {best.theta_alpha:g}, theta_beta {best.theta_beta:g}": lambda p: p[1:3] == best[1:3],
     }
+    shown: list[float] = []
     for (name, holds), style in zip(kinds.items(), ("-", "--"), strict=True):
         tops: dict[float, Point] = {}
         for point in sorted(filter(holds, plateau.scores), key=plateau.scores.__getitem__):
@@ -115,6 +117,7 @@ def over_w1(panel: Any, plateau: "Plateau") -> None:
             [100 * getattr(plateau.behind[tops[each]], part) for each in w1]
             for part in ("estimate", "low", "high")
         )
+        shown += low
         panel.plot(w1, loss, f"o{style}", color="#0072B2", markersize=4, label=name)
         if style == "-":
             panel.fill_between(w1, low, high, color="#0072B2", alpha=0.12, linewidth=0)
@@ -126,6 +129,11 @@ def over_w1(panel: Any, plateau: "Plateau") -> None:
             )
         else:
             panel.axhline(100 * gap.estimate, color="black", linestyle=":", label=f"{name}: {points(gap)}")
+    panel.set_yscale("symlog", linthresh=0.5)
+    ticks = [-0.1, -0.25, -0.5, -1.0, -2.0, -5.0, -10.0]
+    lowest = min([*shown, *(100 * gap.estimate for _, _, gap in plateau.published.values())])
+    panel.set_yticks([0.0, *ticks], ["0", *(f"{tick:g}" for tick in ticks)])
+    panel.set_ylim(1.3 * lowest - 0.1, 0.15)
     panel.set_xlabel("w1")
     panel.set_ylabel("mIoU minus the best, points")
     panel.set_title(f"over w1; the best has {percent(plateau.scores[best])} %", fontsize="medium")
@@ -133,7 +141,7 @@ def over_w1(panel: Any, plateau: "Plateau") -> None:
     panel.set_axisbelow(True)
 
 
-def legend(panel: Any, plateau: "Plateau") -> None:
+def handles_of(panel: Any, plateau: "Plateau") -> tuple[list[Any], list[str]]:
     handles, labels = panel.get_legend_handles_labels()
     for name, (point, _, gap) in plateau.published.items():
         if point is not None:
@@ -146,4 +154,4 @@ def legend(panel: Any, plateau: "Plateau") -> None:
     labels += ["best", "not told from it (95 %, paired)"]
     handles += [Line2D([], [], color="0.6"), Line2D([], [], color="0.6", linestyle="--")]
     labels += [f"within {WITHIN:g} points (white on the maps)", "edge of what is not told from it"]
-    panel.legend(handles, labels, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    return handles, labels

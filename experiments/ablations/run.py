@@ -207,7 +207,7 @@ class Job:
     def train(self, row: Row, crf: CRFConfig | None, folder: Path, seed: int) -> float:
         """Train a row's CRF, or network and CRF; return the processor time, of the part since a restart."""
         config = self.runs[row.name].joint
-        if row.network == "frozen":  # in evaluation mode and without gradients: a step costs the CRF's time
+        if row.network == "frozen":  # in evaluation mode and without gradients
             config = replace(config, crf_warmup=config.iterations)
         began = time.process_time()
         train(self.segmenter(row, crf), self.train_set, config, folder, seed=seed, resume=True)

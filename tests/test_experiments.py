@@ -107,10 +107,11 @@ def test_trimap_scores_the_parts_of_a_crf(config, scores, tmp_path):
     assert (output / "trimap.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["posthoc_vs_joint", "grid_search", "trimap", "joint_training"])
+@pytest.mark.parametrize("name", ["posthoc_vs_joint", "grid_search", "trimap", "joint_training", "ablations"])
 def test_bad_input_is_one_line(name, capsys, monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS / name)
     needed = {"grid_search": ["--scores", "none"], "trimap": ["--scores", "none", "--crf", "none"]}
+    needed["ablations"] = ["--checkpoint", "none"]
     with pytest.raises(SystemExit) as stop:
         script(name)([*needed.get(name, []), "--search.imagse", "3"])
     assert stop.value.code == 2
@@ -274,3 +275,22 @@ def test_plateau_refuses_what_is_no_search(tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path}: no finished search" in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({"row": {"of": "row"}}, "row: of is 'row', must be a row above that trains its CRF, or nothing"),
+        ({"a": {"crf": False}, "b": {"of": "a"}}, "b: of is 'a', must be a row above that trains its CRF"),
+        ({"a": {"against": "c"}}, "a: against is 'c', must be the name of another row, or nothing"),
+        ({"a": {"trian": False}}, "cannot be read as rows (Row.__init__() got an unexpected keyword"),
+        ({"a": {"network": "thawed"}}, "a: network is 'thawed', must be"),
+        ({"a": {"changes": {"crf.wieghts": "full"}}}, "unknown key crf.wieghts"),
+        ({"a": {"changes": {"joint.crf_lr": -1}}}, "crf_lr is -1"),
+    ],
+)
+def test_ablations_refuse_rows_that_cannot_be(rows, said, ablations, capsys):
+    with pytest.raises(SystemExit) as stop:
+        ablations(rows={"rows": rows})
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]

@@ -72,7 +72,7 @@ def test_posthoc_vs_joint_begins_with_a_checkpoint(config, scores, tmp_path):
     report = (tmp_path / "report/report.md").read_text()
     assert "mean of 2 seeds" in report
     assert "`unary+` − `unary`" in report
-    assert "posthoc" not in report
+    assert "`posthoc`" not in report
 
 
 def test_grid_search_reports_on_the_images_it_did_not_search(config, scores, tmp_path):

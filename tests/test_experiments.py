@@ -5,8 +5,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.cli.main import main as crfnet
 from tests.test_cli import CONFIG
 
@@ -59,6 +61,20 @@ def test_posthoc_vs_joint_reports_on_all_seeds(monkeypatch, tmp_path):
     assert calls[2:] == [["report", *runs, "--output", str(tmp_path / "report"), "--overwrite"]]
 
 
+def test_posthoc_vs_joint_begins_with_a_checkpoint(config, scores, tmp_path):
+    checkpoint = str(scores.parent / "unary/train/checkpoint.pt")
+    what = ["--checkpoint", checkpoint, "--arms", "unary,unary+", "--seeds", "0", "1", "0"]
+    fast = ["--evaluation.max_width", "2", "--evaluation.draws", "5"]
+    script("posthoc_vs_joint")(["--config", str(config), "--output", str(tmp_path), *what, *fast])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "seed0", "seed1"]
+    assert not (tmp_path / "seed0/unary/train").exists()  # it was trained before
+    assert (tmp_path / "seed1/unary_plus/train/checkpoint.pt").is_file()
+    report = (tmp_path / "report/report.md").read_text()
+    assert "mean of 2 seeds" in report
+    assert "`unary+` − `unary`" in report
+    assert "`posthoc`" not in report
+
+
 def test_grid_search_reports_on_the_images_it_did_not_search(config, scores, tmp_path):
     arguments = ["--config", str(config), "--scores", str(scores), "--output", str(tmp_path)]
     arguments += ["--search.images", "3", "--evaluation.max_width", "2", "--evaluation.draws", "5"]
@@ -91,10 +107,11 @@ def test_trimap_scores_the_parts_of_a_crf(config, scores, tmp_path):
     assert (output / "trimap.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["posthoc_vs_joint", "grid_search", "trimap", "joint_training"])
+@pytest.mark.parametrize("name", ["posthoc_vs_joint", "grid_search", "trimap", "joint_training", "ablations"])
 def test_bad_input_is_one_line(name, capsys, monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS / name)
     needed = {"grid_search": ["--scores", "none"], "trimap": ["--scores", "none", "--crf", "none"]}
+    needed["ablations"] = ["--checkpoint", "none"]
     with pytest.raises(SystemExit) as stop:
         script(name)([*needed.get(name, []), "--search.imagse", "3"])
     assert stop.value.code == 2
@@ -143,3 +160,137 @@ def test_joint_training_study_tells_collapse_from_training(tmp_path, monkeypatch
     assert [row["step"] for row in joint] == ["0", "1", "2", "3"]
     assert all(0 <= float(joint[step]["miou"]) <= 1 for step in (0, 2, 3))
     assert {path.name for path in output.glob("*.png")} == {"curves_small.png"}
+
+
+ABLATIONS = {
+    "shared": {"joint.iterations": 3, "joint.unary_loss": 0.0, "joint.crf_lr": 1.0},
+    "rows": {
+        "network alone": {"crf": False},
+        "searched": {"train": False, "against": "network alone", "paper": "+1.2"},
+        "trained": {"against": "searched"},
+        "per class": {"changes": {"crf.weights": "per_class"}, "against": "trained"},
+        "exact in test": {
+            "of": "trained",
+            "changes": {"crf.filter": "exact", "crf.iterations": 1},
+            "against": "trained",
+            "images": 2,
+        },
+        "symmetric": {"changes": {"crf.normalization": "symmetric"}, "against": "trained"},
+        "joint": {"network": "trained", "start": "config", "against": "searched"},
+    },
+}
+
+
+@pytest.fixture
+def ablations(config, scores, tmp_path, monkeypatch):
+    """The study with some rows; `rows` changes them."""
+    monkeypatch.syspath_prepend(EXPERIMENTS / "ablations")
+    checkpoint = scores.parent / "unary/train/checkpoint.pt"
+
+    def run(*arguments: str, rows=ABLATIONS) -> dict[str, dict[str, str]]:
+        settings = tmp_path / "settings.yaml"
+        settings.write_text(yaml.safe_dump(rows, sort_keys=False))
+        given = ["--config", str(config), "--settings", str(settings), "--checkpoint", str(checkpoint)]
+        script("ablations")([*given, "--output", str(tmp_path / "out"), *arguments])
+        return {
+            row["row"]: row for row in csv.DictReader((tmp_path / "out/table.csv").read_text().splitlines())
+        }
+
+    return run
+
+
+def test_ablations_train_the_crf_alone_and_go_on(ablations, scores, tmp_path):
+    found = ablations()
+    assert [*found] == [*ABLATIONS["rows"]]
+    assert float(found["trained"]["w1"]) != float(found["searched"]["w1"])
+    assert found["exact in test"]["w1"] == found["trained"]["w1"]  # its CRF, tested otherwise
+    assert [found[name]["images"] for name in ("trained", "exact in test")] == ["3", "2"]
+    searched = set((tmp_path / "out/search_symmetric/images.txt").read_text().split())
+    with (tmp_path / "out/rows/trained/seed0/test/per_image.csv").open() as stream:
+        assert not searched & {row["id"] for row in csv.DictReader(stream)}
+    start = read_checkpoint(tmp_path / "out/rows/trained/seed0/train/checkpoint.pt")["model"]
+    network = read_checkpoint(scores.parent / "unary/train/checkpoint.pt")["model"]
+    for name, value in network.items():
+        assert torch.equal(start[name], value), name
+    joint = read_checkpoint(tmp_path / "out/rows/joint/seed0/train/checkpoint.pt")["model"]
+    assert any(not torch.equal(joint[name], value) for name, value in network.items())
+    table = (tmp_path / "out/table.md").read_text()
+    assert "| symmetric | crf.normalization symmetric | 3 |" in table
+    assert "| exact in test | the CRF of trained, tested otherwise; crf.filter exact" in table
+    log = (tmp_path / "out/rows/trained/seed0/train/log.jsonl").stat().st_mtime_ns
+    added = {**ABLATIONS, "rows": {**ABLATIONS["rows"], "fixed": {"changes": {"crf.learn_theta": False}}}}
+    again = ablations("--only", "fixed", rows=added)
+    assert [*again] == ["fixed"]
+    assert again["fixed"]["theta_alpha"] == found["searched"]["theta_alpha"]
+    assert (tmp_path / "out/rows/trained/seed0/train/log.jsonl").stat().st_mtime_ns == log
+
+
+def test_plateau_of_two_searches(config, scores, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS / "grid_search")
+    plateau = runpy.run_path(str(EXPERIMENTS / "grid_search/plateau.py"))["main"]
+    searches = []
+    for normalization in ("after", "symmetric"):
+        output = tmp_path / normalization
+        given = ["--scores", str(scores), "--output", str(output), "--search.normalization", normalization]
+        wide = ["--search.theta_alpha", "[5, 20]", "--search.images", "4", "--search.rounds", "2"]
+        crfnet(["search", str(config), *given, *wide])
+        searches.append(output / "search")
+    names = ["--searches", *map(str, searches), "--output", str(tmp_path / "out")]
+    arguments = [*names, "--scores", str(scores), "--config", str(config)]
+    plateau(arguments)
+    rows = list(csv.DictReader((tmp_path / "out/plateau.csv").read_text().splitlines()))
+    for search in searches:  # the same numbers as those of the search
+        table = list(csv.DictReader((search / "table.csv").read_text().splitlines()))
+        mine = [r for r in rows if r["normalization"] == search.parent.name and r["what"] == "grid"]
+        keys = ("w1", "theta_alpha", "theta_beta")
+        found = {tuple(float(row[key]) for key in keys): float(row["miou"]) for row in mine}
+        assert found == {tuple(float(row[key]) for key in keys): float(row["miou"]) for row in table}
+        best = max(mine, key=lambda row: float(row["miou"]))
+        assert {float(best[key]) for key in ("minus_best", "low", "high")} == {0.0}
+    published = {(row["normalization"], row["what"]): row for row in rows if row["what"] != "grid"}
+    assert len(published) == 2 * 5
+    after = published["after", "pydensecrf"]
+    assert [after[key] for key in ("w1", "theta_alpha", "theta_beta", "iterations")] == [
+        "10.0",
+        "80.0",
+        "13.0",
+        "2",
+    ]
+    text = (tmp_path / "out/plateau.md").read_text()
+    assert "**symmetric**, 4 images" in text
+    assert "DeepLab v1 (4, 49, 5)" in text
+    assert (tmp_path / "out/plateau.png").stat().st_size > 20_000
+    written = (tmp_path / "out/published_after.npz").stat().st_mtime_ns
+    plateau(arguments)
+    assert (tmp_path / "out/published_after.npz").stat().st_mtime_ns == written
+    plateau(names)  # without scores: the searches alone
+    assert "DeepLab v1" not in (tmp_path / "out/plateau.md").read_text()
+
+
+def test_plateau_refuses_what_is_no_search(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXPERIMENTS / "grid_search")
+    plateau = runpy.run_path(str(EXPERIMENTS / "grid_search/plateau.py"))["main"]
+    with pytest.raises(SystemExit) as stop:
+        plateau(["--searches", str(tmp_path)])
+    assert stop.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}: no finished search" in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({"row": {"of": "row"}}, "row: of is 'row', must be a row above that trains its CRF, or nothing"),
+        ({"a": {"crf": False}, "b": {"of": "a"}}, "b: of is 'a', must be a row above that trains its CRF"),
+        ({"a": {"against": "c"}}, "a: against is 'c', must be the name of another row, or nothing"),
+        ({"a": {"trian": False}}, "cannot be read as rows (Row.__init__() got an unexpected keyword"),
+        ({"a": {"network": "thawed"}}, "a: network is 'thawed', must be"),
+        ({"a": {"changes": {"crf.wieghts": "full"}}}, "unknown key crf.wieghts"),
+        ({"a": {"changes": {"joint.crf_lr": -1}}}, "crf_lr is -1"),
+    ],
+)
+def test_ablations_refuse_rows_that_cannot_be(rows, said, ablations, capsys):
+    with pytest.raises(SystemExit) as stop:
+        ablations(rows={"rows": rows})
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]

@@ -25,6 +25,12 @@ def add_parser(commands: Any) -> None:
     source.add_argument("--checkpoint", metavar="CKPT", type=Path, help="trained weights")
     add_crf(parser)
     parser.add_argument(
+        "--folds",
+        metavar="CSV",
+        type=Path,
+        help="cross-validated: each image with the CRF chosen on the other folds (folds.csv of a search)",
+    )
+    parser.add_argument(
         "--exclude", metavar="FILE", type=Path, help="ids to leave out (images.txt of a search)"
     )
     parser.usage = (
@@ -51,11 +57,14 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     for name in ("labels", "num_classes", "class_names"):
         if getattr(options, name) is not None:
             raise InputError(f"evaluate --{name.replace('_', '-')}: the data set of CONFIG says that already")
+    for name in ("predictions", "crf", "exclude"):
+        if options.folds is not None and getattr(options, name) is not None:
+            raise InputError(f"evaluate --folds: names the images and their CRFs, so it excludes --{name}")
     run = load(options, overrides)
     check_apart(options, run, run.output / "evaluation")
     report, table = evaluate_split(
         run,
-        EvaluationSource(options.predictions, options.scores, options.checkpoint, options.crf),
+        EvaluationSource(options.predictions, options.scores, options.checkpoint, options.crf, options.folds),
         split=options.split or "val",
         exclude=options.exclude,
         resume=options.resume,
@@ -92,7 +101,7 @@ def _check_options_without_config(options: Namespace, overrides: Sequence[str]) 
     """Without a config, only some options mean something."""
     if options.predictions is None or options.labels is None or options.num_classes is None:
         raise InputError("evaluate: give a CONFIG, or --predictions DIR --labels DIR --num-classes N")
-    for name in ("crf", "exclude", "split"):
+    for name in ("crf", "folds", "exclude", "split"):
         if getattr(options, name) is not None:
             raise InputError(f"evaluate --{name}: needs a CONFIG")
     keys = [each.partition("=")[0] for each in overrides if each.startswith("--")]

@@ -22,6 +22,7 @@ from crfnet.pipeline.build import (
     resolve_device,
     with_memory_limit,
 )
+from crfnet.pipeline.cross_validated import images_of_folds, predictor_of_folds, with_folds
 from crfnet.pipeline.digests import file_digest, files_digest, text_digest, weights_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.measure_costs import BuildPredictor, measure_costs
@@ -41,6 +42,7 @@ from crfnet.pipeline.samples import strip_samples
 from crfnet.pipeline.trace_energy import trace_energy
 from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
+from crfnet.search.result_files import BEST_FILE, read_folds
 from crfnet.segmenter import RefinementConfig, build_refinement
 
 __all__ = ["EvaluationSource", "evaluate_split", "read_ids"]
@@ -55,12 +57,14 @@ class EvaluationSource:
         scores: folder of cached scores, or one .npz.
         checkpoint: trained weights.
         crf: parameters of the CRF, the best.yaml of a search.
+        folds: instead, the folds.csv of a search: each of its images with what the other folds chose.
     """
 
     predictions: Path | None = None
     scores: Path | None = None
     checkpoint: Path | None = None
     crf: Path | None = None
+    folds: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -121,7 +125,15 @@ def evaluate_split(
     ids = [name for name in dataset.ids if name not in excluded]
     if not ids:
         raise InputError(f"{exclude}: leaves no image of split {split!r} to evaluate")
+    folds = {} if source.folds is None else read_folds(source.folds)
+    if source.folds is not None:
+        ids = images_of_folds(dataset, source.folds, folds)
     arms = _arms(run, dataset, ids, source)
+    if folds:
+        predictor = partial(
+            predictor_of_folds, run, len(dataset.classes), source.scores, source.checkpoint, folds
+        )
+        arms["posthoc"] = _Arm(predictor(), build=predictor)
     digests = on_rank_zero(lambda: _digests(dataset, ids, source))
     run = replace(run, output=run.output / "evaluation")
     how = {"resume": resume, "overwrite": overwrite}
@@ -133,6 +145,11 @@ def evaluate_split(
         builds = {name: arm.build for name, arm in arms.items() if arm.build is not None}
         results = measure_costs(run.output / "costs", results, builds, dataset)
         results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
+        if source.folds is not None:
+            facts["CRF parameters"] = f"of each image those that the other folds chose: {source.folds}"
+            results = [
+                with_folds(arm, source.folds, folds) if arm.name == "posthoc" else arm for arm in results
+            ]
         return on_rank_zero(lambda: _report(run, results, dataset, source, facts))
 
 
@@ -185,6 +202,8 @@ def _digests(dataset: SegmentationDataset, ids: Sequence[str], source: Evaluatio
         found["weights"] = weights_digest(source.path)
     if source.crf is not None:
         found["parameters of the CRF"] = file_digest(source.crf)
+    if source.folds is not None:
+        found["parameters of the folds"] = files_digest([source.folds, source.folds.parent / BEST_FILE])
     return found
 
 

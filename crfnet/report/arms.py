@@ -58,6 +58,7 @@ class ArmResult:
         folder: its label maps, evaluation.npz, and energy/ where the CRF's inference was followed.
         search_folder: of the search for its CRF's parameters, with heatmap.png.
         train_folder: of the training of its CRF, with log.jsonl.
+        folds: of a cross-validation, in which each image has the parameters chosen without it; 0 for none.
         seed: that its networks were trained with; None where that is not known.
         repeats: the same arm with networks of other seeds, over the same images (see `combine`). All arms of
             a comparison have as many; those at one place are of one run.
@@ -79,6 +80,7 @@ class ArmResult:
     folder: Path | None = None
     search_folder: Path | None = None
     train_folder: Path | None = None
+    folds: int = 0
     seed: int | None = None
     repeats: Sequence["ArmResult"] = ()
     cpu_seconds_per_image: float = math.nan

@@ -70,7 +70,13 @@ def about_arms(arms: Sequence[ArmResult]) -> list[Block]:
     ]
     scored = len(arms[0].evaluation)
     searched = len({id for arm in arms for id in arm.search_ids})
-    if searched:
+    folds = max(arm.folds for arm in arms)
+    if folds:
+        text = (
+            f"All scores are over the same {scored} images. CRF parameters are cross-validated in {folds} "
+            "folds: each image has those that were chosen on the other folds, without it."
+        )
+    elif searched:
         text = (
             f"The {searched} images that CRF parameters were searched on are held out: none of them is "
             f"among the {scored} images scored here."

@@ -11,6 +11,7 @@ from crfnet.files import write_atomically
 from crfnet.labels import Palette
 from crfnet.report.answer_blocks import answer_blocks, border_band, results_of
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
+from crfnet.report.class_gains import class_gain_blocks
 from crfnet.report.document import (
     Block,
     Document,
@@ -212,6 +213,7 @@ def _classes(
     return [
         Text(text),
         Plot("classes", alt, class_figure(intervals, names, class_names)),
+        *class_gain_blocks(names, intervals, class_names),
         *fold_columns(class_table(arms, intervals, class_names), [*map(arm_label, names), *shown]),
     ]
 

@@ -31,6 +31,7 @@ _COSTS = (
 )
 #: What reports of old do not have.
 _LATER: dict[str, Any] = {
+    "folds": 0,
     "seed": None,
     "repeats": [],
     "cpu_seconds_per_image": math.nan,
@@ -141,6 +142,7 @@ def _read_arm(saved: dict[str, Any], folder: Path) -> ArmResult:
         evaluation=Evaluation.load(places["folder"] / "evaluation.npz"),
         crf=_take(saved, "crf", dict, NoneType, within="arms."),
         search_ids=_take_list(saved, "search_ids", str, within="arms."),
+        folds=_take(saved, "folds", int, within="arms."),
         seed=_take(saved, "seed", int, NoneType, within="arms."),
         repeats=[_read_arm(each, folder) for each in _take_list(saved, "repeats", dict, within="arms.")],
         **costs,

@@ -1,11 +1,14 @@
 """Output files of a search: best.yaml, table.csv, heatmap.png, images.txt, and with folds folds.csv."""
 
+import csv
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from crfnet.crf.config_file import save_crf_config
+from crfnet.crf.config_file import load_crf_config, save_crf_config
 from crfnet.crf.layer import CRFConfig
-from crfnet.files import write_atomically, write_csv
+from crfnet.errors import InputError
+from crfnet.files import one_line, regular, write_atomically, write_csv
 from crfnet.search.config import SearchConfig
 from crfnet.search.counting import PointCounts
 from crfnet.search.grid import AXES, Point
@@ -22,6 +25,7 @@ __all__ = [
     "OUTPUT_FILES",
     "TABLE_FILE",
     "best_config",
+    "read_folds",
     "write_folds",
     "write_results",
     "write_table",
@@ -111,7 +115,6 @@ def write_folds(path: Path, leaderboard: Leaderboard, ids: Sequence[str]) -> Non
     The last line is that of all images: the point of `best.yaml` with the metric on the images that it was
     chosen on, and the cross-validated metric, in which every image has the point chosen without it.
     """
-    header = ["fold", "images", *AXES, "selection_metric", "held_out_metric", "ids"]
     rows = []
     for k, fold in enumerate(leaderboard.folds, 1):
         best, held_out = leaderboard.best(fold), fold.held_out_images
@@ -123,7 +126,37 @@ def write_folds(path: Path, leaderboard: Leaderboard, ids: Sequence[str]) -> Non
     best = leaderboard.best(overall)
     metrics = (leaderboard.metric(best, overall.selection_images), leaderboard.cross_validated())
     rows.append(["all", str(len(ids)), *_fold_row(best, metrics), ""])
-    write_csv(path, header, rows)
+    write_csv(path, _FOLD_HEADER, rows)
+
+
+def read_folds(path: Path) -> dict[str, CRFConfig]:
+    """The CRF that each image gets in a cross-validation: with the point that was chosen on the other folds.
+
+    Args:
+        path: what `write_folds` wrote; normalization and pruning are those of `best.yaml` beside it.
+
+    Raises:
+        InputError: it is no such file, or `best.yaml` is missing.
+    """
+    best = load_crf_config(path.parent / BEST_FILE)
+    found: dict[str, CRFConfig] = {}
+    try:
+        header, *rows = csv.reader(regular(path).read_text(encoding="utf-8").splitlines())
+        if header != _FOLD_HEADER:
+            raise ValueError(f"its columns are {', '.join(header)}")
+        for row in rows[:-1]:
+            *values, iterations = row[2 : 2 + len(AXES)]
+            point = Point._make([*map(float, values), int(iterations)])
+            crf = dataclasses.replace(best, **point._asdict())
+            found |= dict.fromkeys(row[-1].split(), crf)
+        if rows[-1][0] != "all" or len(found) != int(rows[-1][1]):
+            raise ValueError("a line is missing")
+    except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: not the {FOLDS_FILE} of a search ({one_line(error)})") from error
+    return found
+
+
+_FOLD_HEADER = ["fold", "images", *AXES, "selection_metric", "held_out_metric", "ids"]
 
 
 def _fold_row(best: Point, metrics: tuple[float, float]) -> list[str]:

@@ -3,9 +3,12 @@
     python experiments/posthoc_vs_joint/run.py --seeds 0 1 2
     python experiments/posthoc_vs_joint/run.py --config configs/camvid/deeplab_v2_resnet18_aspp_s.yaml \
         --data.root CAMVID
+    python experiments/posthoc_vs_joint/run.py --config configs/voc/deeplab_v3_mobilenetv2.yaml \
+        --data.root VOC --checkpoint mobilenetv2.pt --arms unary,posthoc,joint --seeds 0 1 2
 
 One `crfnet compare` a seed, into OUTPUT/seedN with a report of its own; with several seeds one report over
-all of them, OUTPUT/report/report.html. Started again, it goes on where it was stopped.
+all of them, OUTPUT/report/report.html. All other options are those of `crfnet compare`. Started again, it
+goes on where it was stopped.
 """
 
 import argparse

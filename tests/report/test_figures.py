@@ -9,6 +9,7 @@ from crfnet.errors import InputError
 from crfnet.evaluation.bootstrap import Interval
 from crfnet.labels import VOC_PALETTE
 from crfnet.report import energy_curves, image_strip, metric_figures, training_curves
+from crfnet.report.class_gains import class_gain_blocks, control_pairs
 from crfnet.report.document import png_of
 from crfnet.report.energy_curves import EnergyTrace, energy_figure, read_energy_traces
 from crfnet.report.html import svg_of
@@ -151,3 +152,57 @@ def test_no_global_plotting_state(monkeypatch):
         for value in vars(module).values()
     ]
     assert "matplotlib.pyplot" not in used
+
+
+def gains_of(pairs):
+    """Of three classes: a sure gain of 5 points, a sure loss of 2, and one that is not sure."""
+    gains = {"sky": (0.04, 0.06), "sea": (-0.03, -0.01), "sun": (-0.01, 0.03)}
+    return {
+        (difference_name(*pair), class_metric(name)): Interval(low, high, (low + high) / 2)
+        for pair in pairs
+        for name, (low, high) in gains.items()
+    }
+
+
+def test_class_gains_tell_sure_ones_from_others():
+    names, classes = ["unary", "posthoc", "joint", "unary+", "posthoc+"], ["sky", "sea", "sun"]
+    pairs = control_pairs(names)
+    assert pairs == [("posthoc", "unary"), ("posthoc+", "unary+"), ("joint", "unary+"), ("joint", "posthoc+")]
+    bullets, plot = class_gain_blocks(names, gains_of(pairs), classes)
+    assert bullets.items[0] == (
+        "`posthoc` − `unary`: surely gains for 1 of 3 classes (sky +5.00); "
+        "surely loses for 1 of 3 classes (sea -2.00)."
+    )
+    assert len(plot.figure.axes) == 4
+    panel = plot.figure.axes[0]
+    bars = panel.patches[:3]
+    assert [bar.get_width() for bar in bars] == pytest.approx([5, -2, 1])
+    assert len({bar.get_facecolor() for bar in bars}) == 3
+    (lines,) = panel.collections
+    assert lines.get_segments()[0][:, 0] == pytest.approx([4, 6])
+    assert len(png_of(plot.figure)) > 10_000
+
+
+def test_class_gains_name_the_largest():
+    classes = [f"c{i}" for i in range(8)]
+    gains = {
+        ("mine - unary", class_metric(name)): Interval(i / 100 + 0.01, i / 100 + 0.03, i / 100 + 0.02)
+        for i, name in enumerate(classes)
+    }
+    (text,) = class_gain_blocks(["unary", "mine"], gains, classes)[0].items
+    assert "gains for 8 of 8 classes (c7 +9.00, c6 +8.00, c5 +7.00, c4 +6.00, c3 +5.00 and 3 more)" in text
+    assert "loses for 0 of 8 classes." in text
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["unary"], []),
+        (["unary", "posthoc", "mine"], [("posthoc", "unary"), ("mine", "unary")]),
+        (["mine", "other"], [("other", "mine")]),
+        (["unary", "joint"], [("joint", "unary")]),
+        (["unary", "unary+"], [("unary+", "unary")]),
+    ],
+)
+def test_every_arm_has_something_to_be_compared_with(names, pairs):
+    assert control_pairs(names) == pairs

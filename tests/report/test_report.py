@@ -27,7 +27,7 @@ from tests.report.factories import CLASSES, CONFIG, SHIFTS, make_arms, scene, wi
 def test_links_lead_to_pictures(report):
     _, folder, text, _ = report
     links = re.findall(r"\]\(([^)]+)\)", text)
-    pictures = ["trimap_void", "trimap_change", "classes", "strip", "errors", "energy"]
+    pictures = ["trimap_void", "trimap_change", "classes", "class_gains", "strip", "errors", "energy"]
     pictures += ["search_posthoc", "training_joint"]
     assert {"scores.csv", *(f"{name}.png" for name in pictures)} == set(links)
     files = {file.name for file in folder.iterdir() if file.is_file()}

@@ -119,5 +119,7 @@ def _run_worker(
             run_tasks(queue, images, config, device, progress=progress, rank=rank, check_alive=check_alive)
     except (_OrphanedError, KeyboardInterrupt):
         return
-    except (InputError, OSError) as error:
+    except (InputError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "start new thread" not in str(error):
+            raise
         raise SystemExit(f"crfnet: {error}") from None

@@ -82,6 +82,42 @@ def test_own_arms_in_a_file(tmp_path):
         load_run(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3", "own_arms is 3, must be names with their sections"),
+        ("[a]", "own_arms is ['a'], must be names with their sections"),
+        ("{a: 3}", "own_arms.a is 3, must be keys with their values"),
+        ("{a: null}", "own_arms.a is None, must be keys with their values"),
+        (
+            "{a: {nope: 1}}",
+            "unknown key own_arms.a.nope (known: network, train, behind, parameters, control)",
+        ),
+        ("{a: {networks: unary}}", "unknown key own_arms.a.networks; did you mean own_arms.a.network?"),
+        ("{a: {network: 3}}", "own_arms.a.network is 3, must be text"),
+        ("{a: {train: x}}", "own_arms.a.train is x, must be one of '', train, joint"),
+        ("{a: {control: x}}", "own_arms.a.control is x, must be a list of texts"),
+        ("{a: {behind: null}}", "own_arms.a.behind is null, must be left out"),
+        ("{a: {config: /etc/passwd}}", "unknown key own_arms.a.config"),
+        ("{a: {__path__: x}}", "unknown key own_arms.a.__path__"),
+        ("{3: {network: unary}}", "a name in own_arms is 3, must be text"),
+    ],
+)
+def test_wrong_rows_in_a_file_and_on_the_command_line(text, said, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"own_arms: {text}\n")
+    with pytest.raises(InputError) as found:
+        load_run(path)
+    assert said in str(found.value)
+    with pytest.raises(InputError, match="own_arms"):
+        load_run(None, ["--own_arms", text])
+
+
+def test_rows_on_the_command_line(tmp_path):
+    run = load_run(None, ["--own_arms", "{a: {control: [unary]}}", "--own_arms.b", "{train: joint}"])
+    assert run.own_arms == {"a": Arm(control=("unary",)), "b": Arm(train="joint")}
+
+
 def test_what_an_arm_is_in_words():
     assert described(ARMS["joint"]) == (
         "the network of unary; trained as the section joint says; crf behind it, parameters: posthoc; "

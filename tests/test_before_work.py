@@ -1,14 +1,23 @@
 """What a late stage of a comparison would refuse is refused when it starts; errors of ours are one line."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from crfnet.crf import DenseCRF
+from crfnet.data import load_dataset
 from crfnet.errors import InputError, is_refusal, require
+from crfnet.labels import write_label_png
 from crfnet.models import build_network
+from crfnet.pipeline.build import build_run_segmenter
+from crfnet.pipeline.run_config import load_run
+from crfnet.training import rehearse_step
+from crfnet.training.train_step import TrainStep
 from tests.models.configs import model_config
 from tests.multiprocess import ended, said, start
 from tests.test_cli import CONFIG, config, refused, voc_folder
@@ -41,6 +50,64 @@ def test_compare_refuses_images_that_no_trimap_is_in(config, tmp_path, refused):
     data = ["--data.name", "voc", "--data.root", root, "--search.images", "1"]
     line = refused("compare", config, *data, "--search.criterion", "trimap")
     assert "search.criterion is 'trimap', but no pixel of the images is inside it" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare_tries_a_step_of_every_training(config, tmp_path, refused, monkeypatch):
+    """The joint stage's comes after hours of the first one and a search."""
+    tried = []
+
+    def backward(self: DenseCRF, *arguments: object) -> None:
+        tried.append(arguments)
+        raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(DenseCRF, "forward", backward)
+    line = refused("compare", config)
+    assert "joint.batch_size leaves 1 image for a step on cpu, which must fit into its memory" in line
+    assert tried
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_step_is_tried_and_forgotten(config, monkeypatch):
+    """Of two images on a CPU; what it draws at random, nothing else misses."""
+    run = load_run(config)
+    train_set = load_dataset(run.data, "train")
+    model = build_run_segmenter(run, train_set.num_classes, None, run.crf)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    state = torch.random.get_rng_state()
+    steps = []
+    monkeypatch.setattr(TrainStep, "__call__", recorded(TrainStep.__call__, steps))
+    several = dataclasses.replace(run.joint, batch_size=6, accumulate=2, crf_warmup=1, workers=1)
+    rehearse_step(model, train_set, several, seed=0)
+    assert steps == [(2, 3, 32, 40)]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert {"crf", "network"} <= {name.partition(".")[0] for name in changed}  # and its backward pass works
+
+
+def recorded(call, steps):
+    """A method that notes the shape of its images as well."""
+
+    def also(self, step, batch, stop):
+        steps.append(tuple(batch.image.shape))
+        return call(self, step, batch, stop)
+
+    return also
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate"])
+def test_the_report_is_tried_before_the_work(command, config, tmp_path, refused, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("crfnet.pipeline.rehearse_report.write_report", full)
+    (tmp_path / "predictions").mkdir()
+    val = load_dataset(load_run(config).data, "val")
+    for sample in val:
+        write_label_png(tmp_path / f"predictions/{sample.id}.png", sample.labels % 255, val.palette)
+    more = ["--predictions", tmp_path / "predictions"] if command == "evaluate" else []
+    line = refused(command, config, *more)
+    assert "the report of toy cannot be written (No space left on device)" in line
     assert not (tmp_path / "out").exists()
 
 

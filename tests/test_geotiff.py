@@ -46,6 +46,15 @@ def predicted(model, path: Path, folder: Path, **keys) -> np.ndarray:
         return np.array(found)
 
 
+def test_a_raster_of_claims_is_not_read_at_once(tmp_path):
+    """A file of kilobytes, in which no tile is stored, stands for as many pixels as it likes."""
+    shape = {"count": 3, "height": 30_000, "width": 30_000, "dtype": np.uint8}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", tiled=True, SPARSE_OK=True, **shape, **PLACE):
+        pass
+    with pytest.raises(InputError, match=r"a\.tif: 30000x30000 pixels of 3 bands, must be at most"):
+        read_image(tmp_path / "a.tif")
+
+
 def network(channels: int = 3) -> Segmenter:
     """Sees 4 pixels around."""
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or ASCII; configs that name other files, or numbers without end."""
+"""Standard streams that are closed or ASCII; configs that name files or classes, or numbers without end."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from crfnet.cli import config
+from crfnet.cli.main import main
 from crfnet.errors import InputError
 from crfnet.pipeline.run_config import load_run
 
@@ -48,6 +50,7 @@ def test_ascii_stdout(tmp_path):
     ("text", "said"),
     [
         ("config: other.yaml\n", "unknown key config"),
+        ("__path__: other.yaml\n", "unknown key __path__"),
         ("train: other.yaml\n", "train is 'other.yaml', must be keys"),
         ("model: {deeplab_v2: other.yaml}\n", r"model\.deeplab_v2 is 'other.yaml', must be keys"),
         ("crf: {iterations: 1000000000}\n", "iterations is 1000000000, must be >= 0, at most"),
@@ -75,3 +78,44 @@ def test_refused_as_an_option(tmp_path, monkeypatch, words):
     with pytest.raises(InputError, match=r"keys|no key"):
         load_run(None, words)
     assert load_run(None, ["--train", "{lr: 0.5}"]).train.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class_path: evil.Evil",
+        "crf: {class_path: evil.Evil}",
+        "crf.class_path: evil.Evil",
+        "crf: {mean_field: {class_path: evil.Evil, init_args: {}}}",
+        "train: {augment: {class_path: evil.Evil}}",
+        "own_arms: {a: {class_path: evil.Evil}}",
+    ],
+)
+def test_no_config_names_a_class_to_import(text, tmp_path, monkeypatch):
+    """Jsonargparse would import the module, whose code runs then; it may lie beside the config."""
+    (tmp_path / "evil.py").write_text("import pathlib\npathlib.Path('ran').touch()\nclass Evil: pass\n")
+    (tmp_path / "a.yaml").write_text(f"{text}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"unknown key .*class_path"):
+        load_run(Path("a.yaml"))
+    section, _, value = text.partition(": ")
+    with pytest.raises(InputError, match="class_path"):
+        load_run(None, [f"--{section}", value])
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), BlockingIOError(11, "Resource temporarily unavailable")]
+)
+def test_a_limit_of_processes_is_one_line(error, tmp_path, monkeypatch, capsys):
+    def limited(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr(config, "run", limited)
+    with pytest.raises(SystemExit) as stop:
+        main(["config"])
+    assert stop.value.code == 1
+    line = capsys.readouterr().err
+    assert line.startswith("crfnet: no more processes or threads can be started")
+    assert line.count("\n") == 1

@@ -20,6 +20,7 @@ Array: TypeAlias = NDArray[Any]
 
 #: Of `tflite.TensorType`: those that weights are stored in.
 DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64, 7: np.int16, 9: np.int8}
+_MAX_SHARED_BYTES = 2**26  #: beyond those of the file: constants may be the same part of it
 #: Of `tflite.ActivationFunctionType`.
 ACTIVATIONS = {0: "none", 1: "relu", 3: "relu6"}
 #: The class in `tflite` with an operation's options.
@@ -96,17 +97,22 @@ def read_tflite(path: Path) -> Graph:
         model = tflite.Model.GetRootAsModel(content, 0)
         graphs = model.SubgraphsLength()
         require("number of graphs", graphs, graphs == 1, "1")
-        return _graph(model, model.Subgraphs(0))
+        return _graph(model, model.Subgraphs(0), len(content) + _MAX_SHARED_BYTES)
     except InputError:
         raise
     except Exception as error:  # offsets that point anywhere raise anything at all
         raise InputError(f"damaged TF-Lite file ({type(error).__name__})") from error
 
 
-def _graph(model: Any, graph: Any) -> Graph:
+def _graph(model: Any, graph: Any, most: int) -> Graph:
+    """The network, whose constants may fill as many bytes as ``most``."""
     tensors = [graph.Tensors(number) for number in range(graph.TensorsLength())]
-    stored = {number: _stored(model, tensor) for number, tensor in enumerate(tensors)}
-    arrays = {number: array for number, array in stored.items() if array is not None}
+    arrays: dict[int, Array] = {}
+    for number, tensor in enumerate(tensors):
+        if (array := _stored(model, tensor)) is not None:
+            arrays[number], most = array, most - array.nbytes
+        if most < 0:
+            raise InputError("its constants would fill many times the bytes of the file")
     constants = {number: _dequantized(array, tensors[number]) for number, array in arrays.items()}
     operations = []
     for number in range(graph.OperatorsLength()):

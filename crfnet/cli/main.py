@@ -147,6 +147,8 @@ def _ending(error: BaseException) -> tuple[str | None, int]:
     line = str(error) if isinstance(error, (TrainingDivergedError, TrainingFailedError)) else None
     if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that cannot be written
         line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, BlockingIOError) or "start new thread" in str(error):
+        line = f"no more processes or threads can be started ({error}); the limit is that of ulimit -u"
     if isinstance(error, MemoryError) or "allocate" in str(error).partition("\n")[0]:  # torch: RuntimeError
         line = f"not enough memory: {str(error) or 'no more to be had'}"
     return line, 1

@@ -1,5 +1,6 @@
 """``crfnet train``: one stage of training, in one process or in those that torchrun started."""
 
+import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from crfnet.segmenter import RefinementConfig
 
 __all__ = ["add_parser", "run"]
+
+_LOG = logging.getLogger("crfnet")
 
 
 def add_parser(commands: Any) -> None:
@@ -90,6 +93,7 @@ def _digests(
     checked = {"training": on_rank_zero(lambda: dataset.check("train"))}
     if validation is not None:
         checked["validation"] = on_rank_zero(lambda: validation.check("val"))
+        on_rank_zero(lambda: _warn_of_shared_images(dataset, validation))
     for split, digest in checked.items():
         found |= {f"{split} images": digest.images, f"{split} labels": digest.labels}
     if options.checkpoint is not None:
@@ -97,3 +101,12 @@ def _digests(
     if options.crf is not None:
         found["parameters of the CRF"] = on_rank_zero(lambda: file_digest(options.crf))
     return found
+
+
+def _warn_of_shared_images(dataset: "SegmentationDataset", validation: "SegmentationDataset") -> None:
+    """Images that the best network would be chosen on although it has learned them."""
+    from crfnet.data import shared_images, shared_images_line
+
+    shared = shared_images(validation, validation.ids, dataset.image_digests.values())
+    if line := shared_images_line(shared, len(validation), "validation images", "trained on"):
+        _LOG.warning("%s", line)

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from crfnet.config.variants import ROWS
 from crfnet.errors import InputError
 from crfnet.files import MAX_BITS
 
-__all__ = ["check_content", "check_size", "is_section"]
+__all__ = ["check_content", "check_key", "check_rows", "check_size", "is_section"]
 
 
 def check_content(content: Mapping[Any, Any], shape: type[Any], prefix: str = "") -> None:
@@ -25,11 +26,44 @@ def check_content(content: Mapping[Any, Any], shape: type[Any], prefix: str = ""
         raise InputError("unknown key config: a file holds the sections themselves, and names no other file")
     for name, value in content.items():
         key = f"{prefix}{name}"
-        if value is None or not isinstance(name, str) or not is_section(shape, name):
+        check_key(name, key)
+        if value is None or not isinstance(name, str):
+            continue
+        if _holds_sections(shape, name):
+            check_rows(value, key)
+        if not is_section(shape, name):
             continue
         if not isinstance(value, Mapping):
             raise InputError(f"{key} is {value!r:.60}, must be keys with their values")
         check_content(value, _of(shape, name), f"{key}.")
+
+
+def check_key(name: object, key: str) -> None:
+    """Refuse names that mean something to jsonargparse: for ``class_path`` it would import a module.
+
+    Raises:
+        InputError: names the key.
+    """
+    parts = str(name).split(".")
+    if any(part in ("class_path", "init_args") or part.startswith("__") for part in parts):
+        raise InputError(f"unknown key {key}")
+
+
+def check_rows(value: object, key: str) -> None:
+    """Refuse what is no mapping of names to sections, as ``own_arms``.
+
+    Raises:
+        InputError: names the key.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"{key} is {value!r:.60}, must be names with their sections")
+    for name, row in value.items():
+        if not isinstance(name, str):
+            raise InputError(f"a name in {key} is {name!r:.60}, must be text (in quotes)")
+        if not isinstance(row, Mapping) or not all(isinstance(each, str) for each in row):
+            raise InputError(f"{key}.{name} is {row!r:.60}, must be keys with their values")
+        for each in row:
+            check_key(each, f"{key}.{name}.{each}")
 
 
 def check_size(value: Any, place: str) -> None:
@@ -50,6 +84,11 @@ def check_size(value: Any, place: str) -> None:
 def is_section(shape: type[Any], key: str) -> bool:
     """Whether a key, as ``train.augment``, is that of a section."""
     return dataclasses.is_dataclass(_of(shape, key))
+
+
+def _holds_sections(shape: Any, name: str) -> bool:
+    """Whether a key is that of a mapping of names to sections."""
+    return get_type_hints(shape).get(name) == ROWS
 
 
 def _of(shape: Any, key: str) -> Any:

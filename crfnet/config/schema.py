@@ -39,7 +39,7 @@ def schema(kind: type[Any], default: Any = None) -> type[Any]:
             inner = schema(field.hint, value)
             add(field.name, inner, dataclasses.field(default_factory=inner))
         else:
-            add(field.name, field.hint, _unshared(value))
+            add(field.name, field.plain_hint, _unshared(value))
     result = dataclasses.make_dataclass(kind.__name__, made.values(), frozen=True)
     result.__doc__, result.__module__ = kind.__doc__, kind.__module__
     return result

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 from crfnet.errors import require
 
 __all__ = [
+    "ROWS",
     "Declared",
     "check_choices",
     "declared",
@@ -44,6 +45,11 @@ def free(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={_FREE: True})
 
 
+#: The type of a mapping of names to sections, as ``own_arms``, for jsonargparse: for values of a dataclass it
+#: would import whatever module a ``class_path`` names.
+ROWS = dict[str, dict[str, Any]]
+
+
 class Declared(NamedTuple):
     """A field of a configuration.
 
@@ -67,6 +73,11 @@ class Declared(NamedTuple):
     def is_section(self) -> bool:
         """It is a configuration itself."""
         return isinstance(self.hint, type) and dataclasses.is_dataclass(self.hint)
+
+    @property
+    def plain_hint(self) -> Any:
+        """Its type as jsonargparse is to know it: `ROWS` for a mapping of names to sections."""
+        return self.hint if self.of_sections is None else ROWS
 
     @property
     def of_sections(self) -> type[Any] | None:

@@ -12,6 +12,7 @@ from crfnet.data.folders import folders
 from crfnet.data.image_files import read_image
 from crfnet.data.label_map import resolve_labels
 from crfnet.data.person_part import person_part
+from crfnet.data.shared_images import shared_images, shared_images_line
 from crfnet.data.toy import toy
 from crfnet.data.voc import voc
 from crfnet.errors import require
@@ -32,6 +33,8 @@ __all__ = [
     "classes_of",
     "load_dataset",
     "read_image",
+    "shared_images",
+    "shared_images_line",
 ]
 
 DATASETS: dict[str, Callable[[DataConfig, Split], SegmentationDataset]] = {

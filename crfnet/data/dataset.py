@@ -107,6 +107,9 @@ class SegmentationDataset(Dataset[Sample], ABC):
             raise InputError(f"{problems[0]}{others}")
         read = [each for each in inspected if not isinstance(each, str)]
         self.pixels = np.sum([pixels for _, pixels in read], 0).tolist()
+        self.image_digests = {
+            image_id: each.images for image_id, (each, _) in zip(self.ids, read, strict=True)
+        }
         if (problem := self.label_problem(self.pixels, split)) is not None:
             raise InputError(problem)
         whole = [hashlib.sha256(repr(self.ids).encode()) for _ in DataDigest._fields]
@@ -124,6 +127,16 @@ class SegmentationDataset(Dataset[Sample], ABC):
         """
         self.check()
         return list(vars(self)["pixels"])
+
+    @cached_property
+    def image_digests(self) -> dict[str, str]:
+        """A digest of each image's pixels by its id; read once, by `check` if that was first.
+
+        Raises:
+            InputError: see `check`.
+        """
+        self.check()
+        return dict(vars(self)["image_digests"])
 
     def _inspect(self, index: int) -> tuple[DataDigest, np.ndarray] | str:
         """Digests of a sample and its pixels of each class and void, or what is wrong with it."""

@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+#: Of an image that is read at once: Pillow's limit of pixels, for all that a header may claim.
+_MAX_PIXELS, _MAX_BYTES = 178_956_970, 2**32
+
+
 def available() -> bool:
     """Whether rasterio is installed."""
     return find_spec("rasterio") is not None
@@ -99,10 +103,17 @@ def read_pixels(path: Path) -> np.ndarray:
 
     Raises:
         ModuleNotFoundError: rasterio is not installed.
-        InputError: the file is missing or broken.
+        InputError: the file is missing or broken, or of more pixels than anyone photographs.
     """
     with open_raster(path) as raster:
-        return read_bands(raster, (slice(0, raster.height), slice(0, raster.width)))
+        height, width = raster.height, raster.width
+        size = height * width * raster.count * max(np.dtype(kind).itemsize for kind in raster.dtypes)
+        if height * width > _MAX_PIXELS or size > _MAX_BYTES:
+            raise InputError(
+                f"{path}: {width}x{height} pixels of {raster.count} bands, must be at most {_MAX_PIXELS} "
+                f"pixels and {_MAX_BYTES} bytes to be read at once; crfnet predict reads windows"
+            )
+        return read_bands(raster, (slice(0, height), slice(0, width)))
 
 
 def read_bands(raster: "DatasetReader", part: tuple[slice, slice]) -> np.ndarray:

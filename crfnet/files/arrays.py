@@ -19,6 +19,7 @@ __all__ = ["read_arrays"]
 #: A .npz member that unpacks to more bytes than the one, and to more than the other times its packed size, is
 #: a bomb: deflate reaches 1032 on zeros, scores and counts 1 to 30.
 _MAX_UNPACKED_BYTES, _MAX_COMPRESSION = 2**28, 100
+_MAX_TOTAL_BYTES = 2**30  #: of all members together, in the same way
 
 
 def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -33,11 +34,15 @@ def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]
         if not zipfile.is_zipfile(regular(path)):
             with path.open("rb") as stream:
                 return {"": _read_array(stream, path.stat().st_size)}
+        size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             there = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             missing = [name for name in names if name not in there]
             if missing:
                 raise ValueError(f"it holds {', '.join(there) or 'nothing'}, but no {missing[0]}")
+            wanted = [there[name] for name in names or there]
+            if sum(info.file_size for info in wanted) > max(_MAX_TOTAL_BYTES, _MAX_COMPRESSION * size):
+                raise ValueError(f"its arrays would unpack {size} bytes to more than {_MAX_TOTAL_BYTES}")
             return {name: _member(archive, there[name]) for name in names or there}
     except OSError as error:
         raise ValueError(error.strerror or one_line(error)) from error
@@ -66,7 +71,8 @@ def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
         shape, _, dtype = readers[version](stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are not read")
-    claimed, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    # Numbers of no bytes, as texts of no letters, fill none, however many there are said to be.
+    claimed, there = math.prod(shape) * max(1, dtype.itemsize), size - stream.tell()
     if min(shape, default=0) < 0 or claimed > there:
         raise ValueError(f"it claims the shape {shape} of {dtype}, {claimed} bytes, and holds {there}")
     with warnings.catch_warnings():

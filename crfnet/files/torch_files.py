@@ -1,8 +1,9 @@
 """Files of ``torch.save``, read without running code from them and without more memory than they fill."""
 
+import math
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = ["ClaimError", "load_torch_file"]
 #: Bytes that tensors may stand for beyond those in the file: one number that stands for many, as `expand`
 #: makes, is saved as one.
 _MAX_UNFOLDED_BYTES = 2**28
+_MAX_VALUES = 10**7  #: of lists and mappings: one that is held many times is saved as one
 
 
 class ClaimError(ValueError):
@@ -47,11 +49,28 @@ def load_torch_file(path: Path, allowed: Sequence[Any] = ()) -> Any:
             if "allocate memory" not in str(error):
                 raise
             raise ClaimError(f"it claims more memory than there is, in {size} bytes") from error
+    if _unfolded(content, {}) > _MAX_VALUES:
+        raise ClaimError(f"what it holds again and again is more than {_MAX_VALUES} values written out")
     for place, tensor in _tensors(content, ""):
         if (claimed := tensor.numel() * tensor.element_size()) > size + _MAX_UNFOLDED_BYTES:
             shape = list(tensor.shape)
             raise ClaimError(f"{place} claims the shape {shape}, {claimed} bytes, in a file of {size}")
     return content
+
+
+def _unfolded(value: Any, known: dict[int, float]) -> float:
+    """Count values, those of a list or mapping as often as it is held; what holds itself has no end."""
+    inside: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
+    elif isinstance(value, list | tuple):
+        inside = value
+    else:
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        known[id(value)] = 1 + sum(_unfolded(each, known) for each in inside)
+    return known[id(value)]
 
 
 def _tensors(content: Any, place: str) -> Iterator[tuple[str, Tensor]]:

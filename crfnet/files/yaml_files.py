@@ -1,5 +1,6 @@
 """Read YAML files without trust: plain values, no key twice, no aliases that grow without bound."""
 
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+        twice = next((key for key, times in Counter(map(str, keys)).items() if times > 1), None)
         if twice is not None:
             line = node.start_mark.line + 1
             raise yaml.constructor.ConstructorError(

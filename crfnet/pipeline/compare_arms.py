@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from crfnet.config.variants import to_plain
 from crfnet.crf.layer import DenseCRF
-from crfnet.data import SegmentationDataset, Subset, load_dataset
+from crfnet.data import SegmentationDataset, Subset, load_dataset, shared_images, shared_images_line
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError, require
 from crfnet.pipeline.arms import SEARCH, Arm, described, ordered_arms, stages_of
@@ -43,7 +43,7 @@ from crfnet.report import ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
 from crfnet.search import check_search, draw_images, search, search_domain_transform
 from crfnet.segmenter import RefinementConfig, Segmenter
-from crfnet.training import TrainConfig, check_training, train
+from crfnet.training import TrainConfig, check_training, rehearse_step, train
 
 __all__ = ["compare"]
 
@@ -85,7 +85,7 @@ def compare(
             training begins.
     """
     on_rank_zero(lambda: check_folder(run.output, resume=resume, overwrite=overwrite))
-    job = _Job(run, checkpoint)
+    job = _Job(run, checkpoint, resume=resume)
     how = {"resume": resume, "overwrite": overwrite}
     with open_run(run, command=command, digests=job.digests, **how) as facts:
         if first is not None:
@@ -116,6 +116,8 @@ def _compare(job: "_Job", facts: dict[str, str]) -> tuple[Path, str]:
         f"{job.val.name}: trained on {len(job.train_set.ids)} images, CRF searched on {len(job.search_ids)}, "
         f"scores from the other {len(job.report_ids)} of split {run.data.val!r}"
     )
+    if job.warnings:
+        facts["shared images"] = "; ".join(job.warnings)
     return on_rank_zero(lambda: _report(job, arms, facts))
 
 
@@ -139,7 +141,7 @@ def _report(job: "_Job", arms: Sequence[ArmResult], facts: Mapping[str, str]) ->
 class _Job:
     """One comparison: its data, and a folder for each of its stages."""
 
-    def __init__(self, run: Run, checkpoint: Path | None) -> None:
+    def __init__(self, run: Run, checkpoint: Path | None, *, resume: bool) -> None:
         self.run, self.checkpoint = run, checkpoint
         self.arms = ordered_arms(run.arms, run.own_arms)
         self.searched: dict[str, RefinementConfig] = {}
@@ -157,6 +159,7 @@ class _Job:
         training = on_rank_zero(lambda: self.train_set.check("train"))
         validation = on_rank_zero(lambda: self.val.check("val"))
         on_rank_zero(lambda: check_search(self.val, self.search_ids, run.search))
+        self.warnings = on_rank_zero(self._shared_images)
         on_rank_zero(lambda: rehearse_report(run, self.val, self.report_ids, run.arms))
         self.digests = {
             "training images": training.images,
@@ -166,6 +169,7 @@ class _Job:
         }
         if checkpoint is not None:
             self.digests["weights to start from"] = self.weights(checkpoint)["weights"]
+        self._rehearse(resume=resume)
 
     def _check_stages(self) -> None:
         """Refuse what any stage would refuse, hours later: each model is built once."""
@@ -175,13 +179,54 @@ class _Job:
         if self.checkpoint is not None:
             self.segmenter(self.checkpoint, None)
         for arm in self.arms.values():
-            structure = {"": None, "crf": run.crf, "domain_transform": run.domain_transform}[arm.behind]
-            if arm.behind == "crf" and arm.parameters != "config":
-                structure = dataclasses.replace(run.crf, normalization=run.search.normalization)
-            if arm.train and (arm.network or self.checkpoint is None):
-                config = run.train if arm.train == "train" else run.joint
-                model = self.segmenter(None, structure)
-                check_training(model, self.train_set, config, self.val, f"{arm.train}.")
+            self._structure(arm)
+        for name, arm in self._trained_arms():
+            config, model = self._config(arm), self._untrained(name)
+            check_training(model, self.train_set, config, self.val, f"{arm.train}.")
+
+    def _trained_arms(self) -> list[tuple[str, Arm]]:
+        """Those whose network is trained in this run."""
+        arms = self.arms.items()
+        return [(name, arm) for name, arm in arms if arm.train and (arm.network or self.checkpoint is None)]
+
+    def _untrained(self, name: str) -> Segmenter:
+        """What an arm trains, with other numbers in it: to be tried."""
+        return self.segmenter(None, self._structure(self.arms[name]))
+
+    def _structure(self, arm: Arm) -> RefinementConfig | None:
+        run = self.run
+        if arm.behind == "crf" and arm.parameters != "config":
+            return dataclasses.replace(run.crf, normalization=run.search.normalization)
+        return {"": None, "crf": run.crf, "domain_transform": run.domain_transform}[arm.behind]
+
+    def _config(self, arm: Arm) -> TrainConfig:
+        return self.run.train if arm.train == "train" else self.run.joint
+
+    def _rehearse(self, *, resume: bool) -> None:
+        """Try a step of every training that is still to be done."""
+        for name, arm in self._trained_arms():
+            if not (resume and (self.folder(name) / "train/stage.json").exists()):
+                log.info("%s: trying a step of its training", name)
+                model, place = self._untrained(name), f"{arm.train}."
+                rehearse_step(model, self.train_set, self._config(arm), seed=self.run.seed, place=place)
+
+    def _shared_images(self) -> list[str]:
+        """A line for each set of images that a score of new images should not have: logged, and reported."""
+        digests = self.val.image_digests
+        trained = list(self.train_set.image_digests.values())
+        searched = [digests[name] for name in self.search_ids]
+        report, search = (self.report_ids, "images reported on"), (self.search_ids, "images searched on")
+        lines = [
+            shared_images_line(shared_images(self.val, ids, others), len(ids), what, other)
+            for (ids, what), others, other in (
+                (report, trained, "trained on"),
+                (search, trained, "trained on"),
+                (report, searched, "searched on"),
+            )
+        ]
+        for line in filter(None, lines):
+            log.warning("%s", line)
+        return [*filter(None, lines)]
 
     def folder(self, arm: str) -> Path:
         return self.run.output / arm.replace("+", "_plus")
@@ -195,8 +240,9 @@ class _Job:
             assert start is not None
             return _Network(start, behind)
         log.info("%s: training the network%s", name, f" with its {arm.behind}" if behind else "")
-        config = self.run.train if arm.train == "train" else self.run.joint
-        return _Network(self.train(name, config, crf=behind, start=start), behind, with_crf=bool(behind))
+        return _Network(
+            self.train(name, self._config(arm), crf=behind, start=start), behind, with_crf=bool(behind)
+        )
 
     def _behind(self, name: str, arm: Arm, network: Path | None) -> RefinementConfig | None:
         """What stands behind an arm's network, or what training begins with there."""

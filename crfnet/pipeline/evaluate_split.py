@@ -36,6 +36,7 @@ from crfnet.pipeline.predictors import (
     unary_from_model,
     unary_from_scores,
 )
+from crfnet.pipeline.rehearse_report import rehearse_report
 from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import open_run
 from crfnet.pipeline.samples import strip_samples
@@ -136,6 +137,8 @@ def evaluate_split(
         arms["posthoc"] = _Arm(predictor(), build=predictor)
     digests = on_rank_zero(lambda: _digests(dataset, ids, source))
     run = replace(run, output=run.output / "evaluation")
+    rehearsed = replace(run, title=_title(source))
+    on_rank_zero(lambda: rehearse_report(rehearsed, dataset, ids, list(arms)))
     how = {"resume": resume, "overwrite": overwrite}
     with open_run(run, command=command, digests=digests, **how) as facts:
         _check_command(run, facts["command"], command)
@@ -164,7 +167,7 @@ def _report(
     path = write_report(
         run.output,
         results,
-        title=f"Evaluation of {source.path.name}",
+        title=_title(source),
         class_names=dataset.classes,
         palette=dataset.palette,
         facts=facts,
@@ -172,6 +175,10 @@ def _report(
         config=run.evaluation,
     )
     return path, console_table(results, run.evaluation)
+
+
+def _title(source: EvaluationSource) -> str:
+    return f"Evaluation of {source.path.name}"
 
 
 def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:

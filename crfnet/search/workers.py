@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from crfnet.errors import InputError
+from crfnet.files import one_line
 from crfnet.search.config import SearchConfig
 from crfnet.search.database import open_study
 from crfnet.search.images import SearchImages
@@ -18,7 +19,14 @@ from crfnet.search.run_tasks import run_tasks
 from crfnet.search.task_queue import StudyLocation
 
 if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext, SpawnContext
+    from multiprocessing.context import (
+        ForkServerContext,
+        ForkServerProcess,
+        SpawnContext,
+        SpawnProcess,
+    )
+
+    _Process = ForkServerProcess | SpawnProcess
 
 __all__ = ["process_context", "worker_processes"]
 
@@ -49,8 +57,7 @@ def worker_processes(
         context.Process(target=_run_worker, args=(location, images, config, device, rank), daemon=True)
         for rank in range(1, num_workers)
     ]
-    for process in processes:
-        process.start()
+    processes = _started(processes)
     torch.set_num_threads(1)
     timeout = 0.0
     try:
@@ -67,6 +74,21 @@ def worker_processes(
             logger.warning(
                 "search: %d of %d workers ended early; the others did their tasks", len(failed), num_workers
             )
+
+
+def _started(processes: "list[_Process]") -> "list[_Process]":
+    """Start them, as many as the system allows; the others' tasks are done by those that run."""
+    for number, process in enumerate(processes):
+        try:
+            process.start()
+        except (OSError, EOFError, RuntimeError) as error:  # the last two of the server that forks
+            logger.warning(
+                "search: %d workers cannot be started (%s; ulimit -u?), the others do their tasks",
+                len(processes) - number,
+                one_line(error),
+            )
+            return processes[:number]
+    return processes
 
 
 def process_context() -> "SpawnContext | ForkServerContext":
@@ -97,5 +119,7 @@ def _run_worker(
             run_tasks(queue, images, config, device, progress=progress, rank=rank, check_alive=check_alive)
     except (_OrphanedError, KeyboardInterrupt):
         return
-    except (InputError, OSError) as error:
+    except (InputError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "start new thread" not in str(error):
+            raise
         raise SystemExit(f"crfnet: {error}") from None

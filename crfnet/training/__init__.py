@@ -4,6 +4,7 @@ from crfnet.training.checks import check_training
 from crfnet.training.config import TrainConfig
 from crfnet.training.failures import TrainingDivergedError, TrainingFailedError
 from crfnet.training.loop import TrainResult, train
+from crfnet.training.rehearse_step import rehearse_step
 from crfnet.training.stop_signals import TrainingInterrupted
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "TrainingFailedError",
     "TrainingInterrupted",
     "check_training",
+    "rehearse_step",
     "train",
 ]

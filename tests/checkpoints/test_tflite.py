@@ -194,6 +194,21 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
         convert_file(tmp_path / "missing.tflite")
 
 
+def test_constants_that_are_all_the_same_bytes_are_refused(tmp_path: Path) -> None:
+    """Four megabytes that stood for gigabytes."""
+    writer = Writer()
+    shape = (1_000_000,)
+    writer.tensor(shape, np.zeros(shape, np.float32))
+    shared = len(writer.buffers) - 1
+    for _ in range(200):
+        fields = {"Shape": writer.numbers(shape), "Type": 0, "Buffer": shared}
+        writer.tensors.append(writer.table("Tensor", **fields))
+        writer.shapes.append(shape)
+    path = writer.finish(tmp_path / "a.tflite", 0, 1)
+    with pytest.raises(InputError, match="many times the bytes of the file"):
+        read_tflite(path)
+
+
 def test_constants_are_dequantized(extra_data: Path) -> None:
     """Against the float32 weights that were taken out of the same file by other code."""
     graph = read_tflite(extra_data / WEIGHTS)

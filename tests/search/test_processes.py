@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crfnet.search import workers
 from tests.search.search_processes import RACE, run_search, same_results, share_storage, start, task_keys
 
 
@@ -49,6 +50,20 @@ def race(tmp_path_factory) -> Path:
 
 def test_a_killed_race(tmp_path, race):
     kills(tmp_path, race, 1, **RACE)
+
+
+def test_workers_that_cannot_be_started(tmp_path, undisturbed, monkeypatch, caplog):
+    """Beyond a limit of processes, the server that forks them is gone: this one does their tasks."""
+    context = workers.process_context()
+
+    def start(process: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(context.Process, "start", start)
+    with caplog.at_level("WARNING", "crfnet"):
+        run_search(tmp_path, "out", workers=3)
+    assert "2 workers cannot be started (unexpected EOF; ulimit -u?)" in caplog.text
+    assert same_results(tmp_path / "out", undisturbed)
 
 
 @pytest.mark.slow

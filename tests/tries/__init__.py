@@ -1,0 +1,1 @@
+"""Kills, limits and bad surroundings of whole commands: see `tests.tries.__main__`."""

@@ -27,7 +27,7 @@ from crfnet.explore.plots import PICTURES, make_plots, rgba
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
-from crfnet.labels import overlay
+from crfnet.labels import as_rgb, overlay
 from crfnet.search.grid import round_digits
 from crfnet.shapes import LabelMap
 from crfnet.shapes import Picture as Pixels
@@ -109,7 +109,7 @@ class Page:
 
     def start(self) -> None:
         """Paint the pictures and begin to solve; until then the page costs nothing, whoever asks for it."""
-        self.pictures["image"].data = {"image": [rgba(self._session.image)]}
+        self.pictures["image"].data = {"image": [rgba(as_rgb(self._session.image))]}
         self._paint("network")
         self._tell()
         self._changed("", None, None)

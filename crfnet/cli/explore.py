@@ -109,7 +109,9 @@ def _built_in(options: Namespace) -> "tuple[Session, str]":
 
     for name in ("id", "labels", "classes", "palette", "image_range"):
         if getattr(options, name) is not None:
-            raise InputError(f"explore: --{name.replace('_', '-')} belongs to an IMAGE and SCORES, and none are given")
+            raise InputError(
+                f"explore: --{name.replace('_', '-')} belongs to an IMAGE and SCORES, and none are given"
+            )
     image, logits, names = example_photo()
     source = "chosen by eye on crfnet's example photo; scores: a public DeepLab's"
     return Session(image[0], logits, names=names), source

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ from mean_field_cpu import load
 
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
-from crfnet.explore import Session
+from crfnet.explore import Picture, Session
 from crfnet.explore.page import Page
-from crfnet.explore.plots import PICTURES
+from crfnet.explore.painting import painted
 from crfnet.photo import example_photo
 
 Timed = dict[str, list[tuple[float, float]]]  #: wall and processor seconds, by what changed
+Result = TypeVar("Result")
 PATIENCE = 60.0
 
 
@@ -129,6 +131,15 @@ class opened:  # noqa: N801 - a context manager
                 raise TimeoutError(self._page.status.text)
             time.sleep(0.001)
 
+    def paint(self, picture: Picture) -> None:
+        """The colors of a picture alone."""
+        session = self._page._session
+        painted(session.image, picture.labels, session.colors, 0.5)
+
+    def draw(self, picture: Picture) -> None:
+        """All that the page shows of a picture, and its message."""
+        self._page._draw(picture, False)
+
     def _pack(self, event: object) -> None:
         if hasattr(event, "to_serializable"):
             self._protocol.create("PATCH-DOC", [event])
@@ -150,19 +161,20 @@ class clock:  # noqa: N801 - a context manager
 
 def in_parts(session: Session, crf: CRFConfig, parts: dict[str, list[float]], repeats: int) -> None:
     """Processor seconds of each thing that a change of w1 asks for."""
-    page = Page(Document(), session, crf, "a benchmark", Path())
-    page.pictures[PICTURES[0]].data = {"image": []}
-    picture = session.solve(crf)
-    work: dict[str, Callable[[], object]] = {
-        "CRF, lattice kept": lambda: session.solve(crf),
-        "scores of the labels": lambda: session.metrics(picture.labels),
-        "colors over the image, legend, text": lambda: page._draw(picture, False),
-    }
-    for _ in range(repeats):
-        for name, do in work.items():
-            begin = time.process_time()
-            do()
-            parts[name].append(time.process_time() - begin)
+    session.solve(crf)
+    with opened(session, crf) as page:
+        for _ in range(repeats):
+            picture = timed(parts["labels, lattice kept"], lambda: session.solve(crf))
+            timed(parts["colors over the image"], lambda: page.paint(picture))
+            timed(parts["the same with legend, text, message"], lambda: page.draw(picture))
+
+
+def timed(seconds: list[float], do: Callable[[], Result]) -> Result:
+    """What ``do`` gives; its processor seconds are appended."""
+    begin = time.process_time()
+    result = do()
+    seconds.append(time.process_time() - begin)
+    return result
 
 
 def table(name: str, times: Timed, parts: dict[str, list[float]]) -> None:

@@ -191,9 +191,7 @@ def test_images_of_more_bits_and_bands_are_read_and_shown_as_rgb(tmp_path, folde
         opened.shown_class.value = choice
         opened.start()
         assert opened.pictures["network"].data["image"][0].shape == SIZE
-    assert np.array_equal(
-        opened.pictures["image"].data["image"][0], page.rgba(session.image[:3])
-    )
+    assert np.array_equal(opened.pictures["image"].data["image"][0], page.rgba(session.image[:3]))
     opened.redraw.close()
 
 

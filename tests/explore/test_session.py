@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crfnet.crf.inference import FrankWolfe
 from crfnet.crf.filters import LocalFilter, PermutohedralFilter
+from crfnet.crf.inference import FrankWolfe
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import Canceled, Redraw, Session, Stop
@@ -131,15 +131,18 @@ def test_what_is_not_wanted_any_more_is_not_begun_and_leaves_the_session_usable(
     assert torch.equal(session.solve(config, stop=stop).labels, by_the_layer(session, config))
 
 
-@pytest.mark.parametrize("change", [{}, {"filter": "exact"}, {"inference": FrankWolfe()}])
-def test_a_stop_ends_it_between_steps(session, change):
-    endless, stop = replace(CRF, iterations=10_000, **change), Stop()
+@pytest.mark.parametrize(
+    ("change", "size"),
+    [({}, (200, 300)), ({"filter": "exact"}, (37, 52)), ({"inference": FrankWolfe()}, (80, 90))],
+)
+def test_a_stop_ends_it_between_steps(change, size):
+    endless, stop, session = replace(CRF, iterations=10_000, **change), Stop(), Session(*scene(*size))
     session.solve(replace(endless, iterations=1))  # compiles
     threading.Timer(0.3, stop.set).start()
     begin = time.monotonic()
     with pytest.raises(Canceled):
         session.solve(endless, stop=stop)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 10  # all steps take minutes
     assert torch.equal(session.solve(CRF).labels, by_the_layer(session, CRF))
 
 

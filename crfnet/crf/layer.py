@@ -211,7 +211,7 @@ class DenseCRF(nn.Module):
         image: GridImage | Array | None = None,
         **options: Any,
     ) -> InferenceProblem:
-        """What `forward` solves, checked, before any kernel is built; arguments and errors as of `forward`."""
+        """What `forward` solves, before any kernel is built; arguments and errors as of `forward`."""
         logits, image, options = accepted(logits, image, options, self)
         weight = self.config.unary_weight
         scene, unary = prepare_inputs(logits, image, self.num_classes, weight, **options)

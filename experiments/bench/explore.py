@@ -14,6 +14,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -165,8 +166,8 @@ def in_parts(session: Session, crf: CRFConfig, parts: dict[str, list[float]], re
     with opened(session, crf) as page:
         for _ in range(repeats):
             picture = timed(parts["labels, lattice kept"], lambda: session.solve(crf))
-            timed(parts["colors over the image"], lambda: page.paint(picture))
-            timed(parts["the same with legend, text, message"], lambda: page.draw(picture))
+            timed(parts["colors over the image"], partial(page.paint, picture))
+            timed(parts["the same with legend, text, message"], partial(page.draw, picture))
 
 
 def timed(seconds: list[float], do: Callable[[], Result]) -> Result:

@@ -176,10 +176,8 @@ def test_images_of_more_bits_and_bands_are_read_and_shown_as_rgb(tmp_path, folde
     monkeypatch.setattr(server, "serve", lambda session, *_, **__: shown.append(session))
     pixels = np.random.default_rng(0).integers(100, 300, (*SIZE, 5), dtype=np.uint16)
     np.save(tmp_path / "a.npy", pixels)
-    main(
-        ["explore", str(tmp_path / "a.npy"), str(folder), "--channels", "5", "--image-range", "100", "355"]
-        + ["--no-browser"]
-    )
+    options = ["--channels", "5", "--image-range", "100", "355", "--no-browser"]
+    main(["explore", str(tmp_path / "a.npy"), str(folder), *options])
     (session,) = shown
     assert torch.equal(session.image, torch.from_numpy((pixels - 100).astype(np.uint8)).permute(2, 0, 1))
     crf = CRFConfig(iterations=2)

@@ -75,7 +75,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if not options.output.is_dir():
         raise InputError(f"explore --output: {options.output}: no such folder")
     session, source = _built_in(options) if options.image is None else _own(options)
-    crf = CRFConfig(prune=1e-3) if options.crf is None else load_crf_config(options.crf)
+    crf = CRFConfig() if options.crf is None else load_crf_config(options.crf)
     serve(session, crf, source, options.output, port=options.port, browser=not options.no_browser)
     return ""
 

@@ -209,7 +209,8 @@ class Page:
         parts = (*self.sliders.values(), *view, *self.choices.values(), *variants)
         save = (self.file, self.replace, self.save, self.saved, *self.copy.widgets)
         self.document.add_root(column(*parts, *save, name="controls", width=WIDTH))
-        head = text(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
+        told = f"Move a slider, and the CRF is solved again. Parameters {html.escape(self._source)}"
+        head = text(text=f"<b>crfnet explore</b>: {told}", name="head", sizing_mode="stretch_width")
         for part in (head, self.status, self.legend):
             self.document.add_root(part)
         self.document.template = (files("crfnet.explore") / "page.html").read_text(encoding="utf-8")

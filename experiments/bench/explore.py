@@ -40,7 +40,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     logging.getLogger("bokeh").setLevel(logging.ERROR)
-    crf = CRFConfig(prune=1e-3) if options.crf is None else load_crf_config(options.crf)
+    crf = CRFConfig() if options.crf is None else load_crf_config(options.crf)
     for name, sessions in (("the built-in photo", photos()), ("images with scores", scored(options))):
         times: Timed = defaultdict(list)
         parts: dict[str, list[float]] = defaultdict(list)

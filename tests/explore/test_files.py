@@ -203,6 +203,6 @@ def test_without_arguments_the_photo_is_shown(tmp_path, monkeypatch):
     assert torch.equal(session.image, photo.image[0])
     assert torch.equal(session.logits, photo.logits)
     assert session.names == photo.names
-    assert crf == CRFConfig(prune=1e-3)
+    assert crf == CRFConfig()
     assert "example photo" in source
     assert (folder, options) == (tmp_path, {"port": 5006, "browser": False})

@@ -133,7 +133,11 @@ def test_what_is_not_wanted_any_more_is_not_begun_and_leaves_the_session_usable(
 
 @pytest.mark.parametrize(
     ("change", "size"),
-    [({"inference": MeanField(reduce=0.0)}, (200, 300)), ({"filter": "exact"}, (37, 52)), ({"inference": FrankWolfe()}, (80, 90))],
+    [
+        ({"inference": MeanField(reduce=0.0)}, (200, 300)),
+        ({"filter": "exact"}, (37, 52)),
+        ({"inference": FrankWolfe()}, (80, 90)),
+    ],
 )
 def test_a_stop_ends_it_between_steps(change, size):
     endless, stop, session = replace(CRF, iterations=10_000, **change), Stop(), Session(*scene(*size))

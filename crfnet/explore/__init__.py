@@ -1,9 +1,10 @@
-"""A local page with sliders for the CRF's parameters on one image; `crfnet explore`.
+"""A local page with sliders for the parameters of a CRF or a domain transform; `crfnet explore`.
 
 ``session`` solves the CRF again and again through a ``cached_filter``, ``pace`` predicts how long that takes,
-``open_session``, ``palettes`` and ``saving`` read and write files, ``snippets`` writes parameters as text to
-paste, ``class_view`` paints one class, ``redraw`` is the thread between page and session; none of these knows
-a page. ``page`` with its ``controls``, ``copying`` and ``plots``, and ``server`` do, and need bokeh.
+``open_session``, ``palettes`` and ``saving`` read and write files, ``snippets`` and ``transform_snippets``
+write parameters as text to paste, ``class_view`` paints one class, ``redraw`` is the thread between page and
+session; none of these knows a page. ``page`` with its ``controls``, ``transform_controls``, ``copying`` and
+``plots``, and ``server`` do, and need bokeh.
 """
 
 from crfnet.explore.cached_filter import CachedFilter, Canceled

@@ -5,9 +5,10 @@
         --search.images 100
 
 Searches sigma_s and sigma_r on the images that the config draws (OUTPUT/search_domain_transform), and the
-CRF's parameters on the same ones where `--crf` does not give them (OUTPUT/search); then scores four arms on
-all other images: `unary`, `posthoc`, `dt_default` and `dt` (OUTPUT/evaluation: report.html with intervals,
-trimap curves and costs). Started again, it goes on where it was stopped.
+CRF's parameters on the same ones where `--crf` does not give them (OUTPUT/search); then scores five arms on
+all other images: `unary`, the CRF and the transform as they are (`crf_default`, `dt_default`) and searched
+(`posthoc`, `dt`), into OUTPUT/evaluation: report.html with intervals, trimap curves and costs. `--arms` takes
+some of them. Started again, it goes on where it was stopped.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from crfnet.cli.main import main as crfnet
 from crfnet.data import load_dataset
 from crfnet.errors import InputError
 from crfnet.pipeline.build import load_refinement, resolve_device
-from crfnet.pipeline.digests import file_digest
+from crfnet.pipeline.digests import file_digest, text_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.evaluate_split import read_ids
 from crfnet.pipeline.measure_costs import measure_costs
@@ -35,6 +36,7 @@ from crfnet.score_cache import ScoreFolder
 from crfnet.segmenter import build_refinement
 
 CONFIG = Path(__file__).parents[2] / "configs/camvid/scores.yaml"
+ARMS = ("unary", "crf_default", "posthoc", "dt_default", "dt")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, default=CONFIG, help="ranges, images; default: CamVid's")
     parser.add_argument("--scores", type=Path, required=True, help="folder of cached scores, or one .npz")
     parser.add_argument("--crf", type=Path, help="best.yaml of a search; default: searched here")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS], help="the first is the base")
     default = Path("runs/domain_transform")
     parser.add_argument("--output", type=Path, default=default, help="default: %(default)s")
     options, overrides = parser.parse_known_args(arguments)
     given = [str(options.config), "--scores", str(options.scores), "--output", str(options.output)]
     crfnet(["search", *given, "--domain-transform", "--resume", *overrides])
-    if options.crf is None:
+    if options.crf is None and "posthoc" in options.arms:
         crfnet(["search", *given, "--resume", *overrides])
         options.crf = options.output / "search/best.yaml"
     try:
@@ -58,38 +61,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def evaluate(options: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Score the four arms on the images that neither search has seen."""
+    """Score the arms on the images that neither search has seen."""
     run = load_run(options.config, overrides)
     run = replace(run, output=options.output / "evaluation")
-    dataset, scores, device = (
-        load_dataset(run.data, "val"),
-        ScoreFolder(options.scores),
-        resolve_device(run.device),
-    )
+    dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     found = {"posthoc": options.crf, "dt": options.output / "search_domain_transform/best.yaml"}
-    lists = [path.parent / "images.txt" for path in found.values() if (path.parent / "images.txt").is_file()]
-    searched = set().union(*(read_ids(dataset, path) for path in lists))
+    lists = [path.parent / "images.txt" for path in found.values() if path is not None]
+    searched = set().union(*(read_ids(dataset, path) for path in lists if path.is_file()))
     ids = [name for name in dataset.ids if name not in searched]
-    behind = {
-        "unary": None,
-        "posthoc": load_refinement(found["posthoc"]),
-        "dt_default": run.domain_transform,
-        "dt": load_refinement(found["dt"]),
-    }
-    digests = {f"parameters of {name}": file_digest(path) for name, path in found.items()}
+    behind = {name: load_refinement(found[name]) for name in options.arms if name in found}
+    behind |= {"crf_default": run.crf, "dt_default": run.domain_transform}
+    digests = {"choice of images": text_digest(ids), "scores": scores.digest(ids)}
+    parameters = {name: {"parameters": file_digest(found[name])} for name in options.arms if name in found}
+    device = resolve_device(run.device)
     command = shlex.join(["python", *sys.argv])
     with open_run(run, resume=True, overwrite=False, command=command, digests=digests) as facts:
         facts["data"] = f"{dataset.name}: {len(ids)} images of split {run.data.val!r}; {scores.path}"
         arms, builds = [], {}
-        for name, config in behind.items():
-            layer = None if config is None else build_refinement(config, scores.num_classes).to(device)
+        for name in options.arms:
+            layer = None
+            if name in behind:
+                layer = build_refinement(behind[name], scores.num_classes).to(device)
             builds[name] = partial(predictor_from_scores, scores, layer, device)
-            how = {"config": run.evaluation, "crf": layer}
+            how = {"config": run.evaluation, "crf": layer, "digests": parameters.get(name, {})}
             arm = evaluate_arm(name, builds[name](), dataset, ids, run.output / name, **how)
             arms.append(replace(arm, search_ids=sorted(searched) if name in found else ()))
-        arms = measure_costs(run.output / "costs", arms, builds, dataset)
+        arms = measure_costs(run.output / "_".join(("costs", *options.arms)), arms, builds, dataset)
         shown = shown_images(arms, run.pictures, run.evaluation)
-        folders = {name: run.output / name for name in behind}
+        folders = {name: run.output / name for name in options.arms}
         what = {"title": "The domain transform beside a dense CRF", "facts": facts, "config": run.evaluation}
         look = {"class_names": dataset.classes, "palette": dataset.palette}
         strips = strip_samples(dataset, shown, folders)

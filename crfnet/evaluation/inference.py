@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import require
-from crfnet.resize import rescale_image
+from crfnet.resize import AlignCorners, rescale_image, resize_logits
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import Image, LabelMap, Logits
+from crfnet.shapes import Image, LabelMap, Logits, StridedLogits
 
 __all__ = ["PredictConfig", "TiledInference", "predict_labels", "tiled"]
 
@@ -41,6 +41,9 @@ class PredictConfig:
             overlap`` must be a multiple of 32, so that the network's grid is that of the whole image.
         blend: pass linearly from one tile to the next over the middle half of their overlap, which hides the
             seams of networks that see farther; they then change nothing up to overlap / 4.
+        size: rows and columns that every image is resized to, whatever its shape, for networks published for
+            one input size (TF-Lite's 513 x 513); logits are resized back to the image. Without tiles. None
+            gives images as they are.
 
     Raises:
         InputError: a value that is not allowed.
@@ -52,6 +55,7 @@ class PredictConfig:
     tile: int = 0
     overlap: int = 0
     blend: bool = False
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         positive = self.scales and all(0 < scale < math.inf for scale in self.scales)
@@ -64,9 +68,12 @@ class PredictConfig:
         untiled = self.tile == self.overlap == 0
         require("tile - overlap", step, untiled or on_grid, f"a multiple of {GRID} above 0")
         require("overlap", self.overlap, not self.blend or self.overlap >= 4, "at least 4 with blend")
+        if self.size is not None:
+            require("size", list(self.size), min(self.size) >= 1, "rows and columns, at least 1")
+            require("tile", self.tile, self.tile == 0, "0 with size")
 
     @property
-    def plain(self) -> bool:
+    def single_pass(self) -> bool:
         """One pass over the whole image."""
         return self.scales == (1.0,) and not self.mirror and not self.tile
 
@@ -120,26 +127,51 @@ class TiledInference(nn.Module):
         Holds one map of logits at image size, and a second one while a further pass is made, at the larger of
         its own size and the image's: passes are fused as they come, tiles written to their places.
         """
-        if self.config.plain:
-            return self._one(image).contiguous()  # of a crop, or the map that it is cut from would be kept
         size = (image.shape[2], image.shape[3])
+        if self.geometry is not None:
+            logits = resize_logits(self.strided(image), size, align_corners=self.geometry)
+            return logits.contiguous()  # of a crop, or the map that it is cut from would be kept
+        given = self._given(image).float()
         mirrored = (False, True) if self.config.mirror else (False,)
         passes = list(itertools.product(self.config.scales, mirrored))
-        fused = self._pass(image.float(), *passes[0], size)
+        fused = self._pass(given, *passes[0], size)
         if len(passes) == 1:
             return fused
         if self.config.fusion == "max":
             for one in passes[1:]:
-                torch.maximum(fused, self._pass(image.float(), *one, size), out=fused)
+                torch.maximum(fused, self._pass(given, *one, size), out=fused)
             return fused
         _by_rows(fused, lambda part: part.log_softmax(1))
         for one in passes[1:]:
-            logits = self._pass(image.float(), *one, size)
+            logits = self._pass(given, *one, size)
             _by_rows(fused, lambda part, more: torch.logaddexp(part, more.log_softmax(1)), logits)
             del logits  # before the next is made
         return fused.sub_(math.log(len(passes)))
 
-    def _pass(self, image: Image, scale: float, mirrored: bool, size: tuple[int, int]) -> Logits:
+    @property
+    def geometry(self) -> AlignCorners | None:
+        """Where the cells of `strided` lie on the image, see `resize_logits`; None where nothing says it."""
+        aligned, size = self.model.align_corners, self.config.size
+        if not self.config.single_pass:
+            return None
+        if size is None or not aligned:
+            return aligned
+        # The corners of the map are those of the resized image, at any stride up to 32, and so of the image.
+        return "stretch" if aligned == "stretch" or all(pixels % GRID == 1 for pixels in size) else None
+
+    def strided(self, image: Image) -> StridedLogits:
+        """Compute the network's logits at its stride, of the image in the size that the network is given."""
+        return self.model.strided_logits(self._given(image))
+
+    def _given(self, image: Num[Tensor, "b c h w"]) -> Num[Tensor, "b c rows columns"]:
+        if self.config.size is None:
+            return image
+        # Half-pixel centers and antialiased where it shrinks, as image libraries resize.
+        return F.interpolate(image.float(), self.config.size, mode="bilinear", antialias=True)
+
+    def _pass(
+        self, image: Num[Tensor, "b c rows columns"], scale: float, mirrored: bool, size: tuple[int, int]
+    ) -> Logits:
         image = rescale_image(image, scale, align_corners=self.model.align_corners)
         if mirrored:
             image = image.flip(3)

@@ -35,26 +35,28 @@ def cache_scores(
 ) -> ScoreFolder:
     """Write the network's own scores of the images `ids` into `folder`; existing ones are kept.
 
-    At the network's stride where `config` is one pass over the whole image; at image size where passes or
-    tiles are put together.
+    At the network's stride where `config` is one pass over the whole image and the corners of the network's
+    map are the image's; at image size where not, or where passes or tiles are put together.
 
     Args:
         model: the network.
         dataset: the images.
         ids: of those whose scores are wanted.
         folder: see `prepare_score_folder`.
-        config: scales, mirror and tiles.
+        config: scales, mirror, tiles and size.
         source: what the network is, in words.
         digests: of the weights and the images; where they or `config` have changed, `folder` is refused.
         overwrite: begin again.
     """
     digest = text_digest(dict(digests), to_plain(config)) if digests else ""
     inference = TiledInference(model, config)
-    network_logits = model.strided_logits if config.plain else inference.unary
+    geometry = inference.geometry
+    network_logits = inference.unary if geometry is None else inference.strided
+    align_corners = model.align_corners if geometry is None else geometry
     classes, device = len(dataset.classes), next(model.parameters()).device
 
     def open_folder() -> list[str]:
-        prepare_score_folder(folder, classes, model.align_corners, source, digest=digest, overwrite=overwrite)
+        prepare_score_folder(folder, classes, align_corners, source, digest=digest, overwrite=overwrite)
         return missing_scores(folder, ids)
 
     def compute(missing: Sequence[str]) -> Iterator[tuple[str, Tensor]]:

@@ -250,7 +250,8 @@ class _Job:
 
         def work() -> dict[str, float]:
             model = self.segmenter(checkpoint, None).eval()
-            source = f"{checkpoint.parent.parent.name} network of this run"
+            own = checkpoint != self.checkpoint
+            source = f"{checkpoint.parent.parent.name} network of this run" if own else checkpoint.name
             scores = cache_scores(
                 model,
                 self.val,

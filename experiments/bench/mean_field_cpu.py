@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -107,11 +108,13 @@ def ways(image: Tensor, logits: Tensor, config: CRFConfig) -> dict[str, Callable
     return runs
 
 
-def by_pydensecrf(image: Tensor, unary: np.ndarray, config: CRFConfig) -> np.ndarray:
+def by_pydensecrf(
+    image: Tensor, unary: np.ndarray, config: CRFConfig, module: ModuleType | None = dcrf
+) -> np.ndarray:
     height, width = image.shape[2:]
-    crf = dcrf.DenseCRF2D(width, height, len(unary))
+    crf = module.DenseCRF2D(width, height, len(unary))
     crf.setUnaryEnergy(np.ascontiguousarray(-unary))
-    after = dcrf.NormalizationType.NORMALIZE_AFTER
+    after = module.NormalizationType.NORMALIZE_AFTER
     crf.addPairwiseGaussian(config.theta_gamma, config.w2, normalization=after)
     pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
     crf.addPairwiseBilateral(config.theta_alpha, config.theta_beta, pixels, config.w1, normalization=after)

@@ -199,3 +199,44 @@ def test_predict_labels():
     assert not labels.is_inference()
     with pytest.raises(ValueError, match="model gave logits"):
         predict_labels(lambda x: x[..., ::2].float(), image)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("align_corners", [True, False, "stretch"])
+@pytest.mark.parametrize("size", [(33, 65), (40, 30)])
+def test_a_size_is_stretched_to_and_back(align_corners, size):
+    model, image = strided(align_corners), photo()
+    small = F.interpolate(image.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    there = model(small)
+    back = F.interpolate(there, (45, 70), mode="bilinear", align_corners=bool(align_corners))
+    protocol = TiledInference(model, PredictConfig(size=size))
+    corners_meet = size == (33, 65)
+    if align_corners is True and not corners_meet:
+        assert_close(protocol(image), back, *CLOSE)
+    else:  # once resized instead of twice: between the same cells
+        cells = model.strided_logits(small)
+        once = F.interpolate(cells, (45, 70), mode="bilinear", align_corners=bool(align_corners))
+        assert_close(protocol(image), once, *CLOSE)
+        assert torch.equal(protocol.strided(image), cells)
+    known = {True: "stretch" if corners_meet else None, False: False, "stretch": "stretch"}
+    assert protocol.geometry == known[align_corners]
+
+
+@torch.no_grad()
+def test_a_size_goes_with_scales_and_mirror():
+    model, image = strided(), photo()
+    protocol = TiledInference(
+        model, PredictConfig(size=(33, 65), scales=(0.5, 1.0), mirror=True, fusion="max")
+    )
+    given = F.interpolate(image.float(), (33, 65), mode="bilinear", antialias=True)
+    inner = TiledInference(model, PredictConfig(scales=(0.5, 1.0), mirror=True, fusion="max"))
+    assert protocol.geometry is None
+    back = F.interpolate(inner(given), (45, 70), mode="bilinear", align_corners=True)
+    assert protocol(image).shape == back.shape
+    assert (protocol(image) - back).abs().mean() < 0.2 * back.std()
+
+
+@pytest.mark.parametrize("fields", [{"size": (0, 5)}, {"size": (33, 33), "tile": 64}])
+def test_sizes_that_cannot_be(fields):
+    with pytest.raises(InputError, match="size"):
+        PredictConfig(**fields)

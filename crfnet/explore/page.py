@@ -111,8 +111,9 @@ class Page:
         self.pictures = {name: ColumnDataSource({"image": []}, name=name) for name in PICTURES}
         for widget in (*self.sliders.values(), *self.choices.values()):
             widget.on_change("value", self._changed)
-        for controls in (*self.variants.values(), self.transform):
+        for controls in self.variants.values():
             controls.on_change(self._changed)
+        self.transform.on_change(self._changed)
         self.behind.on_change("value", self._switched, self._changed)
         for widget in (self.opacity, self.shown_class):
             widget.on_change("value", self._faded)

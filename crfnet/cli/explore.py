@@ -1,11 +1,12 @@
 """``crfnet explore``: a local page with the CRF's parameters as sliders."""
 
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
 
 if TYPE_CHECKING:
     from crfnet.explore import Session
@@ -30,6 +31,16 @@ def add_parser(commands: Any) -> None:
         type=Path,
         nargs="?",
         help="score folder or .npz of `crfnet scores`, or one .npy or .npz file of (l, h, w)",
+    )
+    parser.add_argument(
+        "--image-range",
+        metavar=("LOW", "HIGH"),
+        type=float,
+        nargs=2,
+        help="of an IMAGE of 16 bits or floats: the values that become 0 and 255 (data.image_range)",
+    )
+    parser.add_argument(
+        "--channels", metavar="N", type=int, default=3, help="bands of IMAGE (data.channels); default: 3"
     )
     parser.add_argument("--id", metavar="ID", help="the image's name in SCORES; default: IMAGE's, no ending")
     parser.add_argument(
@@ -66,7 +77,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if not options.output.is_dir():
         raise InputError(f"explore --output: {options.output}: no such folder")
     session, source = _built_in(options) if options.image is None else _own(options)
-    crf = CRFConfig(prune=1e-3) if options.crf is None else load_refinement(options.crf)
+    crf = CRFConfig() if options.crf is None else load_refinement(options.crf)
     serve(session, crf, source, options.output, port=options.port, browser=not options.no_browser)
     return ""
 
@@ -78,8 +89,12 @@ def _own(options: Namespace) -> "tuple[Session, str]":
 
     if options.scores is None:
         raise InputError(f"explore: SCORES are missing, which a network gave for {options.image}")
+    low, high = options.image_range or (0, 1)
+    ordered = math.isfinite(low) and math.isfinite(high) and low < high
+    require("explore --image-range", options.image_range, ordered, "two finite numbers, low < high")
+    require("explore --channels", options.channels, options.channels >= 1, "at least 1")
     session = open_session(
-        read_image(options.image),
+        read_image(options.image, options.channels, options.image_range and (low, high)),
         options.scores,
         options.id or options.image.stem,
         labels=options.labels,
@@ -94,9 +109,11 @@ def _built_in(options: Namespace) -> "tuple[Session, str]":
     from crfnet.explore import Session
     from crfnet.photo import example_photo
 
-    for name in ("id", "labels", "classes", "palette"):
+    for name in ("id", "labels", "classes", "palette", "image_range"):
         if getattr(options, name) is not None:
-            raise InputError(f"explore: --{name} belongs to an IMAGE and SCORES, and none are given")
+            raise InputError(
+                f"explore: --{name.replace('_', '-')} belongs to an IMAGE and SCORES, and none are given"
+            )
     image, logits, names = example_photo()
     source = "chosen by eye on crfnet's example photo; scores: a public DeepLab's"
     return Session(image[0], logits, names=names), source

@@ -171,7 +171,7 @@ class DenseCRF(nn.Module):
         """How the inference goes: free energy and largest change of every step. Arguments as of `forward`."""
         steps: list[Tensor] = []
         self(logits, image, trace=steps, **options)
-        problem = self._problem(logits, image, **options)
+        problem = self.problem(logits, image, **options)
         q = [step.flatten(2) for step in steps]
         penalty = problem.penalty(include_constant=True)
         return trace_of(q, problem.unary, penalty, problem.scene.mask, keep_marginals=keep_marginals)
@@ -187,7 +187,7 @@ class DenseCRF(nn.Module):
 
         See `crfnet.crf.energy.free_energy`. Other arguments and errors as of `forward`.
         """
-        problem = self._problem(logits, image, **options)
+        problem = self.problem(logits, image, **options)
         q = as_tensor("marginals", marginals).flatten(2).to(problem.unary)
         if self._binary(logits):
             q = torch.cat([1 - q, q], dim=1)
@@ -201,9 +201,31 @@ class DenseCRF(nn.Module):
         **options: Any,
     ) -> Float[Tensor, " b"]:
         """Gibbs energy E(x) of a labeling, in nats; see `crfnet.crf.energy.energy`."""
-        problem = self._problem(logits, image, **options)
+        problem = self.problem(logits, image, **options)
         indices = beside("labels", labels, problem.unary).flatten(1)
         return energy(indices, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
+
+    def problem(
+        self,
+        logits: GridLogits | Array,
+        image: GridImage | Array | None = None,
+        **options: Any,
+    ) -> InferenceProblem:
+        """What `forward` solves, before any kernel is built; arguments and errors as of `forward`."""
+        logits, image, options = accepted(logits, image, options, self)
+        weight = self.config.unary_weight
+        scene, unary = prepare_inputs(logits, image, self.num_classes, weight, **options)
+        logarithms = self.config.first_step == "log_softmax"
+        return InferenceProblem(
+            scene,
+            unary,
+            potentials=list(self._potentials().values()),
+            compatibility=self.compatibility,
+            filter=self.filter,
+            normalization=self.config.normalization,
+            memory=self.memory,
+            first_values=(unary / weight).log_softmax(1) if logarithms else None,
+        )
 
     def _solve(
         self,
@@ -219,7 +241,7 @@ class DenseCRF(nn.Module):
         prune = 0.0 if self.training or torch.is_grad_enabled() else self.config.prune
         steps: list[Values] | None = None if trace is None else []
         with torch.autocast(logits.device.type, enabled=False), keep:
-            problem = self._problem(logits, image, **options)
+            problem = self.problem(logits, image, **options)
             log_q = problem.solve(self.inference, iterations, prune=prune, steps=steps)
         if mask is not None:
             log_q = torch.where(mask.flatten(1).unsqueeze(1), log_q, problem.unary.log_softmax(1))
@@ -228,24 +250,6 @@ class DenseCRF(nn.Module):
         if self._binary(logits):
             log_q = log_q[:, 1:] - log_q[:, :1]
         return log_q.reshape(logits.shape)
-
-    def _problem(
-        self, logits: Tensor | Array, image: Tensor | Array | None, **options: Any
-    ) -> InferenceProblem:
-        logits, image, options = accepted(logits, image, options, self)
-        weight = self.config.unary_weight
-        scene, unary = prepare_inputs(logits, image, self.num_classes, weight, **options)
-        logarithms = self.config.first_step == "log_softmax"
-        return InferenceProblem(
-            scene,
-            unary,
-            potentials=list(self._potentials().values()),
-            compatibility=self.compatibility,
-            filter=self.filter,
-            normalization=self.config.normalization,
-            memory=self.memory,
-            first_values=(unary / weight).log_softmax(1) if logarithms else None,
-        )
 
     def __prepare_scriptable__(self) -> "DenseCRF":
         """Asked by ``torch.jit.script``, which fails with a page of source code otherwise."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,9 +101,9 @@ class InferenceProblem:
             prune: labels of lower probability than this at every pixel are not filtered.
             steps: a list to which the marginals of every step are appended.
         """
-        if steps is None and (kernels := self._compiled_kernels(inference)):
+        if steps is None and (kernels := self.compiled_kernels(inference)):
             assert isinstance(inference, MeanField)
-            return self._run_compiled(kernels, iterations, inference.reduce)
+            return self.run_compiled(kernels, iterations, inference.reduce)
         if self.first_values is not None and iterations > 0:
             penalty = self.penalty()
             begin = self.unary - penalty(self.first_values)
@@ -120,8 +121,8 @@ class InferenceProblem:
                 return pruning.expand(log_q, self.unary)
         return inference.run(self.unary, self.penalty(), iterations, steps)
 
-    def _compiled_kernels(self, inference: Inference) -> list[LatticeKernel | GridKernel] | None:
-        """The kernels as the compiled loop takes them; None for a problem that it does not take."""
+    def compiled_kernels(self, inference: Inference) -> list[LatticeKernel | GridKernel] | None:
+        """The kernels of all potentials for `run_compiled`; None for a problem that it does not take."""
         plain = type(inference) is MeanField and not inference.damping and not inference.tolerance
         potts = type(self.compatibility) is PottsCompatibility
         full = any(potential.weight.weights == "full" for potential in self.potentials)
@@ -147,10 +148,14 @@ class InferenceProblem:
             return None
         return LatticeKernel(features)
 
-    def _run_compiled(
-        self, kernels: Sequence[LatticeKernel | GridKernel], iterations: int, reduce: float
+    def run_compiled(
+        self,
+        kernels: Sequence[LatticeKernel | GridKernel],
+        iterations: int,
+        reduce: float,
+        stop: np.ndarray | None = None,
     ) -> Values:
-        """All steps in one call, every label by itself."""
+        """All steps in one call, every label by itself; arguments as of `label_by_label.mean_field`."""
         labels = self.unary.shape[1]
         weights = [potential.weight.value.to(self.unary.dtype) for potential in self.potentials]
         by_label = any(weight.ndim == 1 for weight in weights)
@@ -163,6 +168,7 @@ class InferenceProblem:
             normalization=self.normalization,
             mask=self.scene.mask,
             reduce=reduce,
+            stop=stop,
         ).log_q[0]
 
     def penalty(

@@ -18,7 +18,7 @@ def class_view(
     """Show the image where a class is, and dark and gray elsewhere.
 
     Args:
-        image: RGB.
+        image: of any channels; shown as RGB.
         labels: what is shown.
         label: the class.
         opacity: of the darkness and of the colors, 0..1.

@@ -30,7 +30,7 @@ def open_session(
     """Open a session of an image and the files that belong to it.
 
     Args:
-        image: RGB.
+        image: of any channels; the page shows it as RGB.
         scores: a score folder or the single `.npz` file of many images, as `ScoreFolder` reads them; a file
             of such a folder; or a `.npy` or `.npz` file of one array (l, h, w), logits or probabilities.
         id: the image's name in a score folder.

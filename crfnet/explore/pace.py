@@ -23,7 +23,7 @@ class Pace:
 
         Args:
             config: of the CRF.
-            built: whether a lattice had to be built.
+            built: whether a lattice had to be built, or another filter's operator.
             factor: how many times smaller the solved image was.
             pixels: of the solved image.
             seconds: that it took.
@@ -40,7 +40,7 @@ class Pace:
 
 
 def _key(config: CRFConfig, built: bool) -> Hashable:
-    return type(config.filter), config.prune, built
+    return type(config.filter), type(config.inference), config.prune, built
 
 
 def _work(config: CRFConfig, pixels: int) -> float:

@@ -10,9 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bokeh.document import Document
 from bokeh.layouts import column
 from bokeh.models import Button, Checkbox, ColumnDataSource, Select, Slider, TextInput
+from numpy.typing import NDArray
 
 from crfnet.crf.filters import FILTERS
 from crfnet.crf.inference import INFERENCES
@@ -24,16 +26,16 @@ from crfnet.explore.class_view import CHANGES, class_view
 from crfnet.explore.controls import WIDTH, VariantControls, select, slider, text
 from crfnet.explore.copying import CopyControls
 from crfnet.explore.legend import legend
+from crfnet.explore.painting import painted
 from crfnet.explore.plots import PICTURES, make_plots, rgba
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
 from crfnet.explore.transform_controls import TransformControls
-from crfnet.labels import overlay
+from crfnet.labels import as_rgb
 from crfnet.search.grid import round_digits
 from crfnet.segmenter import RefinementConfig
 from crfnet.shapes import LabelMap
-from crfnet.shapes import Picture as Pixels
 
 __all__ = ["Page"]
 
@@ -82,7 +84,7 @@ class Page:
         self, document: Document, session: Session, crf: RefinementConfig, source: str, folder: Path
     ) -> None:
         transform = crf if isinstance(crf, DomainTransformConfig) else None
-        crf = crf if isinstance(crf, CRFConfig) else CRFConfig(prune=1e-3)
+        crf = crf if isinstance(crf, CRFConfig) else CRFConfig()
         self.document, self._session, self._crf = document, session, crf
         self.transform = TransformControls(transform or DomainTransformConfig())
         self.behind = select("behind the network", (_CRF, _TRANSFORM), _TRANSFORM if transform else _CRF)
@@ -123,7 +125,7 @@ class Page:
 
     def start(self) -> None:
         """Paint the pictures and begin to solve; until then the page costs nothing, whoever asks for it."""
-        self.pictures["image"].data = {"image": [rgba(self._session.image)]}
+        self.pictures["image"].data = {"image": [rgba(as_rgb(self._session.image))]}
         self._paint("network")
         self._tell()
         self._changed("", None, None)
@@ -195,14 +197,14 @@ class Page:
         """The colors of the network's or the CRF's labels over the image, or one class, as the page says."""
         labels = self._session.network if name == "network" else self._shown
         if labels is not None:
-            self.pictures[name].data = {"image": [rgba(self._picture(name, labels))]}
+            self.pictures[name].data = {"image": [self._picture(name, labels)]}
 
-    def _picture(self, name: str, labels: LabelMap) -> Pixels:
+    def _picture(self, name: str, labels: LabelMap) -> NDArray[np.uint32]:
         session, opacity = self._session, float(self.opacity.value)
         if self.shown_class.value == "":
-            return overlay(session.image, labels, session.colors, opacity)
+            return painted(session.image, labels, session.colors, opacity)
         before = session.network if name == "crf" else None
-        return class_view(session.image, labels, int(self.shown_class.value), opacity, before)
+        return rgba(class_view(session.image, labels, int(self.shown_class.value), opacity, before))
 
     def _tell(self) -> None:
         """The classes of the network's labels and of the CRF's."""
@@ -237,7 +239,8 @@ class Page:
         self.document.add_root(
             column(self.behind, crf[0], transform, *view, crf[1], *save, name="controls", width=WIDTH)
         )
-        head = text(text=html.escape(self._source), name="head", sizing_mode="stretch_width")
+        told = f"Move a slider, and it is solved again. Parameters {html.escape(self._source)}"
+        head = text(text=f"<b>crfnet explore</b>: {told}", name="head", sizing_mode="stretch_width")
         for part in (head, self.status, self.legend):
             self.document.add_root(part)
         self.document.template = (files("crfnet.explore") / "page.html").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from crfnet.explore.cached_filter import Canceled
+from crfnet.explore.canceling import Canceled, Stop
 from crfnet.explore.session import Picture, Session
 from crfnet.files import one_line
 from crfnet.segmenter import RefinementConfig
@@ -36,6 +36,7 @@ class Redraw:
         self._session, self._show, self._fail = session, show, fail
         self._wanted: RefinementConfig | None = None
         self._closed = False
+        self._outdated = Stop()  # what is being solved
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -45,6 +46,7 @@ class Redraw:
             if self._closed:
                 return
             self._wanted = config
+            self._outdated.set()
             self._changed.notify()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
@@ -54,6 +56,7 @@ class Redraw:
         """End the thread, and wait until it has ended; not for long, where a step cannot be stopped."""
         with self._changed:
             self._closed = True
+            self._outdated.set()
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(_PATIENCE)
@@ -68,6 +71,7 @@ class Redraw:
                 if self._closed or self._wanted is None:
                     return
                 config, self._wanted = self._wanted, None
+                self._outdated.clear()
             try:
                 self._solve(config)
             except Canceled:
@@ -83,5 +87,5 @@ class Redraw:
         with self._changed:
             if self._changed.wait_for(self._is_outdated, timeout=REST):
                 raise Canceled
-        full = self._session.full_size(first, self._is_outdated)
+        full = self._session.full_size(first, self._outdated)
         self._show(first if full is None else full, False)

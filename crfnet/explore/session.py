@@ -3,7 +3,6 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crfnet.crf.allocator import retain_freed_memory
+from crfnet.crf.inference import MeanField
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.crf.potentials import SpatialPotential
 from crfnet.domain_transform import DomainTransform, DomainTransformConfig, image_edges
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
-from crfnet.explore.cached_filter import CachedFilter, CachedSpatialPotential
+from crfnet.explore.canceling import Cancelable, Stop
+from crfnet.explore.kept_lattices import KeptLattices, lattice_key
 from crfnet.explore.pace import Pace
 from crfnet.explore.palettes import distinct_colors
 from crfnet.labels import Palette
@@ -27,7 +30,6 @@ __all__ = ["BUDGET", "Picture", "Session"]
 BUDGET = 0.5  #: seconds that a first picture may take
 #: Seconds that a picture at full size may take by a filter whose time grows with the pixels squared.
 _PATIENCE = 30.0
-_LATTICES = 6  # that are sure to be kept
 _SMALLEST = 8  # times smaller than the whole, along each side
 
 
@@ -51,9 +53,11 @@ class Picture:
 class Session:
     """Solves the CRF of one image again and again, and keeps what does not change between them.
 
-    Lattices, spatial kernels, their row sums and the images of every size are kept: a weight, or the number
-    of iterations, builds nothing; sigma_gamma builds no lattice; sigma_alpha and sigma_beta build one.
-    Threads may share a session; they wait for one another.
+    Lattices and the images of every size are kept: a weight, sigma_gamma or the number of iterations builds
+    nothing; sigma_alpha and sigma_beta build a lattice, unless they were seen lately. What the layer's
+    compiled loop does not take (the filters ``exact`` and ``local``, Frank-Wolfe, full weights) goes through
+    the layer's operators, which are built for each picture. Threads may share a session; they wait for one
+    another.
 
     Args:
         image: what the CRF looks at.
@@ -89,16 +93,15 @@ class Session:
         self.colors: Palette = distinct_colors(l) if colors is None else colors
         self.network = logits[0].argmax(0)  #: labels without a CRF
         self.network_metrics = self.metrics(self.network)  # a wrong truth is refused now
-        self._filter = CachedFilter()
+        self._lattices = KeptLattices()
         self._scenes: dict[int, tuple[Image, Logits, Tensor]] = {}
         self._pace = Pace()
-        self._seen: dict[Hashable, None] = {}  # what lattices were built for, the latest last
         self._lock = threading.Lock()
 
     @property
     def built(self) -> int:
-        """How many lattices (or what other filters have in their place) were built so far."""
-        return self._filter.built
+        """How many lattices were built so far, those of operators aside."""
+        return self._lattices.built
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -119,41 +122,38 @@ class Session:
         growth = first.config.build_filter().growth if isinstance(first.config, CRFConfig) else 1
         return float(first.seconds * first.factor ** (2 * growth))
 
-    def full_size(self, first: Picture, stop: Callable[[], bool] = lambda: False) -> Picture | None:
+    def full_size(self, first: Picture, stop: Stop | None = None) -> Picture | None:
         """The whole image with the parameters of a first picture.
 
         None only for the filter ``exact`` where that takes over half a minute: no step of it can be stopped.
 
         Raises:
-            Canceled: ``stop`` said so, on its way.
+            Canceled: ``stop`` was set, on its way.
         """
         if first.factor == 1 or isinstance(first.config, DomainTransformConfig):
             return first
         endless = first.config.build_filter().growth > 1 and self.full_size_seconds(first) > _PATIENCE
         return None if endless else self.solve(first.config, 1, stop)
 
-    def solve(self, config: CRFConfig, factor: int = 1, stop: Callable[[], bool] = lambda: False) -> Picture:
+    def solve(self, config: CRFConfig, factor: int = 1, stop: Stop | None = None) -> Picture:
         """The picture at a size.
 
         Args:
             config: its widths are in pixels of the whole image, whatever the factor.
             factor: image and logits are averaged over so many pixels along each side, >= 1.
-            stop: asked at every filtering; True ends it.
+            stop: set by another thread, it ends this between two steps.
 
         Raises:
             ValueError: something that the CRF does not take.
-            Canceled: ``stop`` said so.
+            Canceled: ``stop`` was set.
         """
-        with self._lock, torch.no_grad():
-            start, built = time.perf_counter(), self.built
-            image, logits, spacing = self._scene(factor)
-            crf = self._layer(config, factor, stop)
-            labels = crf.map(logits, image, spacing=None if factor == 1 else spacing)[0]
+        with self._lock, torch.no_grad(), retain_freed_memory(self.logits.device):
+            start = time.perf_counter()
+            labels, built = self._labels(config, factor, stop or Stop())
             if factor > 1:
                 labels = F.interpolate(labels[None, None].float(), self.size, mode="nearest")[0, 0].long()
             seconds = time.perf_counter() - start
-            self._see(_lattice(config, factor))
-            self._pace.note(config, self.built > built, factor, image[0, 0].numel(), seconds)
+            self._pace.note(config, built, factor, self._scene(factor)[0][0, 0].numel(), seconds)
             return Picture(labels, factor, seconds, config)
 
     def metrics(self, labels: LabelMap) -> Metrics | None:
@@ -172,31 +172,44 @@ class Session:
     def _edges(self) -> EdgeMap:
         return image_edges(self.image[None])
 
-    def _layer(self, config: CRFConfig, factor: int, stop: Callable[[], bool]) -> DenseCRF:
-        """The CRF with everything that is kept."""
-        kept = self._filter.use(config.build_filter().for_smaller(factor), stop)
-        crf = DenseCRF(self.logits.shape[1], config, filter=kept).eval()
-        if config.w2 != 0:
-            spatial = config.build_spatial_filter()
-            options = {
-                "num_classes": self.logits.shape[1],
-                "weights": config.weights,
-                "filter": None if spatial is None else spatial.for_smaller(factor),
-            }
-            crf.potentials["spatial"] = CachedSpatialPotential(kept, config.w2, config.theta_gamma, **options)
+    def _labels(self, config: CRFConfig, factor: int, stop: Stop) -> tuple[LabelMap, bool]:
+        """The labels at the size that is solved, and whether an operator or lattice was built for them."""
+        image, logits, spacing = self._scene(factor)
+        crf = self._layer(config, factor)
+        problem = crf.problem(logits, image, spacing=None if factor == 1 else spacing)
+        kernels, before = problem.compiled_kernels(crf.inference), self.built
+        stop.check()
+        if kernels is None:
+            inference = Cancelable(crf.inference, stop)
+            log_q = problem.solve(inference, config.iterations, prune=config.prune)
+        else:
+            assert isinstance(crf.inference, MeanField)
+            keys = [lattice_key(name, config, factor) for name in crf.potentials]
+            kept = self._lattices.ready(keys, kernels, problem.unary)
+            stop.check()
+            log_q = problem.run_compiled(kept, config.iterations, crf.inference.reduce, stop.flag)
+            stop.check()
+        labels = log_q[0].max(0).indices  # over an axis that is not the last argmax takes six times as long
+        return labels.view(image.shape[2:]), config.w1 != 0 and (kernels is None or self.built > before)
+
+    def _layer(self, config: CRFConfig, factor: int) -> DenseCRF:
+        """The CRF, with windows for an image of that size."""
+        filter = config.build_filter().for_smaller(factor)
+        crf = DenseCRF(self.logits.shape[1], config, filter=filter).eval()
+        for potential in crf.potentials.values():
+            if isinstance(potential, SpatialPotential) and potential.filter is not None:
+                potential.filter = potential.filter.for_smaller(factor)
         return crf
 
-    def _see(self, lattice: Hashable) -> None:
-        self._seen.pop(lattice, None)
-        self._seen[lattice] = None
-        if len(self._seen) > _LATTICES:
-            del self._seen[next(iter(self._seen))]
+    def _builds(self, config: CRFConfig, factor: int) -> bool:
+        """Whether a lattice has to be built, as far as can be told without trying."""
+        return config.w1 != 0 and lattice_key("bilateral", config, factor) not in self._lattices
 
     def _factor_in_time(self, config: CRFConfig) -> int:
         """The least factor whose picture is expected within the budget."""
         pixels = self.size[0] * self.size[1]
         for factor in range(1, _SMALLEST + 1):
-            builds = config.w1 != 0 and _lattice(config, factor) not in self._seen
+            builds = self._builds(config, factor)
             seconds = self._pace.predict(config, builds, factor, pixels // factor**2)
             if seconds is None:  # the very first picture
                 return max(1, math.ceil(math.sqrt(pixels / config.build_filter().quick_pixels)))
@@ -215,8 +228,3 @@ class Session:
             spacing = torch.tensor([whole / few for whole, few in zip(self.size, small, strict=True)])
             self._scenes[factor] = image, logits, spacing
         return self._scenes[factor]
-
-
-def _lattice(config: CRFConfig, factor: int) -> Hashable:
-    """What decides whether a lattice has to be built."""
-    return config.filter, config.theta_alpha, config.theta_beta, factor

@@ -143,11 +143,12 @@ def _by_class(results: Results, pair: Pair, *, always: bool) -> Iterator[str]:
     lost, won = changed_classes(results, pair)
     what = f"By class, {arm_label(pair[0])} against {arm_label(pair[1])}"
     if lost:
-        yield f"{what} takes from {_listed(lost)} and gives to {_listed(won) if won else 'none for sure'}."
+        given = _listed(won) if won else "no class for sure"
+        yield f"{what} takes from {_listed(lost)} and gives to {given}."
     elif won and always:
-        yield f"{what} takes from none for sure and gives to {_listed(won)}."
+        yield f"{what} takes from no class for sure and gives to {_listed(won)}."
     elif results.class_names and always:
-        yield f"{what} changes none for sure."
+        yield f"{what} changes no class for sure."
 
 
 def _listed(changes: Sequence[tuple[str, float]]) -> str:

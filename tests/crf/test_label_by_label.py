@@ -152,7 +152,7 @@ def test_settings_side_by_side_are_each_alone():
     logits, image = scene(2, 5)
     unary, crf = logits.flatten(2), DenseCRF(5, CONFIG).double()
     kernels = [
-        LatticeKernel(crf.potentials["bilateral"].features(crf._problem(logits, image).scene)),
+        LatticeKernel(crf.potentials["bilateral"].features(crf.problem(logits, image).scene)),
         GridKernel((13, 11), 3.0),
     ]
     weights = torch.tensor([[4.0, 3.0], [1.0, 0.0], [0.0, 2.0]], dtype=F64)
@@ -170,7 +170,7 @@ def test_reduced_messages_are_within_the_residual_that_they_state():
     logits = 30 * torch.einsum("lk,bkhw->blhw", torch.randn(40, 3, dtype=F64), coarse)
     unary, image = logits.flatten(2), 255 * torch.rand(1, 3, 40, 44, dtype=F64)
     crf = DenseCRF(40, CONFIG).double()
-    kernel = LatticeKernel(crf.potentials["bilateral"].features(crf._problem(logits, image).scene))
+    kernel = LatticeKernel(crf.potentials["bilateral"].features(crf.problem(logits, image).scene))
     options = {"iterations": 5, "normalization": "after"}
     weights = torch.tensor([[4.0]], dtype=F64)
     whole = mean_field(unary, [kernel], weights, reduce=0.0, **options)

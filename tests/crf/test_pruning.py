@@ -39,7 +39,7 @@ def test_messages_change_by_at_most_the_bound(normalization, filter, weights):
     options = {"normalization": normalization, "filter": filter, "weights": weights, "iterations": 1}
     logits, image = scores(1, 4)
     whole = crf(**options)
-    problem = whole._problem(logits, image)
+    problem = whole.problem(logits, image)
     q = problem.unary.softmax(1)
     kept = Pruning.below(eps, problem.unary, None).kept
     dropped = [label for label in range(LABELS) if label not in kept]

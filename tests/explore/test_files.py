@@ -12,7 +12,7 @@ from crfnet.cli.main import main
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.filters import LocalFilter
 from crfnet.crf.inference import MeanField
-from crfnet.crf.layer import CRFConfig
+from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
 from crfnet.explore import open_session, save_crf
 from crfnet.labels import write_label_png
@@ -160,6 +160,37 @@ def test_the_command_refuses_bad_input_before_a_page_is_served(refused, tmp_path
     assert "--port is 0" in refused(tmp_path / "a.png", folder, "--port", "0")
     assert "SCORES are missing" in refused(tmp_path / "a.png")
     assert "--palette belongs to an IMAGE" in refused("--palette", "voc")
+    assert "--image-range belongs to an IMAGE" in refused("--image-range", "0", "9")
+    assert "--channels is 0" in refused(tmp_path / "a.png", folder, "--channels", "0")
+    assert "low < high" in refused(tmp_path / "a.png", folder, "--image-range", "9", "9")
+    np.save(tmp_path / "deep.npy", np.zeros((*SIZE, 4), np.uint16))
+    assert "4 channels" in refused(tmp_path / "deep.npy", folder, "--id", "a")
+    assert "image_range" in refused(tmp_path / "deep.npy", folder, "--id", "a", "--channels", "4")
+
+
+def test_images_of_more_bits_and_bands_are_read_and_shown_as_rgb(tmp_path, folder, monkeypatch):
+    server = pytest.importorskip("crfnet.explore.server")
+    page = pytest.importorskip("crfnet.explore.page")
+    document = pytest.importorskip("bokeh.document").Document
+    shown = []
+    monkeypatch.setattr(server, "serve", lambda session, *_, **__: shown.append(session))
+    pixels = np.random.default_rng(0).integers(100, 300, (*SIZE, 5), dtype=np.uint16)
+    np.save(tmp_path / "a.npy", pixels)
+    options = ["--channels", "5", "--image-range", "100", "355", "--no-browser"]
+    main(["explore", str(tmp_path / "a.npy"), str(folder), *options])
+    (session,) = shown
+    assert torch.equal(session.image, torch.from_numpy((pixels - 100).astype(np.uint8)).permute(2, 0, 1))
+    crf = CRFConfig(iterations=2)
+    opened = page.Page(document(), session, crf, "a test", tmp_path)
+    with torch.no_grad():
+        wanted = DenseCRF(3, crf).eval().map(session.logits, session.image[None])[0]
+    assert torch.equal(session.solve(crf).labels, wanted)
+    for choice in ("", "1"):
+        opened.shown_class.value = choice
+        opened.start()
+        assert opened.pictures["network"].data["image"][0].shape == SIZE
+    assert np.array_equal(opened.pictures["image"].data["image"][0], page.rgba(session.image[:3]))
+    opened.redraw.close()
 
 
 def test_without_arguments_the_photo_is_shown(tmp_path, monkeypatch):
@@ -172,6 +203,6 @@ def test_without_arguments_the_photo_is_shown(tmp_path, monkeypatch):
     assert torch.equal(session.image, photo.image[0])
     assert torch.equal(session.logits, photo.logits)
     assert session.names == photo.names
-    assert crf == CRFConfig(prune=1e-3)
+    assert crf == CRFConfig()
     assert "example photo" in source
     assert (folder, options) == (tmp_path, {"port": 5006, "browser": False})

@@ -8,6 +8,7 @@ import torch
 from crfnet.crf.filters import FILTERS, LocalFilter, PermutohedralFilter
 from crfnet.explore import Session
 from crfnet.explore import session as session_module
+from crfnet.explore.kept_lattices import lattice_key
 from tests.explore.test_session import CRF, scene
 
 
@@ -26,9 +27,10 @@ def test_windows_shrink_with_the_image():
 
 
 def test_the_very_first_picture_is_as_large_as_its_filter_allows():
-    large = Session(*scene(300, 400))
+    large = Session(*scene(500, 600))
     assert large.preview(replace(CRF, iterations=1)).factor == 2
-    assert large.preview(replace(CRF, iterations=1, filter="exact", w1=0.0)).factor == 6
+    assert Session(*scene(512, 512)).preview(replace(CRF, iterations=1)).factor == 1
+    assert large.preview(replace(CRF, iterations=1, filter="exact", w1=0.0)).factor == 9
 
 
 def test_the_size_follows_what_is_known_of_the_time(session, monkeypatch):
@@ -39,7 +41,8 @@ def test_the_size_follows_what_is_known_of_the_time(session, monkeypatch):
             seconds = (0.1 * (3 + 2) + built) / factor**2
             session._pace.note(CRF, built, factor, pixels // factor**2, seconds)
     assert session._factor_in_time(CRF) == 2  # 1.5 s whole, 0.375 s at half the size
-    session._see(session_module._lattice(CRF, 1))
+    kept = lattice_key("bilateral", CRF, 1)
+    session._lattices._kept[kept] = None
     assert session._factor_in_time(CRF) == 1  # 0.5 s with the lattice that is there
     assert session._factor_in_time(replace(CRF, w1=7.0)) == 1
     assert session._factor_in_time(replace(CRF, iterations=4)) == 2

@@ -7,8 +7,9 @@ from PIL import Image
 
 from crfnet.errors import InputError
 from crfnet.explore import Session, distinct_colors, open_session
+from crfnet.explore.painting import painted
 from crfnet.explore.palettes import palette_of_png
-from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, write_label_png
+from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, overlay, write_label_png
 from tests.explore.test_files import IMAGE, SIZE
 
 
@@ -65,3 +66,13 @@ def test_names_of_a_known_data_set(tmp_path):
         IMAGE, tmp_path / "scores.npy", "a", palette="camvid", classes=tmp_path / "names.txt"
     )
     assert (named.names, named.colors) == (tuple("abcdefghijk"), DATASET_CLASSES["camvid"].colors)
+
+
+@pytest.mark.parametrize("opacity", [0.0, 0.35, 0.5, 0.85, 1.0])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_look_ups_paint_what_the_overlay_paints(opacity, channels):
+    plots = pytest.importorskip("crfnet.explore.plots")
+    image = torch.randint(0, 256, (channels, 23, 31), dtype=torch.uint8)
+    labels = torch.randint(0, 7, (23, 31))
+    wanted = plots.rgba(overlay(image, labels, distinct_colors(7), opacity))
+    assert np.array_equal(painted(image, labels, distinct_colors(7), opacity), wanted)

@@ -1,17 +1,18 @@
 """The pictures are those of the layer; what does not change is not built again; small ones come first."""
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from crfnet.crf import potentials
 from crfnet.crf.filters import LocalFilter, PermutohedralFilter
+from crfnet.crf.inference import FrankWolfe, MeanField
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.errors import InputError
-from crfnet.explore import CachedFilter, Canceled, Redraw, Session
+from crfnet.explore import Canceled, Redraw, Session, Stop
 from crfnet.resize import resize_logits
 
 CRF = CRFConfig(w1=5.0, theta_alpha=20.0, theta_beta=8.0, iterations=3, prune=1e-3)
@@ -71,12 +72,17 @@ def test_only_widths_of_the_bilateral_kernel_build_a_lattice(session):
     session.solve(CRF, factor=2)
     assert session.built == 4
     session.solve(replace(CRF, filter="local"))
+    assert session.built == 4
+    session.solve(replace(CRF, spatial="permutohedral"))
+    session.solve(replace(CRF, spatial="permutohedral", w1=9.0))
     assert session.built == 5
+    session.solve(replace(CRF, spatial="permutohedral", theta_gamma=2.0))
+    assert session.built == 6
 
 
 def test_memory_for_lattices_is_bounded(session, monkeypatch):
     pixels = session.image[0].numel()
-    monkeypatch.setattr("crfnet.explore.cached_filter._POINTS", 2 * pixels)
+    monkeypatch.setattr("crfnet.explore.kept_lattices._POINTS", 2 * pixels)
     for theta in (10.0, 20.0, 30.0):
         session.solve(replace(CRF, theta_alpha=theta))
     session.solve(replace(CRF, theta_alpha=20.0))
@@ -100,45 +106,47 @@ def test_a_small_picture_is_that_of_the_small_image_with_smaller_widths():
     assert odd.labels.shape == (37, 53)
 
 
-@pytest.mark.usefixtures("operators")
-def test_spatial_kernels_are_kept(session, monkeypatch):
-    made = []
-    operator = potentials.SpatialPotential.operator
-
-    def counted(self, scene, filter):
-        made.append(float(self.theta_gamma))
-        return operator(self, scene, filter)
-
-    monkeypatch.setattr(potentials.SpatialPotential, "operator", counted)
-    for change in (
-        {},
-        {"w2": 7.0},
-        {"theta_alpha": 9.0},
-        {"iterations": 1},
-        {"w1": 0.0},
-        {"theta_gamma": 2.0},
-    ):
-        session.solve(replace(CRF, **change))
-    session.solve(CRF)
-    assert made == pytest.approx([3.0, 2.0])
-    session.solve(CRF, factor=2)
-    assert made == pytest.approx([3.0, 2.0, 3.0])
-    for theta in range(4, 13):
-        session.solve(replace(CRF, theta_gamma=float(theta), w1=0.0))
-    session.solve(CRF)  # forgotten
-    assert len(made) == 13
+def test_widths_shrink_with_the_image_under_every_filter():
+    image, logits = scene(36, 52)
+    small = F.interpolate(image[None].float(), (18, 26), mode="area").round().byte()
+    for filter, smaller in ((LocalFilter(window=9), LocalFilter(window=5)), ("exact", "exact")):
+        config = replace(CRF, filter=filter, spatial="local")
+        labels = Session(image, logits).solve(config, factor=2).labels
+        half = replace(config, filter=smaller, theta_alpha=10.0, theta_gamma=1.5)
+        crf = DenseCRF(4, half).eval()
+        crf.potentials["spatial"].filter = config.build_spatial_filter().for_smaller(2)
+        with torch.no_grad():
+            wanted = crf.map(F.interpolate(logits, (18, 26), mode="area"), small)[0]
+        assert torch.equal(labels, wanted.repeat_interleave(2, 0).repeat_interleave(2, 1))
 
 
-def test_a_stop_ends_it_between_steps_and_leaves_the_session_usable(session):
-    asked = []
-
-    def at_the_third() -> bool:
-        asked.append(1)
-        return len(asked) == 3
-
+@pytest.mark.parametrize("change", [{}, {"filter": "exact"}, {"inference": FrankWolfe()}])
+def test_what_is_not_wanted_any_more_is_not_begun_and_leaves_the_session_usable(session, change):
+    config, stop = replace(CRF, **change), Stop()
+    stop.set()
     with pytest.raises(Canceled):
-        session.solve(replace(CRF, iterations=10), stop=at_the_third)
-    assert len(asked) == 3
+        session.solve(config, stop=stop)
+    assert session.built == 0
+    stop.clear()
+    assert torch.equal(session.solve(config, stop=stop).labels, by_the_layer(session, config))
+
+
+@pytest.mark.parametrize(
+    ("change", "size"),
+    [
+        ({"inference": MeanField(reduce=0.0)}, (200, 300)),
+        ({"filter": "exact"}, (37, 52)),
+        ({"inference": FrankWolfe()}, (80, 90)),
+    ],
+)
+def test_a_stop_ends_it_between_steps(change, size):
+    endless, stop, session = replace(CRF, iterations=10_000, **change), Stop(), Session(*scene(*size))
+    session.solve(replace(endless, iterations=1))  # compiles
+    threading.Timer(0.3, stop.set).start()
+    begin = time.monotonic()
+    with pytest.raises(Canceled):
+        session.solve(endless, stop=stop)
+    assert time.monotonic() - begin < 10  # all steps take minutes
     assert torch.equal(session.solve(CRF).labels, by_the_layer(session, CRF))
 
 
@@ -161,8 +169,6 @@ def test_what_does_not_fit_is_refused():
         Session(image, logits, names=("a", "b", "c"))
     with pytest.raises(InputError, match="labels holds 4"):
         Session(image, logits, truth=torch.full((37, 52), 4))
-    with pytest.raises(ValueError, match="needs use"):
-        CachedFilter().build(torch.zeros(1, 2, 5), None, None)
 
 
 class Recorder:
@@ -202,7 +208,7 @@ def test_redraw_drops_what_is_not_wanted_any_more_and_survives_errors(session, m
     newest = replace(CRF, w1=8.0)
     solve = session.solve
 
-    def slow(config, factor=1, stop=lambda: False):
+    def slow(config, factor=1, stop=None):
         if factor == 1 and config == CRF:
             redraw.request(newest)  # while the whole of the older one is under way
         return solve(config, factor, stop)

@@ -193,13 +193,13 @@ def test_classes_that_lose_what_others_gain():
     text = "By class, `posthoc` against `unary` takes from fence -5.00, pole -2.00 and gives to sky +2.00."
     assert text in answer(found)
     many = {(pair, f"c{i}"): GAIN for i in range(5)}
-    assert "takes from none for sure and gives to c0 +2.00, c1 +2.00, c2 +2.00, 2 more." in answer(
+    assert "takes from no class for sure and gives to c0 +2.00, c1 +2.00, c2 +2.00, 2 more." in answer(
         results(["unary", "posthoc"], many)
     )
     assert "takes from a*b -2.00".replace("*", "\\*") in answer(
         results(["unary", "posthoc"], {(pair, "a*b"): LOSS})
     )
-    assert "changes none for sure" in answer(results(["unary", "posthoc"], {(pair, "road"): NONE}))
+    assert "changes no class for sure" in answer(results(["unary", "posthoc"], {(pair, "road"): NONE}))
 
 
 def test_costs():

@@ -43,6 +43,7 @@ class AutoFilter(GaussianFilter):
     learns_features: ClassVar[bool] = False
     may_be_lattice: ClassVar[bool] = True
     checks_features: ClassVar[bool] = True  # as both of those do
+    quick_pixels: ClassVar[int] = PermutohedralFilter.quick_pixels
 
     def __post_init__(self) -> None:
         PermutohedralFilter(rows=self.rows)

@@ -106,6 +106,7 @@ def mean_field(
     normalization: str,
     mask: Mask | None = None,
     reduce: float = 1e-4,
+    stop: np.ndarray | None = None,
 ) -> Marginals:
     """Log marginals after that many steps from ``softmax(unary)``, without gradients.
 
@@ -118,6 +119,8 @@ def mean_field(
         mask: the pixels that send and receive; others keep their unary.
         reduce: root mean square that the messages' directions may leave; 0.3 of it is the norm of a change
             that pixels may leave unsent. 0 filters every label of every pixel in every step.
+        stop: (1,) bool; once another thread sets it to True no step is begun, and what is returned means
+            nothing.
 
     Raises:
         ValueError: features are not finite, or too far apart.
@@ -146,6 +149,7 @@ def mean_field(
                 normalization=normalization,
                 mask=None if mask is None else _array(mask[i]),
                 reduce=reduce,
+                stop=stop,
             )
         )
     log_q = [torch.from_numpy(run.log_marginals) for run in images]

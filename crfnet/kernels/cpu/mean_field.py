@@ -46,6 +46,7 @@ def mean_field(
     mask: np.ndarray | None = None,
     reduce: float = 1e-4,
     count: int | None = None,
+    stop: np.ndarray | None = None,
 ) -> Run:
     """``Q <- softmax(U + sum_m w_m K~_m Q)``, all pixels in parallel, from ``Q = softmax(U)``.
 
@@ -69,6 +70,8 @@ def mean_field(
         mask: (n,) bool, pixels that send and receive; others keep their unary. None for all.
         reduce: see above; 0 filters every label of every pixel in every step.
         count: of threads; of several numbers of threads the sums are rounded differently.
+        stop: (1,) bool, which another thread may set to True: then no further step is begun, and what is
+            returned means nothing.
 
     Returns:
         The marginals of every variant; pixels outside the mask keep softmax(unary).
@@ -81,6 +84,8 @@ def mean_field(
     kernels = kernels._replace(normalizations=np.array([NORMALIZATIONS.index(n) for n in names], np.int64))
     labels = _labels(unary, mask, weights, columns_weights, names, reduce, iterations)
     tables = _tables(unary, kernels, lattices, labels, tables_count, iterations, min(count, _MOST_PIECES))
+    if stop is not None:
+        tables = tables._replace(stop=stop)
     groups = -(-columns_weights.shape[1] // 8)
     phases = sum(phases_of(lattice.corners.shape[1]) for lattice in lattices) + separable.PHASES * len(grids)
     counters = counters_for(2 + 2 * len(kernels.slots) + phases + phases_of_steps(iterations, groups, phases))
@@ -231,4 +236,5 @@ def _tables(
         left=np.zeros((iterations, -(-blocks // BLOCKS), 3)),
         out=np.empty((columns, pixels), dtype),
         last=np.empty((columns if labels.last.size else 0, 8), dtype),
+        stop=np.zeros(1, bool),
     )

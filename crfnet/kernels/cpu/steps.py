@@ -36,7 +36,7 @@ def steps_of_few(iterations: int) -> bool:
 
 @entry
 def run_steps(thread, count, counters, kernels, labels, tables, iterations):
-    """Fills ``tables.out``, ``chosen`` and ``left``; see the tuples.
+    """Fills ``tables.out``, ``chosen`` and ``left``; see the tuples. Stopped, it fills none of them whole.
 
     Threads may come late to a phase: they decide by ``chosen`` and ``again``, which are written once, and by
     ``left`` of steps of few, likewise.
@@ -50,6 +50,8 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     phase = list_labels(counters, phase, labels, tables, scratch)
     next_look = pause = before = last = 0
     for step in range(iterations):
+        if tables.stop[0]:
+            return  # the others do what is left of a phase, until they come here
         few = labels.still >= 0 and _few(step, iterations)
         groups, now, purpose = (before, last, CHANGE) if few else (most, 1 - last, SEND)
         if not few and labels.limit >= 0 and most > 1 and step >= next_look:

@@ -70,6 +70,7 @@ class Tables(NamedTuple):
     left: np.ndarray  #: float64 (steps, tasks, 3): sum and maximum of these; how many blocks are active
     out: np.ndarray  #: (columns, n), log marginals
     last: np.ndarray  #: (columns, 8), those of the last block
+    stop: np.ndarray  #: bool (1,), True from anywhere ends the run before its next step
 
 
 class Scratch(NamedTuple):

@@ -189,6 +189,7 @@ class PermutohedralFilter(GaussianFilter):
     learns_features: ClassVar[bool] = False
     may_be_lattice: ClassVar[bool] = True
     checks_features: ClassVar[bool] = True
+    quick_pixels: ClassVar[int] = 2**18
 
     def __post_init__(self) -> None:
         require("rows", self.rows, self.rows >= 1, ">= 1")

@@ -182,12 +182,20 @@ def test_a_comparison_that_begins_with_a_checkpoint(compared, capsys):
     assert "trained before" in (compared / "again/report.md").read_text()
 
 
-def test_search_and_evaluate_commands(compared):
+def test_search_and_evaluate_commands(compared, capsys):
     run, out = str(compared / "run.yaml"), str(compared / "commands")
     main(["scores", run, "--output", out, "--checkpoint", str(compared / "out/unary/train/checkpoint.pt")])
     plain = ["--domain_transform.edges", "image", "--domain_transform.layers", "[]"]
     main(["search", run, "--output", out, "--scores", f"{out}/scores", "--domain-transform", *plain])
     best = compared / "commands/search_domain_transform/best.yaml"
+    found = best.read_bytes()
+    best.unlink()  # as after a kill
+    again = ["search", run, "--output", out, "--scores", f"{out}/scores", "--domain-transform", "--resume"]
+    main([*again, *plain])
+    assert best.read_bytes() == found
+    with pytest.raises(SystemExit):
+        main([*again, *plain, "--domain_transform_search.rounds", "1"])
+    assert "rounds: 2' became 'rounds: 1'" in capsys.readouterr().err
     assert isinstance(load_refinement(best), DomainTransformConfig)
     main(["evaluate", run, "--output", out, "--scores", f"{out}/scores", "--crf", str(best)])
     report = json.loads((compared / "commands/evaluation/report.json").read_text())

@@ -107,10 +107,30 @@ def test_trimap_scores_the_parts_of_a_crf(config, scores, tmp_path):
     assert (output / "trimap.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["posthoc_vs_joint", "grid_search", "trimap", "joint_training", "ablations"])
+def test_domain_transform_beside_the_crf_on_images_that_no_search_saw(config, scores, tmp_path):
+    arguments = ["--config", str(config), "--scores", str(scores), "--output", str(tmp_path)]
+    arguments += ["--search.images", "3", "--evaluation.max_width", "2", "--evaluation.draws", "5"]
+    arguments += ["--domain_transform_search.sigma_s", "[4.0]", "--domain_transform_search.sigma_r", "[60.0]"]
+    script("domain_transform")(arguments)
+    rows = list(csv.DictReader((tmp_path / "evaluation/scores.csv").read_text().splitlines()))
+    arms = {"unary", "crf_default", "posthoc", "dt_default", "dt"}
+    assert arms | {"dt - posthoc", "dt_default - unary"} <= {row["arm"] for row in rows}
+    for search in ("search", "search_domain_transform"):
+        searched = set((tmp_path / search / "images.txt").read_text().split())
+        for arm in arms:
+            with (tmp_path / "evaluation" / arm / "per_image.csv").open() as stream:
+                reported = {row["id"] for row in csv.DictReader(stream)}
+            assert (len(searched), len(reported), searched & reported) == (3, 2, set())
+    script("domain_transform")(arguments)  # finished: nothing is refused
+
+
+@pytest.mark.parametrize(
+    "name", ["posthoc_vs_joint", "grid_search", "domain_transform", "trimap", "joint_training", "ablations"]
+)
 def test_bad_input_is_one_line(name, capsys, monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS / name)
-    needed = {"grid_search": ["--scores", "none"], "trimap": ["--scores", "none", "--crf", "none"]}
+    needed = {each: ["--scores", "none"] for each in ("grid_search", "domain_transform")}
+    needed |= {"trimap": ["--scores", "none", "--crf", "none"]}
     needed["ablations"] = ["--checkpoint", "none"]
     with pytest.raises(SystemExit) as stop:
         script(name)([*needed.get(name, []), "--search.imagse", "3"])

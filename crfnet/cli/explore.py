@@ -43,7 +43,9 @@ def add_parser(commands: Any) -> None:
         "--channels", metavar="N", type=int, default=3, help="bands of IMAGE (data.channels); default: 3"
     )
     parser.add_argument("--id", metavar="ID", help="the image's name in SCORES; default: IMAGE's, no ending")
-    parser.add_argument("--crf", metavar="YAML", type=Path, help="start from these parameters (best.yaml)")
+    parser.add_argument(
+        "--crf", metavar="YAML", type=Path, help="start from these: best.yaml, of a CRF or a domain transform"
+    )
     parser.add_argument("--labels", metavar="PNG", type=Path, help="true labels: shows accuracy and mIoU")
     parser.add_argument("--classes", metavar="FILE", type=Path, help="names of the classes, one a line")
     parser.add_argument(
@@ -65,8 +67,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Serve the page until it is interrupted."""
-    from crfnet.crf.config_file import load_crf_config
     from crfnet.crf.layer import CRFConfig
+    from crfnet.domain_transform.config_file import load_refinement
     from crfnet.explore.server import serve
 
     del command
@@ -75,7 +77,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if not options.output.is_dir():
         raise InputError(f"explore --output: {options.output}: no such folder")
     session, source = _built_in(options) if options.image is None else _own(options)
-    crf = CRFConfig() if options.crf is None else load_crf_config(options.crf)
+    crf = CRFConfig() if options.crf is None else load_refinement(options.crf)
     serve(session, crf, source, options.output, port=options.port, browser=not options.no_browser)
     return ""
 

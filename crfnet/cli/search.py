@@ -38,14 +38,13 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.score_cache import ScoreFolder
     from crfnet.search import search
 
-    del command
     run = load(options, overrides)
     folder = run.output / "search"
     check_apart(options, run, folder)
     check_writable(folder)
     dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     if options.domain_transform:
-        return _search_domain_transform(options, run, dataset, scores)
+        return _search_domain_transform(options, run, dataset, scores, command)
     search(
         dataset,
         dataset.ids,
@@ -61,16 +60,21 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
 
 
 def _search_domain_transform(
-    options: Namespace, run: "Run", dataset: "SegmentationDataset", scores: "ScoreFolder"
+    options: Namespace, run: "Run", dataset: "SegmentationDataset", scores: "ScoreFolder", command: str
 ) -> str:
+    from dataclasses import replace
+
     from crfnet.pipeline.build import resolve_device
-    from crfnet.pipeline.run_folder import output_folder
+    from crfnet.pipeline.digests import text_digest
+    from crfnet.pipeline.run_folder import open_run
     from crfnet.search import draw_images, search_domain_transform
 
     folder = run.output / "search_domain_transform"
-    ids = draw_images(dataset.ids, run.search)
+    ids, data = draw_images(dataset.ids, run.search), dataset.check()
+    digests = {"images": data.images, "labels": data.labels, "choice of images": text_digest(ids)}
+    digests["scores"] = scores.digest(ids)
     how = {"resume": options.resume, "overwrite": options.overwrite}
-    with output_folder(folder, **how):
+    with open_run(replace(run, output=folder), command=command, digests=digests, **how):
         search_domain_transform(
             dataset, ids, scores, run.domain_transform_search, run.domain_transform, folder,
             device=resolve_device(run.device),

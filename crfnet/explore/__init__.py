@@ -1,10 +1,11 @@
-"""A local page with sliders for the CRF's parameters on one image; `crfnet explore`.
+"""A local page with sliders for the parameters of a CRF or a domain transform; `crfnet explore`.
 
 ``session`` solves the CRF again and again on ``kept_lattices``, ``canceling`` ends what nobody waits for any
 more, ``pace`` predicts how long a picture takes, ``open_session``, ``palettes`` and ``saving`` read and write
-files, ``snippets`` writes parameters as text to paste, ``painting`` colors the classes, ``class_view`` shows
-one of them, ``redraw`` is the thread between page and session; none of these knows a page. ``page`` with its
-``controls``, ``copying`` and ``plots``, and ``server`` do, and need bokeh.
+files, ``snippets`` and ``transform_snippets`` write parameters as text to paste, ``painting`` colors the
+classes, ``class_view`` shows one of them, ``redraw`` is the thread between page and session; none of these
+knows a page. ``page`` with its ``controls``, ``transform_controls``, ``copying`` and ``plots``, and
+``server`` do, and need bokeh.
 """
 
 from crfnet.explore.canceling import Canceled, Stop

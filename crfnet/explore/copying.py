@@ -5,8 +5,11 @@ from typing import Any
 from bokeh.models import Button, CustomJS, PreText, Select
 
 from crfnet.crf.layer import CRFConfig
+from crfnet.domain_transform import DomainTransformConfig
 from crfnet.explore.controls import WIDTH
 from crfnet.explore.snippets import SNIPPETS
+from crfnet.explore.transform_snippets import TRANSFORM_SNIPPETS
+from crfnet.segmenter import RefinementConfig
 
 __all__ = ["CopyControls"]
 
@@ -25,13 +28,14 @@ class CopyControls:
         num_classes: of the session.
 
     Attributes:
-        language: one of `SNIPPETS`.
+        language: one of `SNIPPETS`, or of `TRANSFORM_SNIPPETS` for a domain transform.
         text: what is copied.
         button: copies it in the browser.
     """
 
     def __init__(self, num_classes: int) -> None:
-        self._num_classes, self._crf = num_classes, CRFConfig()
+        self._num_classes = num_classes
+        self._shown: RefinementConfig = CRFConfig()
         names = list(SNIPPETS)
         self.language = Select(title="as text", options=names, value=names[0], width=WIDTH, name="language")
         self.text = PreText(text="", width=WIDTH, name="snippet", css_classes=["snippet"])
@@ -45,11 +49,18 @@ class CopyControls:
         """All of them, in the order of the page."""
         return [self.language, self.button, self.text]
 
-    def show(self, crf: CRFConfig) -> None:
-        """Write the parameters in the language that is chosen."""
-        self._crf = crf
-        self.text.text = SNIPPETS[self.language.value](crf, self._num_classes)
+    def show(self, config: RefinementConfig) -> None:
+        """Write the parameters in the language that is chosen, or in the first where it knows no such."""
+        self._shown = config
+        names = list(TRANSFORM_SNIPPETS if isinstance(config, DomainTransformConfig) else SNIPPETS)
+        self.language.options = names
+        if self.language.value not in names:
+            self.language.value = names[0]  # calls this again
+        if isinstance(config, DomainTransformConfig):
+            self.text.text = TRANSFORM_SNIPPETS[self.language.value](config, self._num_classes)
+        else:
+            self.text.text = SNIPPETS[self.language.value](config, self._num_classes)
 
     # bokeh takes callbacks with these three arguments only.
     def _chosen(self, attr: str, old: object, new: object) -> None:
-        self.show(self._crf)
+        self.show(self._shown)

@@ -20,6 +20,7 @@ from crfnet.crf.filters import FILTERS
 from crfnet.crf.inference import INFERENCES
 from crfnet.crf.layer import CRFConfig
 from crfnet.crf.normalization import NORMALIZATIONS
+from crfnet.domain_transform import DomainTransformConfig
 from crfnet.errors import InputError
 from crfnet.explore.class_view import CHANGES, class_view
 from crfnet.explore.controls import WIDTH, VariantControls, select, slider, text
@@ -30,8 +31,10 @@ from crfnet.explore.plots import PICTURES, make_plots, rgba
 from crfnet.explore.redraw import Redraw
 from crfnet.explore.saving import save_crf
 from crfnet.explore.session import Picture, Session
+from crfnet.explore.transform_controls import TransformControls
 from crfnet.labels import as_rgb
 from crfnet.search.grid import round_digits
+from crfnet.segmenter import RefinementConfig
 from crfnet.shapes import LabelMap
 
 __all__ = ["Page"]
@@ -48,6 +51,7 @@ SLIDERS: dict[str, tuple[str, float, float, float]] = {
 }
 _PRUNES = ("0", "0.0001", "0.001", "0.01")
 _ALL = "all classes"
+_CRF, _TRANSFORM = "CRF", "domain transform"
 
 
 class Page:
@@ -56,13 +60,16 @@ class Page:
     Args:
         document: receives the page.
         session: what is shown; tabs share it.
-        crf: where the sliders start; what they do not say stays as it is here.
+        crf: where the sliders start, of a CRF or of a domain transform; what they do not say stays as it is
+            here.
         source: line that says what is shown, kept as a comment in what is saved.
         folder: below which parameters are saved.
 
     Attributes:
         document: the one that was given.
+        behind: what stands behind the network, a CRF or a domain transform; only its widgets are seen.
         sliders: by the names of `CRFConfig`.
+        transform: the sliders of a domain transform.
         choices: normalization and prune.
         variants: filter and inference, each with the parameters of its own.
         pictures: RGBA of image, network and crf (rows from the bottom up), under the key ``image``.
@@ -74,11 +81,16 @@ class Page:
     """
 
     def __init__(
-        self, document: Document, session: Session, crf: CRFConfig, source: str, folder: Path
+        self, document: Document, session: Session, crf: RefinementConfig, source: str, folder: Path
     ) -> None:
+        transform = crf if isinstance(crf, DomainTransformConfig) else None
+        crf = crf if isinstance(crf, CRFConfig) else CRFConfig()
         self.document, self._session, self._crf = document, session, crf
+        self.transform = TransformControls(transform or DomainTransformConfig())
+        self.behind = select("behind the network", (_CRF, _TRANSFORM), _TRANSFORM if transform else _CRF)
         self._source, self._folder = source, folder
         self._shown: LabelMap | None = None
+        self._name = _CRF  # what gave these labels
         self.sliders = {name: slider(name, SLIDERS[name], float(getattr(crf, name))) for name in SLIDERS}
         self.variants = {
             "filter": VariantControls("filter", FILTERS, crf.filter),
@@ -103,6 +115,8 @@ class Page:
             widget.on_change("value", self._changed)
         for controls in self.variants.values():
             controls.on_change(self._changed)
+        self.transform.on_change(self._changed)
+        self.behind.on_change("value", self._switched, self._changed)
         for widget in (self.opacity, self.shown_class):
             widget.on_change("value", self._faded)
         self.save.on_click(self._save)
@@ -116,12 +130,14 @@ class Page:
         self._tell()
         self._changed("", None, None)
 
-    def config(self) -> CRFConfig:
+    def config(self) -> RefinementConfig:
         """What the sliders say.
 
         Raises:
-            InputError: they say something that no CRF takes.
+            InputError: they say something that no CRF, or no domain transform, takes.
         """
+        if self.behind.value == _TRANSFORM:
+            return self.transform.value()
         values: dict[str, Any] = {
             name: round_digits(float(each.value)) for name, each in self.sliders.items()
         }
@@ -132,6 +148,10 @@ class Page:
         return replace(self._crf, **values)
 
     # bokeh takes callbacks with these three arguments only.
+    def _switched(self, attr: str, old: object, new: object) -> None:
+        for part, name in self._parts.items():
+            part.visible = self.behind.value == name
+
     def _faded(self, attr: str, old: object, new: object) -> None:
         self._paint("network")
         self._paint("crf")
@@ -153,6 +173,8 @@ class Page:
 
     def _draw(self, picture: Picture, larger_follows: bool) -> None:
         self._shown = picture.labels
+        name = self._name = _CRF if isinstance(picture.config, CRFConfig) else _TRANSFORM
+        self._plots["crf"].title.text = f"with {name}"
         self._paint("crf")
         self._tell()
         size, session = "full size", self._session
@@ -160,12 +182,12 @@ class Page:
             full = session.full_size_seconds(picture)
             rest = "full size follows" if larger_follows else f"full size would take {full:.0f} s"
             size = f"1/{picture.factor} size, {rest}"
-        lines = [f"<b>CRF at {size}</b>: {picture.seconds:.2f} s"]
-        found = {"network alone": session.network_metrics, "with CRF": session.metrics(picture.labels)}
-        for name, scores in found.items():
+        lines = [f"<b>{name} at {size}</b>: {picture.seconds:.2f} s"]
+        found = {"network alone": session.network_metrics, f"with {name}": session.metrics(picture.labels)}
+        for who, scores in found.items():
             if scores is not None:
                 accuracy, miou = 100 * float(scores.pixel_accuracy), 100 * float(scores.miou)
-                lines.append(f"{name}: pixel accuracy {accuracy:.2f} %, mIoU {miou:.2f} % (this image alone)")
+                lines.append(f"{who}: pixel accuracy {accuracy:.2f} %, mIoU {miou:.2f} % (this image alone)")
         self.status.text = "<br>".join(lines)
 
     def _fail(self, line: str) -> None:
@@ -186,7 +208,9 @@ class Page:
 
     def _tell(self) -> None:
         """The classes of the network's labels and of the CRF's."""
-        text = legend(self._session, self._shown, CHANGES if self.shown_class.value else {})
+        changes = CHANGES if self.shown_class.value else {}
+        named = {meaning.replace(_CRF, self._name): color for meaning, color in changes.items()}
+        text = legend(self._session, self._shown, named)
         if text != self.legend.text:
             self.legend.text = text
 
@@ -201,15 +225,21 @@ class Page:
             self.saved.text = f"saved: {html.escape(str(path.resolve()))}"
 
     def _lay_out(self) -> None:
-        for name, plot in make_plots(self._session.size, self.pictures).items():
+        self._plots = make_plots(self._session.size, self.pictures)
+        for name, plot in self._plots.items():
             plot.name = f"plot_{name}"
             self.document.add_root(plot)
         variants = [widget for controls in self.variants.values() for widget in controls.widgets]
         view = (self.shown_class, self.opacity)
-        parts = (*self.sliders.values(), *view, *self.choices.values(), *variants)
+        crf = [column(*each) for each in (self.sliders.values(), (*self.choices.values(), *variants))]
+        transform = column(*self.transform.sliders.values())
+        self._parts = {**dict.fromkeys(crf, _CRF), transform: _TRANSFORM}
+        self._switched("", None, None)
         save = (self.file, self.replace, self.save, self.saved, *self.copy.widgets)
-        self.document.add_root(column(*parts, *save, name="controls", width=WIDTH))
-        told = f"Move a slider, and the CRF is solved again. Parameters {html.escape(self._source)}"
+        self.document.add_root(
+            column(self.behind, crf[0], transform, *view, crf[1], *save, name="controls", width=WIDTH)
+        )
+        told = f"Move a slider, and it is solved again. Parameters {html.escape(self._source)}"
         head = text(text=f"<b>crfnet explore</b>: {told}", name="head", sizing_mode="stretch_width")
         for part in (head, self.status, self.legend):
             self.document.add_root(part)

@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Callable
 
-from crfnet.crf.layer import CRFConfig
 from crfnet.explore.canceling import Canceled, Stop
 from crfnet.explore.session import Picture, Session
 from crfnet.files import one_line
+from crfnet.segmenter import RefinementConfig
 
 __all__ = ["REST", "THREAD", "Redraw"]
 
@@ -34,13 +34,13 @@ class Redraw:
         fail: Callable[[str], None],
     ) -> None:
         self._session, self._show, self._fail = session, show, fail
-        self._wanted: CRFConfig | None = None
+        self._wanted: RefinementConfig | None = None
         self._closed = False
         self._outdated = Stop()  # what is being solved
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def request(self, config: CRFConfig) -> None:
+    def request(self, config: RefinementConfig) -> None:
         """Request the picture of this configuration; returns at once. The first request starts the thread."""
         with self._changed:
             if self._closed:
@@ -79,7 +79,7 @@ class Redraw:
             except (ValueError, RuntimeError, MemoryError) as error:  # the page lives on
                 self._fail(one_line(error))
 
-    def _solve(self, config: CRFConfig) -> None:
+    def _solve(self, config: RefinementConfig) -> None:
         first = self._session.preview(config)
         self._show(first, first.factor > 1)
         if first.factor == 1:

@@ -3,17 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from crfnet.crf.config_file import load_crf_config, save_crf_config
-from crfnet.crf.layer import CRFConfig
+from crfnet.crf.config_file import save_crf_config
+from crfnet.domain_transform import DomainTransformConfig
+from crfnet.domain_transform.config_file import load_refinement, save_domain_transform
 from crfnet.errors import InputError
+from crfnet.segmenter import RefinementConfig
 
 __all__ = ["save_crf"]
 
 
 def save_crf(
-    path: Path, crf: CRFConfig, head: Sequence[str], *, folder: Path | None = None, replace: bool = False
+    path: Path,
+    crf: RefinementConfig,
+    head: Sequence[str],
+    *,
+    folder: Path | None = None,
+    replace: bool = False,
 ) -> None:
-    """Write the parameters by `save_crf_config` where a person said, who may have meant another file.
+    """Write parameters, of a CRF or a domain transform, where a person said, who may have meant another file.
 
     Args:
         path: a ``.yaml`` or ``.yml`` file in a folder that exists.
@@ -35,5 +42,8 @@ def save_crf(
     if path.exists():
         if not replace:
             raise InputError(f"{path}: exists already; tick 'replace' or choose another name")
-        load_crf_config(path)  # raises where that is something else
-    save_crf_config(path, crf, head)
+        load_refinement(path)  # raises where that is something else
+    if isinstance(crf, DomainTransformConfig):
+        save_domain_transform(path, crf, head)
+    else:
+        save_crf_config(path, crf, head)

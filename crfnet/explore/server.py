@@ -23,11 +23,11 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.web import ErrorHandler, HTTPError
 
-from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError, require
 from crfnet.explore.page import Page
 from crfnet.explore.redraw import THREAD
 from crfnet.explore.session import Session
+from crfnet.segmenter import RefinementConfig
 
 __all__ = ["MAX_PAGES", "address", "make_server", "serve"]
 
@@ -46,7 +46,7 @@ class _Pages(Handler):
         ended: no page is opened any more, however many were asked for before.
     """
 
-    def __init__(self, session: Session, crf: CRFConfig, source: str, folder: Path) -> None:
+    def __init__(self, session: Session, crf: RefinementConfig, source: str, folder: Path) -> None:
         super().__init__()
         self._arguments = session, crf, source, folder
         self._open: list[Page] = []
@@ -99,7 +99,7 @@ class _Guarded(BokehTornado):
         return self.get_handler_delegate(request, ErrorHandler, {"status_code": status})
 
 
-def make_server(session: Session, crf: CRFConfig, source: str, folder: Path, port: int) -> BaseServer:
+def make_server(session: Session, crf: RefinementConfig, source: str, folder: Path, port: int) -> BaseServer:
     """Make a server, not started yet; every tab that opens its `address` gets a `Page` of the same session.
 
     It listens on 127.0.0.1, answers requests to that name, localhost and [::1] alone, and all that it serves,
@@ -141,7 +141,9 @@ def address(server: BaseServer) -> str:
     return f"http://{_ADDRESS}:{server.port}{server.prefix}/"
 
 
-def serve(session: Session, crf: CRFConfig, source: str, folder: Path, *, port: int, browser: bool) -> None:
+def serve(
+    session: Session, crf: RefinementConfig, source: str, folder: Path, *, port: int, browser: bool
+) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:

@@ -14,6 +14,7 @@ from crfnet.crf.allocator import retain_freed_memory
 from crfnet.crf.inference import MeanField
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.crf.potentials import SpatialPotential
+from crfnet.domain_transform import DomainTransform, DomainTransformConfig, image_edges
 from crfnet.errors import InputError
 from crfnet.evaluation.confusion import Metrics, confusion_matrix, metrics
 from crfnet.explore.canceling import Cancelable, Stop
@@ -21,7 +22,8 @@ from crfnet.explore.kept_lattices import KeptLattices, lattice_key
 from crfnet.explore.pace import Pace
 from crfnet.explore.palettes import distinct_colors
 from crfnet.labels import Palette
-from crfnet.shapes import Image, ImageBytes, LabelMap, Logits
+from crfnet.segmenter import RefinementConfig
+from crfnet.shapes import EdgeMap, Image, ImageBytes, LabelMap, Logits
 
 __all__ = ["BUDGET", "Picture", "Session"]
 
@@ -33,19 +35,19 @@ _SMALLEST = 8  # times smaller than the whole, along each side
 
 @dataclass(frozen=True)
 class Picture:
-    """Labels that the CRF gave.
+    """Labels that the CRF gave, or the domain transform.
 
     Attributes:
         labels: at image size, whatever the size that was solved.
         factor: how many times smaller, along each side, the solved image was; 1 is the whole.
         seconds: that it took.
-        config: of the CRF.
+        config: of either.
     """
 
     labels: LabelMap
     factor: int
     seconds: float
-    config: CRFConfig
+    config: RefinementConfig
 
 
 class Session:
@@ -106,13 +108,19 @@ class Session:
         """Rows and columns."""
         return self.logits.shape[2], self.logits.shape[3]
 
-    def preview(self, config: CRFConfig) -> Picture:
-        """As large a picture as half a second allows, by the times of earlier ones: maybe the whole."""
+    def preview(self, config: RefinementConfig) -> Picture:
+        """As large a picture as half a second allows, by the times of earlier ones: maybe the whole.
+
+        That of a domain transform, which is fast, is always the whole.
+        """
+        if isinstance(config, DomainTransformConfig):
+            return self._smoothed(config)
         return self.solve(config, self._factor_in_time(config))
 
     def full_size_seconds(self, first: Picture) -> float:
         """Estimate for the whole image, from the first picture: linear in pixels, squared for ``exact``."""
-        return float(first.seconds * first.factor ** (2 * first.config.build_filter().growth))
+        growth = first.config.build_filter().growth if isinstance(first.config, CRFConfig) else 1
+        return float(first.seconds * first.factor ** (2 * growth))
 
     def full_size(self, first: Picture, stop: Stop | None = None) -> Picture | None:
         """The whole image with the parameters of a first picture.
@@ -122,7 +130,7 @@ class Session:
         Raises:
             Canceled: ``stop`` was set, on its way.
         """
-        if first.factor == 1:
+        if first.factor == 1 or isinstance(first.config, DomainTransformConfig):
             return first
         endless = first.config.build_filter().growth > 1 and self.full_size_seconds(first) > _PATIENCE
         return None if endless else self.solve(first.config, 1, stop)
@@ -153,6 +161,16 @@ class Session:
         if self.truth is None:
             return None
         return metrics(confusion_matrix(labels, self.truth, len(self.names)))
+
+    def _smoothed(self, config: DomainTransformConfig) -> Picture:
+        with self._lock, torch.no_grad():
+            start = time.perf_counter()
+            labels = DomainTransform(config).eval()(self.logits, edges=self._edges)[0].max(0).indices
+            return Picture(labels, 1, time.perf_counter() - start, config)
+
+    @cached_property
+    def _edges(self) -> EdgeMap:
+        return image_edges(self.image[None])
 
     def _labels(self, config: CRFConfig, factor: int, stop: Stop) -> tuple[LabelMap, bool]:
         """The labels at the size that is solved, and whether an operator or lattice was built for them."""

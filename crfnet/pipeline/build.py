@@ -6,12 +6,10 @@ from pathlib import Path
 import torch
 
 from crfnet.checkpoints.checkpoint import load_model
-from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig
 from crfnet.distributed import local_device
 from crfnet.domain_transform import DomainTransformConfig
-from crfnet.domain_transform.config_file import KEY, load_domain_transform
-from crfnet.files import read_yaml
+from crfnet.domain_transform.config_file import load_refinement
 from crfnet.pipeline.run_config import Run
 from crfnet.segmenter import RefinementConfig, Segmenter, build_segmenter
 
@@ -51,18 +49,6 @@ def build_run_segmenter(
     if checkpoint is not None:
         load_model(model, checkpoint, network_only=not with_crf)
     return model.to(resolve_device(run.device))
-
-
-def load_refinement(path: Path) -> RefinementConfig:
-    """Read the parameters of a CRF or of a domain transform from the file that a search wrote.
-
-    Raises:
-        InputError: see `load_crf_config`.
-    """
-    content = read_yaml(path) if path.is_file() else None
-    if isinstance(content, dict) and list(content) == [KEY]:
-        return load_domain_transform(path)
-    return load_crf_config(path)
 
 
 def warm_start(structure: RefinementConfig, searched: RefinementConfig) -> RefinementConfig:

@@ -44,8 +44,8 @@ class DomainTransformSearch:
         InputError: a value out of its range.
     """
 
-    sigma_s: tuple[float, ...] = (10.0, 20.0, 40.0, 80.0)
-    sigma_r: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0, 240.0)
+    sigma_s: tuple[float, ...] = (10.0, 20.0, 40.0, 80.0, 160.0)
+    sigma_r: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0, 240.0, 480.0)
     rounds: int = 2
 
     def __post_init__(self) -> None:

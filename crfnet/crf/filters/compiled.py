@@ -142,8 +142,9 @@ class CompiledGrid:
     def filter_with_slope(
         self, grad: Values, values: Values, send: Tensor, receive: Tensor, common: np.ndarray
     ) -> tuple[Values, float]:
-        """``receive K (send g)``, and ``<receive (K' - c K) (send g), v>`` with one number c, ``common``, for
-        each image, or for all; see `crfnet.kernels.cpu.theta_gamma.filter_with_slope`.
+        """``receive K (send g)``, and ``<receive (K' - c K) (send g), v>``, c a number of each image or of all.
+
+        See `crfnet.kernels.cpu.theta_gamma.filter_with_slope`; ``common`` is c.
         """
         return outside_graphs(self._filter_with_slope, grad, values, send, receive, common)
 

@@ -143,7 +143,7 @@ def test_distance_from_a_box(axis, side, heavy):
 
 @pytest.mark.parametrize("pixels", [1, 63, 64, 65])
 def test_runs_hold_every_pixel_once(pixels):
-    """The last one is filled up with pixels that do not count; boxes are of those that count, and in eights."""
+    """The last one is filled up with pixels that do not count; boxes are of those that do, in eights."""
     rng = np.random.default_rng(0)
     features, inside = rng.normal(size=(3, pixels)), rng.random(pixels) < 0.7
     inside[0] = True

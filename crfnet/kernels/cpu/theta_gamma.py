@@ -50,12 +50,12 @@ def filter_with_slope(
         count: of threads; neither result depends on it.
     """
     count = threads.threads() if count is None else count
-    batch, labels, pixels = values.shape
+    batch, labels, _ = values.shape
     groups = -(-labels // 8)
     parts = -(-int(shape[1]) // PATCH) * -(-int(shape[2]) // PATCH)
     sums = np.zeros((batch * groups, parts))
-    # An odd number from line to line, so that the pixels of a column do not share few places in the cache; and
-    # one line more, since they are read in pairs.
+    # An odd number from line to line, so that the pixels of a column do not share few places in the cache;
+    # and one line more, since they are read in pairs.
     along = np.empty((int(shape[1] + 2 * radii[1]) + 1, int(shape[2]) | 1, 2, 8), values.dtype)
     out = np.empty_like(values)
     threads.run(

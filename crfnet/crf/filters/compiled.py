@@ -142,7 +142,7 @@ class CompiledGrid:
     def filter_with_slope(
         self, grad: Values, values: Values, send: Tensor, receive: Tensor, common: np.ndarray
     ) -> tuple[Values, float]:
-        """``receive K (send g)``, and ``<receive (K' - c K) (send g), v>``, c a number of each image or of all.
+        """``receive K (send g)``, and ``<receive (K' - c K) (send g), v>``, c a number of each image or all.
 
         See `crfnet.kernels.cpu.theta_gamma.filter_with_slope`; ``common`` is c.
         """

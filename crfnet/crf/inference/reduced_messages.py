@@ -56,7 +56,7 @@ class ReducedMessages:
         together = [term for term in terms if term.weight is None]
         apart = [term for term in terms if term.weight is not None]
         self._terms, self._memory = terms, memory
-        self._sums = [(together, None)] if together else []
+        self._sums: list[tuple[list[Term], Tensor | None]] = [(together, None)] if together else []
         self._sums += [([Term(term.filtered)], term.weight) for term in apart]
         ones = torch.ones_like(unary[:, :1])
         self._of_ones = [message_passing(some, ones, memory) for some, _ in self._sums]

@@ -13,11 +13,13 @@ from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference, MeanField, label_by_label
 from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel
+from crfnet.crf.inference.reduced_messages import GROUP, ReducedMessages
 from crfnet.crf.inputs import ImageRange, mapped
 from crfnet.crf.message_passing import Term, message_passing
 from crfnet.crf.normalization import normalized
 from crfnet.crf.potentials import Potential, SpatialPotential
 from crfnet.crf.pruning import Pruning
+from crfnet.kernels import compiled
 from crfnet.shapes import Values
 
 __all__ = ["InferenceProblem", "prepare_inputs"]
@@ -119,18 +121,37 @@ class InferenceProblem:
                 if steps is not None and few is not None:
                     steps.extend(pruning.expand(q.log(), self.unary).exp() for q in few)
                 return pruning.expand(log_q, self.unary)
-        return inference.run(self.unary, self.penalty(), iterations, steps)
+        reduce = self._reduction(inference) if steps is None else 0.0
+        penalty = self.reduced_messages(reduce) if reduce > 0 else self.penalty()
+        return inference.run(self.unary, penalty, iterations, steps)
 
-    def compiled_kernels(self, inference: Inference) -> list[LatticeKernel | GridKernel] | None:
-        """The kernels of all potentials for `run_compiled`; None for a problem that it does not take."""
+    def _label_by_label(self, inference: Inference) -> bool:
+        """Whether ``Q <- softmax(U + sum_m w_m K~_m Q)`` is all there is to do, and without gradients."""
         plain = type(inference) is MeanField and not inference.damping and not inference.tolerance
         potts = type(self.compatibility) is PottsCompatibility
         full = any(potential.weight.weights == "full" for potential in self.potentials)
-        if torch.is_grad_enabled() or not plain or not potts or full or self.memory is not None:
+        if torch.is_grad_enabled() or not plain or not potts or full:
+            return False
+        return self.first_values is None and len(self.potentials) > 0
+
+    def _reduction(self, inference: Inference) -> float:
+        """What torch's loop may leave out of the marginals; 0 for nothing: only where no compiled loop is."""
+        if not self._label_by_label(inference) or self.unary.shape[1] <= GROUP:
+            return 0.0
+        assert isinstance(inference, MeanField)
+        served = self.unary.is_cuda or (self.unary.device.type == "cpu" and not compiled(self.unary))
+        return inference.reduce if served else 0.0
+
+    def reduced_messages(self, reduce: float) -> ReducedMessages:
+        """The penalty of Potts in few directions, for one run of steps; the operators are built here."""
+        terms = [self._term(potential, None) for potential in self.potentials]
+        return ReducedMessages(terms, self.unary, reduce=reduce, mask=self.scene.mask, memory=self.memory)
+
+    def compiled_kernels(self, inference: Inference) -> list[LatticeKernel | GridKernel] | None:
+        """The kernels of all potentials for `run_compiled`; None for a problem that it does not take."""
+        if not self._label_by_label(inference) or self.memory is not None:
             return None
-        if self.first_values is not None:
-            return None
-        if not self.potentials or not label_by_label.usable(self.unary):
+        if not label_by_label.usable(self.unary):
             return None
         kernels = [self._compiled_kernel(potential) for potential in self.potentials]
         return None if None in kernels else kernels  # type: ignore[return-value]

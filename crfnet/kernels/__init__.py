@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["MODES", "compiled", "usable", "using"]
+__all__ = ["MODES", "compiled", "hidden", "usable", "using"]
 
 MODES = ("auto", "on", "off")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -45,6 +45,11 @@ def compiled(x: Tensor) -> bool:
     if mode == "off" or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return False
     return not (mode == "on" and usable(x)) and _has_numba()
+
+
+def hidden() -> bool:
+    """Whether the mode is "off"."""
+    return _state["mode"] == "off"
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class CompiledGrid:
 
     @property
     def sums_theta(self) -> bool:
-        """`theta_gradient` takes this grid: it has at most two axes."""
+        """`filter_with_slope` takes this grid: it has at most two axes."""
         return int(self._shape[0]) == 1
 
     def filter(self, values: Values, send: Tensor | None = None, receive: Tensor | None = None) -> Values:
@@ -139,29 +139,60 @@ class CompiledGrid:
         )
         return torch.from_numpy(filtered)
 
-    def theta_gradient(
-        self, grad: Values, values: Values, send: Tensor, receive: Tensor, center: Tensor
-    ) -> float:
-        """``sum_i g_i . receive_i ((K' send v)_i - center_i (K send v)_i)``, see `theta_gamma_gradient`."""
-        return outside_graphs(self._theta_gradient, grad, values, send, receive, center)
+    def filter_with_slope(
+        self, grad: Values, values: Values, send: Tensor, receive: Tensor, common: np.ndarray
+    ) -> tuple[Values, float]:
+        """``receive K (send g)``, and ``<receive (K' - c K) (send g), v>``, c a number of each image or all.
 
-    def _theta_gradient(
-        self, grad: Values, values: Values, send: Tensor, receive: Tensor, center: Tensor
-    ) -> float:
-        from crfnet.kernels.cpu.theta_gamma import theta_gamma_gradient
+        See `crfnet.kernels.cpu.theta_gamma.filter_with_slope`; ``common`` is c.
+        """
+        return outside_graphs(self._filter_with_slope, grad, values, send, receive, common)
 
-        array = array_of(values)
-        return theta_gamma_gradient(
+    def _filter_with_slope(
+        self, grad: Values, values: Values, send: Tensor, receive: Tensor, common: np.ndarray
+    ) -> tuple[Values, float]:
+        from crfnet.kernels.cpu.theta_gamma import filter_with_slope
+
+        array, slopes = array_of(values), self._slopes.copy()
+        slopes[:, 2] -= common[:, None] * self._taps[:, 2]
+        filtered, slope = filter_with_slope(
             array_of(grad),
             array,
             self._shape,
             self._radii,
             self._taps.astype(array.dtype),
-            self._slopes.astype(array.dtype),
+            slopes.astype(array.dtype),
             send=_factors(send, values, values.dtype),
             receive=_factors(receive, values, values.dtype),
-            center=_factors(center, values, values.dtype),
         )
+        return torch.from_numpy(filtered), slope
+
+    def row_sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every pixel, float64 (1 or b, n): ``K 1`` and ``K' 1 / K 1``, without a mask."""
+        along = [self._along_axis(self._taps, axis) for axis in range(3)]
+        sums, changes = np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1))
+        for axis, each in enumerate(along):
+            sums = sums * each
+            changes = changes + self._along_axis(self._slopes, axis) / each
+        return sums.reshape(len(sums), -1), changes.reshape(len(changes), -1)
+
+    def _along_axis(self, taps: np.ndarray, axis: int) -> np.ndarray:
+        """The row sums of one axis (1 or b, size or 1, ..)."""
+        size, radius = int(self._shape[axis]), int(self._radii[axis])
+        windows = [np.concatenate([each[radius:0:-1], each[: radius + 1]]) for each in taps[:, axis]]
+        whole = np.stack([np.convolve(np.ones(size), window) for window in windows])
+        shape = [len(taps), 1, 1, 1]
+        shape[axis + 1] = size
+        return whole[:, radius : radius + size].reshape(shape)
+
+    def whole_change(self) -> np.ndarray:
+        """``K' 1 / K 1`` of a pixel far from all borders, float64 (1 or b,)."""
+        changes = np.zeros(len(self._taps))
+        for axis in range(3):
+            end = int(self._radii[axis]) + 1
+            taps, slopes = self._taps[:, axis, :end], self._slopes[:, axis, :end]
+            changes += (2 * slopes.sum(1) - slopes[:, 0]) / (2 * taps.sum(1) - taps[:, 0])
+        return changes
 
 
 def _factors(factor: Tensor | None, values: Values, dtype: torch.dtype) -> np.ndarray:

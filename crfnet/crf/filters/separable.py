@@ -2,18 +2,32 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from crfnet import kernels
 from crfnet.crf.filters.band_matrices import convolved, window_of
-from crfnet.crf.filters.compiled import CompiledGrid
+from crfnet.crf.filters.compiled import CompiledGrid, array_of, outside_graphs
 from crfnet.crf.filters.contract import EPS, KernelOperator
 from crfnet.shapes import Grid, Mask, Spacing, Values
 
 __all__ = ["SeparableGaussian"]
+
+_EQUAL = 1e-12  # of two quotients of row sums: float64's rounding
+
+
+class _Averaging(NamedTuple):
+    """What the average D^-1 K v takes, of every pixel (b, 1, n); and how its row sums D change with theta."""
+
+    inside: Tensor  #: 1, and 0 outside the mask
+    inverse: Tensor  #: D^-1
+    common: np.ndarray  #: float64 (1 or b,): K' 1 / K 1 of most pixels
+    differences: np.ndarray  #: (1 or b, n), by how much it differs: at borders and beside masked pixels
+    eights: np.ndarray  #: int64 (k,), the eights of pixels in some of which it does
 
 
 class SeparableGaussian(KernelOperator):
@@ -67,7 +81,7 @@ class SeparableGaussian(KernelOperator):
             CompiledGrid(grid, self._radii, apart, bandwidth) if kernels.compiled(apart) else None
         )
         self._windows = None if self._compiled else self._windows_of(self._theta)  # once, not in every step
-        self._averaging: dict[tuple[torch.dtype, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self._averaging: dict[tuple[torch.dtype, int], _Averaging] = {}
 
     def product(self, values: Values) -> Values:
         """``out_i = sum_j K_ij v_j``; see `KernelOperator`. Keeps the layout where torch computes."""
@@ -104,16 +118,35 @@ class SeparableGaussian(KernelOperator):
         averaged: Tensor = _GridAverage.apply(self._masked(values), self._theta, self)
         return self._masked(averaged)
 
-    def averaging(self, like: Values) -> tuple[Tensor, Tensor, Tensor]:
-        """Of every pixel (b, 1, n): 1 inside the mask, the inverse row sum, the sum's slope times that."""
+    def averaging(self, like: Values) -> _Averaging:
+        """What the average takes of values like these, made once."""
         key = like.dtype, len(like)
         if key not in self._averaging:
-            assert self._compiled is not None
-            with torch.no_grad():
-                inside = self.ones(like)
-                inverse = 1 / (self._compiled.filter(inside) + EPS)
-                self._averaging[key] = inside, inverse, inverse * self._compiled.derivative(inside)
+            self._averaging[key] = outside_graphs(self._make_averaging, like)
         return self._averaging[key]
+
+    @torch.no_grad()
+    def _make_averaging(self, like: Values) -> _Averaging:
+        assert self._compiled is not None
+        inside = self.ones(like)
+        if self._inside is None:
+            sums, changes = self._compiled.row_sums()
+            differences = changes - self._compiled.whole_change()[:, None]
+        else:
+            ones = inside.double()
+            sums, slopes = (
+                array_of(f(ones)[:, 0]) for f in (self._compiled.filter, self._compiled.derivative)
+            )
+            differences = slopes / (sums + EPS) - self._compiled.whole_change()[:, None]
+            differences *= array_of(ones[:, 0])
+        differences[np.abs(differences) <= _EQUAL * self._compiled.whole_change().max()] = 0
+        return _Averaging(
+            inside,
+            torch.from_numpy(1 / (sums + EPS)).to(like.dtype).unsqueeze(1).expand_as(inside).contiguous(),
+            self._compiled.whole_change(),
+            differences.astype(array_of(like[:0]).dtype),
+            np.unique(np.nonzero(differences)[1] // 8),
+        )
 
     def by_torch(self, values: Values, theta: Tensor, averaged: bool = False) -> Values:
         """`product` or `average` of a bandwidth of the same radius, differentiable to any order."""
@@ -159,8 +192,7 @@ class _GridFilter(torch.autograd.Function):
             both = _gradients_by_torch(grad, values, theta, operator, False, need_values)
             return *both, None, None, None
         one = torch.ones_like(values[:, :1])
-        slope = operator._compiled.theta_gradient(grad, values, one, one, torch.zeros_like(one))
-        grad_values = operator._compiled.filter(grad) if need_values else None
+        grad_values, slope = operator._compiled.filter_with_slope(grad, values, one, one, np.zeros(1))
         return grad_values, theta.new_tensor(slope), None, None, None
 
 
@@ -170,28 +202,38 @@ class _GridAverage(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, theta: Tensor, operator: SeparableGaussian) -> Tensor:
         ctx.operator = operator  # type: ignore[attr-defined]
-        ctx.save_for_backward(theta, *([values] if theta.requires_grad else []))
-        inside, inverse, _ = operator.averaging(values)
+        about = operator.averaging(values)
         assert operator._compiled is not None
-        return operator._compiled.filter(values, inside, inverse)
+        averaged = operator._compiled.filter(values, about.inside, about.inverse)
+        ctx.save_for_backward(theta, *([values, averaged] if theta.requires_grad else []))
+        return averaged
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         theta, *saved = ctx.saved_tensors  # type: ignore[attr-defined]
         operator = ctx.operator  # type: ignore[attr-defined]
         need_values, need_theta, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
-        inside, inverse, center = operator.averaging(grad)
+        about = operator.averaging(grad)
         if not need_theta:
             grad_values = None
             if need_values:
-                grad_values = _GridFilter.apply(grad, theta, operator, inverse, inside)
+                grad_values = _GridFilter.apply(grad, theta, operator, about.inverse, about.inside)
             return grad_values, None, None
-        (values,) = saved
+        values, averaged = saved
         if _by_torch(operator):
             return *_gradients_by_torch(grad, values, theta, operator, True, need_values), None
-        slope = operator._compiled.theta_gradient(grad, values, inside, inverse, center)
-        grad_values = operator._compiled.filter(grad, inverse, inside) if need_values else None
+        grad_values, slope = operator._compiled.filter_with_slope(
+            grad, values, about.inverse, about.inside, about.common
+        )
+        slope -= outside_graphs(_sum_of_some, grad, averaged, about)
         return grad_values, theta.new_tensor(slope), None
+
+
+def _sum_of_some(grad: Tensor, averaged: Tensor, about: _Averaging) -> float:
+    """What theta's gradient lacks of the pixels whose row sums change as those of few others do."""
+    from crfnet.kernels.cpu.theta_gamma import sum_of_some
+
+    return sum_of_some(array_of(grad), array_of(averaged), about.eights, about.differences)
 
 
 def _by_torch(operator: SeparableGaussian) -> bool:

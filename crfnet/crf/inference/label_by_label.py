@@ -3,7 +3,8 @@
 Potts and weights that are one number, or one per label, leave ``Q <- softmax(U + sum_m w_m K~_m Q)``:
 messages of a label come from that label. The whole run of steps is then one call of `crfnet.kernels.cpu`, for
 any number of settings of the weights side by side, on shared lattices. Everything else (gradients, full
-weights, matrices, damping, other filters, a GPU) goes through operators.
+weights, matrices, damping, other filters, a GPU) goes through operators; on a GPU, and on a CPU without
+numba, with messages reduced by `crfnet.crf.inference.reduced_messages`.
 
 *Reduced messages.* Messages are linear in Q, and the marginals of a network have low rank, the lower the
 surer they become. Before each step the leading directions V of Q are found, the fewest that leave a residual
@@ -28,6 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crfnet.crf.filters.contract import features_inside
+from crfnet.kernels import hidden
 from crfnet.shapes import Features, Grid, Mask, Values
 
 if TYPE_CHECKING:
@@ -88,8 +90,12 @@ class Marginals:
 
 
 def usable(unary: Tensor) -> bool:
-    """Whether the compiled loop takes these logits: on a CPU, in float32 or float64, where numba is."""
-    return unary.device.type == "cpu" and unary.dtype in _DTYPES and _has_numba()
+    """Whether the compiled loop takes these logits: on a CPU, in float32 or float64, where numba is.
+
+    Not within ``kernels.using("off")``.
+    """
+    on_cpu = unary.device.type == "cpu" and unary.dtype in _DTYPES
+    return on_cpu and _has_numba() and not hidden()
 
 
 @cache

@@ -27,10 +27,11 @@ class MeanField(Inference):
             stops. See `Inference.run`.
         recompute: with gradients, keep one (b, l, n) array per step (two with damping) and compute the rest
             again in the backward pass. See `Inference.run`.
-        reduce: in evaluation on a CPU, messages are those of the fewest leading directions of the marginals
-            that leave a part of this root mean square, and after two steps only those pixels send and hear
-            whose marginals have changed by 0.3 of it; >= 0. 0 filters every label of every pixel. See
-            `crfnet.crf.inference.label_by_label`.
+        reduce: in evaluation with Potts and label-by-label weights, messages are those of the fewest leading
+            directions of the marginals that leave a part of this root mean square; >= 0. 0 filters every
+            label of every pixel. Compiled on a CPU, only those pixels send and hear after two steps whose
+            marginals have changed by 0.3 of it. See `crfnet.crf.inference.label_by_label` and
+            `crfnet.crf.inference.reduced_messages`.
     """
 
     damping: float = 0.0

@@ -9,7 +9,7 @@ import torch
 
 from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.kernels.cpu import sampled_rows
-from crfnet.kernels.cpu.sampled_rows import pixel_blocks
+from crfnet.kernels.cpu.sampled_rows import pixel_runs, sums_of_sizes
 
 F64 = torch.float64
 
@@ -104,42 +104,69 @@ def test_what_is_skipped_is_small(dtype):
     """Even where all other pixels lie just beyond the cut-off."""
     missed = {np.float32: 1e-5, np.float64: 1e-13}[dtype]
     pixels = 1000
-    blocks = pixel_blocks(np.zeros((2, pixels), dtype), np.ones(pixels, bool))
-    assert (pixels - 1) * np.exp(-blocks.farthest / 2) <= missed
+    runs = pixel_runs(np.zeros((2, pixels), dtype), np.ones(pixels, bool))
+    assert (pixels - 1) * np.exp(-runs.farthest / 2) <= missed
 
 
-def test_far_blocks_are_skipped():
-    """Two groups of pixels beyond each other's cut-off: each has boxes of its own."""
+def test_far_runs_are_skipped():
+    """Two groups of pixels beyond each other's cut-off, eight of each in turn."""
     problem = Problem(batch=1, pixels=256, width=1.0)
-    problem.features[..., ::2] += 100.0
-    problem.grad[..., 1::2] = 0  # rows of one group only
-    blocks = pixel_blocks(problem.features[0].numpy(), np.ones(256, bool))
-    assert (blocks.high - blocks.low)[:, :4].max() <= 1.0
-    assert (problem.gradient(10**6)[..., 1::2] == 0).all()
+    other = torch.arange(256) // 8 % 2 == 1
+    problem.features[..., other] += 100.0
+    problem.grad[..., other] = 0  # rows of one group only
+    runs = pixel_runs(problem.features[0].numpy(), np.ones(256, bool))
+    assert (runs.high - runs.low)[:, :32].max() <= 1.0
+    assert (problem.gradient(10**6)[..., other] == 0).all()
 
 
+@pytest.mark.parametrize("heavy", [1, 8])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("side", [-1, 1])
-def test_distance_from_a_box(axis, side):
-    """64 pixels are left of, right of, above or below 64 others, just within reach of the nearest, or not."""
-    reach = pixel_blocks(np.zeros((2, 128)), np.ones(128, bool)).farthest ** 0.5
+def test_distance_from_a_box(axis, side, heavy):
+    """8 pixels are left of, right of, above or below others, just within reach of the nearest, or not.
+
+    Of a row that comes to 8, less is within reach than of one that comes to 1.
+    """
+    runs = pixel_runs(np.zeros((2, 16)), np.ones(16, bool))
+    reach = (runs.farthest - 2 * np.log(heavy)) ** 0.5
     for distance, reaches in ((reach - 1e-6, True), (reach + 1e-6, False)):
-        problem = Problem(batch=1, pixels=128, dimensions=2)
+        problem = Problem(batch=1, pixels=16, dimensions=2)
         problem.features[:] = 0
-        problem.features[0, axis, :64] = -side * torch.linspace(0, 1, 64, dtype=F64)
-        problem.features[0, axis, 64:] = side * distance
-        problem.grad[..., :64] = 0
-        assert bool((problem.gradient(10**6)[..., :64] != 0).any()) == reaches
+        problem.features[0, axis, :8] = -side * torch.linspace(0, 1, 8, dtype=F64)
+        problem.features[0, axis, 8:] = side * distance
+        if heavy == 1:  # far from one another on the other axis
+            problem.features[0, 1 - axis, 9:] = 1e3 * torch.arange(1, 8, dtype=F64)
+        problem.grad[..., :8] = 0
+        problem.grad[..., 9:] = 0
+        assert bool((problem.gradient(10**6)[..., :8] != 0).any()) == reaches
 
 
-@pytest.mark.parametrize("inside", [1, 63, 64, 65, 512, 513])
-def test_blocks_hold_every_pixel_once(inside):
-    """And are filled up: whole blocks, and boxes in eights of which the last are near nothing."""
-    features = np.random.default_rng(0).normal(size=(3, 600))
-    blocks = pixel_blocks(features, np.arange(600) < inside)
-    assert sorted(blocks.order[: blocks.inside]) == list(range(inside))
-    assert blocks.features.shape[1] % 64 == 0 == blocks.low.shape[1] % 8
-    assert blocks.low[:, -(-inside // 64) :].min(initial=1e15) == 1e15
+@pytest.mark.parametrize("pixels", [1, 63, 64, 65])
+def test_runs_hold_every_pixel_once(pixels):
+    """The last one is filled up with pixels that do not count; boxes are of those that do, in eights."""
+    rng = np.random.default_rng(0)
+    features, inside = rng.normal(size=(3, pixels)), rng.random(pixels) < 0.7
+    inside[0] = True
+    runs = pixel_runs(features, inside)
+    assert runs.features.shape[1] == 8 * -(-pixels // 8)
+    assert (runs.features[:, :pixels] == features).all()
+    assert (runs.inside == np.pad(inside, (0, -pixels % 8))).all()
+    assert runs.low.shape[1] % 8 == 0
+    for k in range(runs.low.shape[1]):
+        some = features[:, 8 * k : 8 * k + 8][:, inside[8 * k : 8 * k + 8]]
+        np.testing.assert_array_equal(runs.low[:, k], some.min(1, initial=1e15))
+        if some.size:
+            np.testing.assert_array_equal(runs.high[:, k], some.max(1))
+
+
+@pytest.mark.parametrize("pixels", [1, 8, 1030])
+def test_sums_of_sizes(pixels):
+    x = np.random.default_rng(0).normal(size=(2, 3, pixels))
+    for count in (1, 3):
+        np.testing.assert_allclose(sums_of_sizes(x, count), np.abs(x).sum(1), rtol=1e-14)
+    x[0, 1, 0], x[1, 0, 0] = np.nan, -np.inf
+    assert np.isnan(sums_of_sizes(x)[0, 0])
+    assert sums_of_sizes(x)[1, 0] == np.inf
 
 
 DRAWS = 4000

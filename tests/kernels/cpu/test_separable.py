@@ -5,7 +5,7 @@ import pytest
 
 from crfnet.kernels.cpu.filtering_on_grid import filter_on_grid
 from crfnet.kernels.cpu.grid import Grid, grid_of
-from crfnet.kernels.cpu.theta_gamma import theta_gamma_gradient
+from crfnet.kernels.cpu.theta_gamma import filter_with_slope, sum_of_some
 
 
 def grid_matrix(shape, theta, spacing=None) -> np.ndarray:
@@ -61,26 +61,40 @@ def test_every_image_has_taps_of_its_own():
 @pytest.mark.parametrize("theta", [0.3, 1.0, 3.0, 40.0])
 @pytest.mark.parametrize("shape", [(1,), (2,), (9,), (1, 13), (13, 1), (7, 5), (3, 67), (131, 70)])
 def test_the_derivative_of_theta_is_a_difference_of_two_thetas(dtype, tolerance, theta, shape):
-    """Of the average too, with factors; the radius stays."""
+    """With factors, beside the filtered gradient; the radius stays."""
     rng = np.random.default_rng(2)
     missing = 3 - len(shape)
     spacing = [1.0] * missing + [1.0 + i / 2 for i in range(len(shape))]
     values, grad = rng.normal(size=(2, 2, 11, int(np.prod(shape)))).astype(dtype)
-    send, receive, center = rng.random((3, 2, values.shape[2])).astype(dtype)
+    send, receive = rng.random((2, 2, values.shape[2])).astype(dtype)
     grid = grid_of(shape, theta, np.dtype(np.float64), spacing[missing:])
 
-    def product(change: float, v: np.ndarray) -> np.ndarray:
+    def product(change: float) -> np.ndarray:
         away = np.arange(grid.taps.shape[1]) * np.array(spacing)[:, None]
         taps = np.exp(-0.5 * (away / (theta + change)) ** 2)
-        return filter_on_grid(v.astype(float), grid.shape, grid.radii, taps[None])
+        sent = send[:, None].astype(float) * grad
+        return filter_on_grid(sent, grid.shape, grid.radii, taps[None]) * receive[:, None]
 
-    sent, step = send[:, None] * values, 1e-5 * theta
-    slope = (product(step, sent) - product(-step, sent)) / (2 * step)
-    terms = grad * receive[:, None] * (slope - center[:, None] * product(0.0, sent))
+    step = 1e-5 * theta
+    terms = values * (product(step) - product(-step)) / (2 * step)
     for count in (1, 3):
-        found = theta_gamma_gradient(
+        filtered, slope = filter_with_slope(
             grad, values, grid.shape, grid.radii, grid.taps[None].astype(dtype),
-            slopes_of(grid, theta, spacing)[None].astype(dtype), send=send, receive=receive, center=center,
-            count=count,
+            slopes_of(grid, theta, spacing)[None].astype(dtype), send=send, receive=receive, count=count,
         )  # fmt: skip
-        assert abs(found - terms.sum()) <= max(tolerance, 1e-8) * np.abs(terms).sum()
+        np.testing.assert_allclose(filtered, product(0.0), atol=tolerance * np.abs(filtered).max())
+        assert abs(slope - terms.sum()) <= max(tolerance, 1e-8) * np.abs(terms).sum()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("images", [1, 2])
+def test_sum_of_some_pixels(dtype, images):
+    """Of two images; the last eight of 29 pixels are not whole."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(2, 2, 5, 29)).astype(dtype)
+    weights = np.zeros((images, 29), dtype)
+    weights[:, [0, 9, 25, 28]] = rng.normal(size=(images, 4))
+    expected = (weights[:, None].astype(float) * x * y).sum()
+    for count in (1, 3):
+        found = sum_of_some(x, y, np.array([0, 1, 3]), weights, count)
+        np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12)

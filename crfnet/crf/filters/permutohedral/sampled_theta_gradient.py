@@ -15,7 +15,6 @@ __all__ = ["SampledRows"]
 
 _UNIFORM = 0.1  # of the chance: a row whose gradient is small may still say much
 _ENDLESS = 1e200
-_AT_ONCE = 64  # rows whose products with all pixels are held in compiled code
 _LOTS = 2**52  # of all rows together
 
 _RowValues = Float[Tensor, "b l rows"]
@@ -58,7 +57,7 @@ class SampledRows:
         if self._rows >= pixels:
             return torch.arange(pixels, device=grad.device).expand(batch, -1), torch.ones_like(grad[:, 0])
         # All zero: uniform. Rows without a finite gradient are drawn for sure, so that theta's is not finite.
-        size = grad.abs().sum(1)  # torch's Euclidean norm takes ten times as long, and draws no better
+        size = self._sizes(grad)  # torch's Euclidean norm takes ten times as long, and draws no better
         size = size.double().nan_to_num(nan=_ENDLESS, posinf=_ENDLESS) + 1e-300
         size *= self._inside if row_sums is None else row_sums.squeeze(1) * self._inside
         uniform = self._inside / self._inside.sum(1, keepdim=True)
@@ -72,6 +71,15 @@ class SampledRows:
         drawn = ((stratum + jitter) * (total / self._rows)).long().minimum(total - 1)
         index = torch.searchsorted(last, drawn, right=True)
         return index, (total / (self._rows * lots.gather(1, index))).to(grad.dtype)
+
+    @staticmethod
+    def _sizes(grad: Values) -> _RowNumber:
+        """``sum_l |g_il|`` of every pixel."""
+        if not kernels.compiled(grad):
+            return grad.abs().sum(1)
+        from crfnet.kernels.cpu.sampled_rows import sums_of_sizes
+
+        return torch.from_numpy(sums_of_sizes(grad.contiguous().numpy()))
 
     def _sum(self, grad: _RowValues, values: Values, index: _RowIndex, scale: _RowNumber | None) -> Features:
         """The gradient from the rows ``index``, whose weighted g is ``grad`` and whose R is ``scale``."""
@@ -100,25 +108,23 @@ class SampledRows:
         """As `_sum`, but in compiled code, which skips the pairs that are too far apart to count."""
         from crfnet.kernels.cpu.sampled_rows import sampled_rows_gradient  # numba takes a second to import
 
-        dtype, rows = self._features.dtype, index.shape[1]
-        total = torch.zeros_like(self._features)
-        for first in range(0, rows, _AT_ONCE):
-            some = slice(first, first + _AT_ONCE)
-            chosen = index[:, some].contiguous()
-            drawn = self._features.gather(2, chosen.unsqueeze(1).expand(-1, total.shape[1], -1))
-            with torch.autocast("cpu", enabled=False):
-                products = grad[:, :, some].mT.to(dtype) @ values.to(dtype)
-            r = None if scale is None else scale[:, some].to(dtype).contiguous().numpy()
-            f = drawn.mT.contiguous().numpy()
-            gradient = sampled_rows_gradient(self._blocks, chosen.numpy(), products.numpy(), f, r)
-            total += torch.from_numpy(gradient)
-        return total.to(grad.dtype)
+        dtype = self._features.dtype
+        drawn = self._features.gather(2, index.unsqueeze(1).expand(-1, self._features.shape[1], -1))
+        gradient = sampled_rows_gradient(
+            self._runs,
+            index.contiguous().numpy(),
+            grad.mT.to(dtype).contiguous().numpy(),
+            values.to(dtype).contiguous().numpy(),
+            drawn.mT.contiguous().numpy(),
+            None if scale is None else scale.to(dtype).contiguous().numpy(),
+        )
+        return torch.from_numpy(gradient).to(grad.dtype)
 
     @cached_property
-    def _blocks(self) -> list[Any]:
-        from crfnet.kernels.cpu.sampled_rows import pixel_blocks
+    def _runs(self) -> list[Any]:
+        from crfnet.kernels.cpu.sampled_rows import pixel_runs
 
         return [
-            pixel_blocks(features, inside)
+            pixel_runs(features, inside)
             for features, inside in zip(self._features.numpy(), self._inside.numpy(), strict=True)
         ]

@@ -123,6 +123,7 @@ def _find_kernels(points, row, column, kernels, where):
     dimensions = points.shape[2]
     # What is smaller counts for nothing, and numbers near the smallest are slow.
     half, lowest = filled(points, -0.5), filled(points, -700.0 if points.itemsize == 8 else -80.0)
+    more = filled(points, 0.0 if points.itemsize == 8 else 6e-8)  # so that exp(0), in float32 less, is 1
     here, there, to = row * dimensions * BLOCK, column * dimensions * BLOCK, where * BLOCK * BLOCK
     for j in range(BLOCK):
         square, square_2 = filled(points, 0.0), filled(points, 0.0)
@@ -130,8 +131,8 @@ def _find_kernels(points, row, column, kernels, where):
             f = spread_at(points, there + place + j)
             away, away_2 = sub(f, load(points, here + place)), sub(f, load(points, here + place + 8))
             square, square_2 = fma(away, away, square), fma(away_2, away_2, square_2)
-        store(kernels, to + j * BLOCK, exp(maximum(mul(square, half), lowest)))
-        store(kernels, to + j * BLOCK + 8, exp(maximum(mul(square_2, half), lowest)))
+        store(kernels, to + j * BLOCK, exp(maximum(fma(square, half, more), lowest)))
+        store(kernels, to + j * BLOCK + 8, exp(maximum(fma(square_2, half, more), lowest)))
 
 
 @kernel

@@ -148,14 +148,15 @@ def _find_kernels(points, dimensions, line, other, x, reach, kernels):
     here, there = line * room + x + reach, other * room + x
     # What is smaller counts for nothing, and numbers near the smallest are slow.
     half, lowest = filled(points, -0.5), filled(points, -700.0 if points.itemsize == 8 else -80.0)
+    more = filled(points, 0.0 if points.itemsize == 8 else 6e-8)  # so that exp(0), in float32 less, is 1
     for shift in range(2 * reach + 1):
         square, square_2 = filled(points, 0.0), filled(points, 0.0)
         for place in range(0, dimensions * pitch, pitch):
             away = sub(load(points, here + place), load(points, there + shift + place))
             away_2 = sub(load(points, here + place + 8), load(points, there + shift + place + 8))
             square, square_2 = fma(away, away, square), fma(away_2, away_2, square_2)
-        store(kernels, PIXELS * shift, exp(maximum(mul(square, half), lowest)))
-        store(kernels, PIXELS * shift + 8, exp(maximum(mul(square_2, half), lowest)))
+        store(kernels, PIXELS * shift, exp(maximum(fma(square, half, more), lowest)))
+        store(kernels, PIXELS * shift + 8, exp(maximum(fma(square_2, half, more), lowest)))
 
 
 @kernel

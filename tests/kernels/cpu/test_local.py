@@ -73,3 +73,9 @@ def test_what_lies_beyond_the_grid_is_not_read():
     near = np.zeros((8, 20), bool)
     near[1:6, 17:] = True
     np.testing.assert_array_equal(reached, near)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kernel_value_of_equal_features_is_1(dtype):
+    ones = np.ones((1, 4, 20), dtype)
+    np.testing.assert_array_equal(filter_values(ones, ones[:, :3], (4, 5), 0), ones)

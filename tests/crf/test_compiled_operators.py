@@ -9,7 +9,15 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from crfnet import kernels
 from crfnet.crf import CRFConfig, DenseCRF, MeanField
-from crfnet.crf.filters import PermutohedralFilter, SeparableGaussian, compiled
+from crfnet.crf.filters import (
+    ExactFilter,
+    LocalFilter,
+    PermutohedralFilter,
+    SeparableGaussian,
+    compiled,
+    local,
+)
+from crfnet.crf.filters.exact.compiled import CompiledPairs
 
 F64 = torch.float64
 GRIDS = [(9,), (5, 7), (1, 1), (70, 9), (3, 4, 5)]
@@ -83,17 +91,59 @@ def test_factors_of_a_learned_weight(normalization):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
-def test_recompute_gives_the_same_gradients():
+@pytest.mark.parametrize("filter", ["exact", "local"])
+@pytest.mark.parametrize("normalization", ["after", "symmetric"])
+def test_layer_with_near_pairs_as_by_torch(filter, normalization):
+    """Training with learned bandwidths and a mask, and evaluation, of a batch of two."""
+    config = CRFConfig(
+        w1=0.5, w2=0.3, theta_alpha=5.0, theta_beta=30.0, normalization=normalization, filter=filter,
+        iterations=3, train_iterations=2,
+    )  # fmt: skip
+    crf = DenseCRF(3, config).double().train()
+    logits = torch.randn(2, 3, 19, 17, dtype=F64, requires_grad=True)
+    image, mask = 255 * torch.rand(2, 3, 19, 17, dtype=F64), torch.rand(2, 19, 17) < 0.8
+
+    def run():
+        found = torch.autograd.grad(
+            crf.train()(logits, image, mask=mask).square().sum(), [logits, *crf.parameters()]
+        )
+        with torch.no_grad():
+            return *found, crf.eval()(logits, image, mask=mask)
+
+    for found, expected in zip(*on_both(run), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)  # pairs below eps are others
+
+
+@pytest.mark.parametrize("filter", ["permutohedral", "exact", "local"])
+def test_recompute_gives_the_same_gradients(filter):
     logits = torch.randn(1, 4, 11, 12, dtype=F64, requires_grad=True)
     image = 255 * torch.rand(1, 3, 11, 12, dtype=F64)
     found = []
     for recompute in (False, True):
-        config = CRFConfig(theta_alpha=5.0, theta_beta=30.0, inference=MeanField(recompute=recompute))
+        config = CRFConfig(
+            theta_alpha=5.0, theta_beta=30.0, inference=MeanField(recompute=recompute), filter=filter
+        )
         crf = DenseCRF(4, config).double().train()
         torch.manual_seed(0)
         found.append(torch.autograd.grad(crf(logits, image).square().sum(), [logits, *crf.parameters()]))
     for plain, again in zip(*found, strict=True):
         torch.testing.assert_close(again, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("filter", [ExactFilter(), LocalFilter(3), LocalFilter(3, 2)], ids=str)
+def test_gradient_of_the_features_serves_where_numba_is(filter, monkeypatch):
+    """A first derivative comes from the compiled kernels; one to be differentiated again from torch."""
+    called = []
+    for name, place in (("_grad_features", CompiledPairs), ("features_gradient_in_window", local)):
+        function = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *a, f=function: called.append(1) or f(*a))
+    features = torch.randn(1, 3, 40, dtype=F64, requires_grad=True)
+    values = torch.rand(1, 5, 40, dtype=F64)
+    for again, count in ((False, 1), (True, 0)):
+        called.clear()
+        out = filter.operator(features, grid=(5, 8))(values)
+        torch.autograd.grad(out.square().sum(), features, create_graph=again)
+        assert len(called) == count
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -118,18 +168,24 @@ def test_serves_where_numba_is_and_only_there(monkeypatch):
 
     monkeypatch.setattr(compiled.CompiledLattice, "_filter", refuse)
     monkeypatch.setattr(compiled.CompiledGrid, "_filter", refuse)
+    monkeypatch.setattr(CompiledPairs, "_filter", refuse)
+    monkeypatch.setattr(local, "filter_in_window", refuse)
     features, values = torch.randn(1, 3, 40), torch.rand(1, 5, 40)
 
-    def apply():
-        return [
-            operator(values)
-            for operator in (PermutohedralFilter().operator(features), SeparableGaussian((5, 8), 1.5))
-        ]
+    def operators():
+        return (
+            PermutohedralFilter().operator(features),
+            SeparableGaussian((5, 8), 1.5),
+            ExactFilter().operator(features),
+            LocalFilter(3).operator(features, grid=(5, 8)),
+        )
 
-    with pytest.raises(RuntimeError, match="compiled"):
-        PermutohedralFilter().operator(features)(values)
-    with pytest.raises(RuntimeError, match="compiled"):
-        SeparableGaussian((5, 8), 1.5)(values)
+    def apply():
+        return [operator(values) for operator in operators()]
+
+    for operator in operators():
+        with pytest.raises(RuntimeError, match="compiled"):
+            operator(values)
     with kernels.using("off"):
         apply()
     monkeypatch.setitem(sys.modules, "numba", None)
@@ -140,9 +196,12 @@ def test_operators_alone_inside_a_compiled_model():
     """Graph breaks are allowed, errors are not; in a process of its own, where shapes are not checked."""
     code = """
 import torch
-from crfnet.crf.filters import PermutohedralFilter, SeparableGaussian
-values = torch.rand(1, 5, 40, requires_grad=True)
-for operator in (PermutohedralFilter().operator(torch.randn(1, 3, 40)), SeparableGaussian((5, 8), 1.5)):
+from crfnet.crf.filters import ExactFilter, LocalFilter, PermutohedralFilter, SeparableGaussian
+values, features = torch.rand(1, 5, 40, requires_grad=True), torch.randn(1, 3, 40)
+for operator in (
+    PermutohedralFilter().operator(features), SeparableGaussian((5, 8), 1.5),
+    ExactFilter().operator(features), LocalFilter(3).operator(features, grid=(5, 8)),
+):
     model = lambda x: operator(2 * x) + operator.average(x)
     results = [torch.autograd.grad(f(values).square().sum(), values)[0]
                for f in (model, torch.compile(model, backend="eager"))]

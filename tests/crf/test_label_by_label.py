@@ -212,3 +212,41 @@ def test_the_marginals_of_one_image_and_of_a_batch():
     for i in range(2):
         alone = mean_field(unary[i : i + 1], [kernel], torch.tensor([[3.0], [1.0]]), **given).log_q
         assert torch.equal(alone, both[:, i : i + 1])
+
+
+def sure_scores(labels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Six regions of which a network is sure, and something for each of its labels; the image behind them."""
+    generator = torch.Generator().manual_seed(3)
+    regions = torch.rand(1, 6, 5, 6, generator=generator)
+    regions = torch.nn.functional.interpolate(12 * regions, (45, 54), mode="bicubic").softmax(1)
+    logits = torch.nn.functional.interpolate(
+        torch.randn(1, labels, 6, 7, generator=generator), (45, 54), mode="bilinear"
+    )
+    places = torch.linspace(0, labels - 1, 6).long()
+    logits[:, places] += 25 * regions
+    colors = 255 * torch.rand(6, 3, generator=generator)
+    noise = 4 * torch.randn(1, 3, 45, 54, generator=generator)
+    image = torch.einsum("brhw,rc->bchw", regions, colors)
+    return logits, (image + noise).clamp(0, 255)
+
+
+def test_channels_do_not_grow_with_the_classes(monkeypatch):
+    """150 classes need as few channels as 21 where the network is sure; labels are those of all channels."""
+    channels, real = {}, label_by_label.mean_field
+    for labels in (21, 150):
+        runs = []
+        monkeypatch.setattr(
+            label_by_label, "mean_field", lambda *a, r=runs, **k: r.append(real(*a, **k)) or r[-1]
+        )
+        found = []
+        for reduce in (1e-4, 0.0):
+            config = CRFConfig(theta_alpha=20.0, theta_beta=20.0, inference=MeanField(reduce=reduce))
+            with torch.no_grad():
+                found.append(DenseCRF(labels, config).eval()(*sure_scores(labels)))
+        reduced, everything = found
+        assert (reduced.argmax(1) == everything.argmax(1)).float().mean() >= 0.9999
+        assert (reduced.exp() - everything.exp()).abs().max() < 2e-3
+        channels[labels] = [sum(run.channels[0]) / len(run.channels[0]) for run in runs]
+        assert channels[labels][1] == labels
+    assert channels[150][0] <= 16
+    assert channels[150][0] <= 2 * channels[21][0]

@@ -6,12 +6,20 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from crfnet import kernels
 from crfnet.crf.filters import ExactFilter, LocalFilter
 from crfnet.crf.reference import local_matrix
 from tests.tolerances import assert_close
 
 F64 = torch.float64
 GRIDS = [(1, 1), (9,), (1, 6), (5, 7), (11, 13), (2, 3, 4)]
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def path(request):
+    """Every test runs through the compiled kernels and through torch."""
+    with kernels.using("auto" if request.param == "compiled" else "off"):
+        yield request.param
 
 
 @pytest.mark.parametrize("grid", GRIDS)

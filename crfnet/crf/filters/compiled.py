@@ -1,4 +1,4 @@
-"""The compiled kernels of a CPU as functions of tensors: the lattices of a batch, the Gaussian of a grid."""
+"""The compiled kernels of a CPU as functions of tensors: lattices, the Gaussian of a grid or in a window."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +12,14 @@ from crfnet.shapes import Features, Grid, Values
 if TYPE_CHECKING:
     from crfnet.kernels.cpu.filtering import Lattices
 
-__all__ = ["CompiledGrid", "CompiledLattice", "array_of", "outside_graphs"]
+__all__ = [
+    "CompiledGrid",
+    "CompiledLattice",
+    "array_of",
+    "features_gradient_in_window",
+    "filter_in_window",
+    "outside_graphs",
+]
 
 _Result = TypeVar("_Result")
 
@@ -193,6 +200,31 @@ class CompiledGrid:
             taps, slopes = self._taps[:, axis, :end], self._slopes[:, axis, :end]
             changes += (2 * slopes.sum(1) - slopes[:, 0]) / (2 * taps.sum(1) - taps[:, 0])
         return changes
+
+
+def filter_in_window(values: Tensor, features: Tensor, radius: int) -> Tensor:
+    """K v within each pixel's window: values (b, l, *grid) and features (b, d, *grid) of one precision."""
+    return outside_graphs(_filter_in_window, values, features, radius)
+
+
+def _filter_in_window(values: Tensor, features: Tensor, radius: int) -> Tensor:
+    from crfnet.kernels.cpu import local
+
+    grid = values.shape[2:]
+    filtered = local.filter_values(array_of(values.flatten(2)), array_of(features.flatten(2)), grid, radius)
+    return torch.from_numpy(filtered).view(values.shape)
+
+
+def features_gradient_in_window(grad: Tensor, values: Tensor, features: Tensor, radius: int) -> Tensor:
+    """The gradient of the features of `filter_in_window`, from that of its result."""
+    return outside_graphs(_features_gradient_in_window, grad, values, features, radius)
+
+
+def _features_gradient_in_window(grad: Tensor, values: Tensor, features: Tensor, radius: int) -> Tensor:
+    from crfnet.kernels.cpu import local
+
+    g, v, f = (array_of(x.flatten(2)) for x in (grad, values, features))
+    return torch.from_numpy(local.grad_features(g, v, f, features.shape[2:], radius)).view(features.shape)
 
 
 def _factors(factor: Tensor | None, values: Values, dtype: torch.dtype) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from crfnet import kernels
+from crfnet.crf.filters.compiled import features_gradient_in_window, filter_in_window
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator
 from crfnet.crf.filters.rows import exp_normal
 from crfnet.crf.reference import local_matrix
@@ -72,6 +73,8 @@ class _LocalFilter(torch.autograd.Function):
             from crfnet.kernels.gpu import local
 
             return local.filter_values(values, features, radius)
+        if kernels.compiled(values):
+            return filter_in_window(values, features, radius)
         return _filter(values, features, radius)
 
     @staticmethod
@@ -85,6 +88,8 @@ class _LocalFilter(torch.autograd.Function):
             from crfnet.kernels.gpu import local
 
             grad_features = local.grad_features(grad, values, features, radius).to(features.dtype)
+        elif need_features and kernels.compiled(values) and not torch.is_grad_enabled():
+            grad_features = features_gradient_in_window(grad, values, features, radius)
         elif need_features:  # also where a second derivative will be asked for
             grad_features = _grad_features(grad, values, features, radius)
         return grad_values, grad_features, None

@@ -1,6 +1,8 @@
 """What the two fast loops leave out on scores of real networks, against every label of every pixel."""
 
+import importlib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,3 +71,28 @@ def test_labels_and_miou_are_those_of_every_pixel_in_every_step(extra_data, name
         for v in range(len(WEIGHTS)):
             mious = [float(metrics(confusions[key, v]).miou) for key in ("all", loop)]
             assert abs(mious[0] - mious[1]) <= limit
+
+
+def test_a_real_network_s_labels_spread_over_150_classes(extra_data, monkeypatch):
+    """As `experiments/bench/growth.py` measures them: labels stay those of all channels, which are few."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "experiments" / "bench")
+    growth = importlib.import_module("growth")
+    stored = np.load(extra_data / "voc_scores" / "deeplabv3_mobilenetv2.npz")
+    image = interpolate(_case(extra_data, "voc", 20)[0].float(), (188, 250), mode="bilinear")
+    lattice = build_lattice(bilateral_features(image, 30.0, 3.0).numpy())
+    grid = grid_of((188, 250), 3.0, np.dtype(np.float32))
+    channels = {}
+    for classes in (2, 21, 150):
+        small = growth.spread(stored, 20, classes)
+        assert small.shape == (1, classes, 33, 33)
+        logits = interpolate(small, (188, 250), mode="bilinear", align_corners=True)[0]
+        unary = logits.flatten(1).contiguous().numpy()
+        everything, reduced = (
+            mean_field(unary, [lattice], [grid], WEIGHTS[:1], iterations=10, reduce=reduce)
+            for reduce in (0, 1e-4)
+        )
+        expected, found = (run.log_marginals[0].argmax(0) for run in (everything, reduced))
+        assert (found != expected).mean() < 1e-4
+        assert everything.channels.tolist() == [classes] * 10
+        channels[classes] = reduced.channels.mean()
+    assert channels[2] <= channels[21] <= channels[150] <= 24

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.autograd.function import FunctionCtx
 
 from crfnet import kernels
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator, require_finite
+from crfnet.crf.filters.exact.compiled import CompiledPairs
 from crfnet.crf.filters.exact.tiles import Tiles, build_tiles
 from crfnet.crf.filters.rows import exp_normal, kernel_rows
 from crfnet.errors import require
@@ -107,45 +109,64 @@ def _multiplies_in_full(like: Tensor) -> bool:
     return bool((ones @ (ones.mT * (1 + 2.0**-20)) == 8 * (1 + 2.0**-20)).all())
 
 
-@dataclass(frozen=True)
 class _Pairs:
-    """The pairs that are summed over, and by what: the kernels where there is a list for them, else torch."""
+    """The pairs that are summed over: by kernels where these take the values, else by torch.
 
-    tiles: Tiles
-    reach: float
-    listed: "TilePairs | None"
+    Args:
+        features: of every pixel.
+        mask: the pixels that count; None for all.
+        reach: distance beyond which pairs may be left out.
+
+    Raises:
+        ValueError: a feature is not finite.
+    """
+
+    def __init__(self, features: Tensor, mask: Mask | None, reach: float) -> None:
+        self.reach, self._of = reach, (features, mask)
+        self.listed: TilePairs | None = None
+        self._compiled: CompiledPairs | None = None
+        if kernels.usable(features):
+            self.listed = self._list(features)
+            return
+        require_finite(bool(features.isfinite().all()))
+        if kernels.compiled(features):
+            self._compiled = CompiledPairs(features, mask, reach)
+
+    @cached_property
+    def tiles(self) -> Tiles:
+        """Those of torch and of the list for a GPU; compiled kernels have blocks of their own."""
+        return build_tiles(*self._of, _TILE if kernels.usable(self._of[0]) else None)
+
+    def _list(self, features: Tensor) -> "TilePairs":
+        from crfnet.kernels.gpu.exact import TilePairs
+
+        starts, columns = self.tiles.pair_list(self.reach)
+        return TilePairs(
+            points=self.tiles.sort(features.float()).transpose(1, 2).flatten(0, 1).contiguous(),
+            slots=torch.where(self.tiles.counts, self.tiles.order, -1).int().view(-1, _TILE),
+            starts=starts,
+            columns=columns,
+            schedule=starts.diff().argsort(descending=True),
+        )
 
     def filter(self, values: Tensor, features: Tensor) -> Tensor:
         if self.listed is not None and kernels.usable(values):
             from crfnet.kernels.gpu import exact
 
             return exact.filter_values(values, self.listed)
+        if self._compiled is not None and kernels.compiled(values):
+            return self._compiled.filter(values)
         return _filter(values, features, self.tiles, self.reach)
 
     def grad_features(self, grad: Tensor, values: Tensor, features: Tensor) -> Tensor:
-        if self.listed is not None and kernels.usable(values) and not torch.is_grad_enabled():
+        second = torch.is_grad_enabled()  # derivatives will be asked for
+        if self.listed is not None and kernels.usable(values) and not second:
             from crfnet.kernels.gpu import exact
 
             return exact.grad_features(grad, values, self.listed).to(features.dtype)
-        return _grad_features(grad, values, features, self.tiles, self.reach)  # for a second derivative too
-
-
-def _build_pairs(features: Tensor, mask: Mask | None, reach: float) -> _Pairs:
-    if not kernels.usable(features):
-        require_finite(bool(features.isfinite().all()))
-        return _Pairs(build_tiles(features, mask), reach, None)
-    from crfnet.kernels.gpu.exact import TilePairs
-
-    tiles = build_tiles(features, mask, _TILE)
-    starts, columns = tiles.pair_list(reach)
-    listed = TilePairs(
-        points=tiles.sort(features.float()).transpose(1, 2).flatten(0, 1).contiguous(),
-        slots=torch.where(tiles.counts, tiles.order, -1).int().view(-1, _TILE),
-        starts=starts,
-        columns=columns,
-        schedule=starts.diff().argsort(descending=True),
-    )
-    return _Pairs(tiles, reach, listed)
+        if self._compiled is not None and kernels.compiled(values) and not second:
+            return self._compiled.grad_features(grad, values)
+        return _grad_features(grad, values, features, self.tiles, self.reach)
 
 
 class _ExactFilter(torch.autograd.Function):
@@ -176,7 +197,7 @@ class _ExactOperator(KernelOperator):
         self.features_need_grad = features.requires_grad and torch.is_grad_enabled()
         self._features = features
         reach = math.sqrt(-2 * math.log(eps)) if eps > 0 else math.inf
-        self._pairs = _build_pairs(features.detach(), mask, reach)
+        self._pairs = _Pairs(features.detach(), mask, reach)
 
     @property
     def _tiles(self) -> Tiles:

@@ -13,9 +13,10 @@ from crfnet.crf.filters.contract import require_finite
 from crfnet.crf.filters.true_indices import places_of
 from crfnet.shapes import Features, Mask, Values
 
-__all__ = ["Tiles", "build_tiles"]
+__all__ = ["ONE_TILE", "Tiles", "build_tiles"]
 
 _LARGEST = 128  # points of a tile: fewer cut closer, more make larger matrix products
+ONE_TILE = 2 * _LARGEST  #: points of an image that stay one tile
 _TESTS = 1 << 20  # tests of two boxes that are held at once
 
 
@@ -109,7 +110,7 @@ def build_tiles(features: Features, mask: Mask | None, size: int | None = None) 
     """
     batch, dimensions, pixels = features.shape
     if size is None:
-        tiles = 1 << (0 if pixels <= 2 * _LARGEST else math.ceil(math.log2(pixels / _LARGEST)))
+        tiles = 1 << (0 if pixels <= ONE_TILE else math.ceil(math.log2(pixels / _LARGEST)))
         size = -(-pixels // tiles)
     else:
         tiles = -(-pixels // size)

@@ -97,6 +97,8 @@ def search_domain_transform(
             finer /= 2
             axes = _around(max(table, key=lambda point: table[point]), config, finer)
         points = [(s, r) for s, r in itertools.product(*axes) if (s, r) not in table]
+        if not points:  # one value on each axis leaves nothing to refine
+            break
         totals = _count(images, points, structure, folder / "counts", number, device or torch.device("cpu"))
         table |= {point: float(metrics(total).miou) for point, total in zip(points, totals, strict=True)}
     best = max(table, key=lambda point: table[point])  # of equal ones the first

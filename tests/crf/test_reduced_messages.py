@@ -101,7 +101,7 @@ def test_what_is_left_out_is_measured_and_bounds_the_messages(spacing):
     options = {} if spacing is None else {"spacing": torch.tensor(spacing, dtype=F64)}
     crf = DenseCRF(30, dataclasses.replace(CONFIG, w1=3.0, w2=2.0)).double().eval()
     with torch.no_grad(), kernels.using("off"):
-        problem = crf._problem(logits, image, **options)
+        problem = crf.problem(logits, image, **options)
         q, unary = problem.unary.softmax(1), problem.unary
         reduced = problem.reduced_messages(0.1)
         off = (reduced(q) - problem.penalty()(q)).abs().amax((1, 2))
@@ -129,7 +129,7 @@ def test_a_residual_inside_a_mask_alone():
     for outside in (0.0, 50.0):
         other = logits + outside * torch.randn_like(logits) * ~mask
         with torch.no_grad(), kernels.using("off"):
-            problem = crf._problem(other, image, mask=mask)
+            problem = crf.problem(other, image, mask=mask)
             reduced = problem.reduced_messages(1e-4)
             penalty = reduced(problem.unary.softmax(1))[:, :, mask.flatten()]
         found.append((penalty, reduced.rms, torch.tensor(reduced.marginals(problem.unary).largest_residual)))
@@ -276,7 +276,7 @@ def test_real_scores(extra_data, name):
         assert (few.argmax(1) != whole.argmax(1)).float().mean() < 1e-4
         assert (few - whole).square().sum(1).mean().sqrt() < 1e-4
     with torch.no_grad(), kernels.using("off"):
-        problem = crf.eval()._problem(logits, image)
+        problem = crf.eval().problem(logits, image)
         reduced = problem.reduced_messages(1e-4)
         MeanField().run(problem.unary, reduced, 10)
     assert (reduced.rms <= 1e-4).all()

@@ -172,7 +172,7 @@ def test_the_page_fits_a_phone_in_light_and_dark(browser, scheme):
     paper, ink, labels = gray.values()
     assert ink == labels
     assert (paper > 200 and ink < 60) if scheme == "light" else (paper < 60 and ink > 200)
-    assert len(browser.find_elements("css selector", "svg[role=img][aria-label]")) == 5
+    assert len(browser.find_elements("css selector", "svg[role=img][aria-label]")) == 6
     assert browser.find_element("tag name", "html").get_attribute("lang") == "en"
 
 

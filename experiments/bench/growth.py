@@ -183,6 +183,8 @@ def picture(found: dict[str, list[tuple[float, ...]]], path: Path) -> None:
             linear = [values[-1] * size / sizes[-1] for size in sizes]
             panel.loglog(sizes, linear, ":", color="gray", label="linear")
             panel.set(xlabel=title, ylabel=unit)
+            panel.set_xticks(sizes, [f"{size:g}" for size in sizes])
+            panel.minorticks_off()
             panel.legend()
     figure.savefig(path, dpi=120)
 

@@ -13,12 +13,12 @@ from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter
 from crfnet.crf.inference import Inference, MeanField, label_by_label
 from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel
-from crfnet.crf.inference.reduced_messages import GROUP, ReducedMessages
 from crfnet.crf.inputs import ImageRange, mapped
 from crfnet.crf.message_passing import Term, message_passing
 from crfnet.crf.normalization import normalized
 from crfnet.crf.potentials import Potential, SpatialPotential
 from crfnet.crf.pruning import Pruning
+from crfnet.crf.reduced_messages import GROUP, ReducedMessages
 from crfnet.kernels import compiled
 from crfnet.shapes import Values
 

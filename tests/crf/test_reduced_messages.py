@@ -10,9 +10,9 @@ from torch.nn.functional import interpolate
 
 from crfnet import kernels
 from crfnet.crf import CRFConfig, DenseCRF, MeanField
-from crfnet.crf.inference.reduced_messages import ReducedMessages, leading_directions
 from crfnet.crf.message_passing import Term
 from crfnet.crf.potentials import FeaturePotential
+from crfnet.crf.reduced_messages import ReducedMessages, leading_directions
 from tests.kernels.fake_gpu import fake_gpu
 
 F64 = torch.float64

@@ -4,7 +4,7 @@ Potts and weights that are one number, or one per label, leave ``Q <- softmax(U 
 messages of a label come from that label. The whole run of steps is then one call of `crfnet.kernels.cpu`, for
 any number of settings of the weights side by side, on shared lattices. Everything else (gradients, full
 weights, matrices, damping, other filters, a GPU) goes through operators; on a GPU, and on a CPU without
-numba, with messages reduced by `crfnet.crf.inference.reduced_messages`.
+numba, with messages reduced by `crfnet.crf.reduced_messages`.
 
 *Reduced messages.* Messages are linear in Q, and the marginals of a network have low rank, the lower the
 surer they become. Before each step the leading directions V of Q are found, the fewest that leave a residual

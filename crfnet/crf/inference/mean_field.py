@@ -31,7 +31,7 @@ class MeanField(Inference):
             directions of the marginals that leave a part of this root mean square; >= 0. 0 filters every
             label of every pixel. Compiled on a CPU, only those pixels send and hear after two steps whose
             marginals have changed by 0.3 of it. See `crfnet.crf.inference.label_by_label` and
-            `crfnet.crf.inference.reduced_messages`.
+            `crfnet.crf.reduced_messages`.
     """
 
     damping: float = 0.0

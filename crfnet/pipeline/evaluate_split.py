@@ -185,13 +185,13 @@ def read_ids(dataset: SegmentationDataset, path: Path | None) -> set[str]:
     """The ids in a file, one a line; none without a file. All must be of the data set."""
     if path is None:
         return set()
+    known = set(dataset.ids)
     try:
         lines = regular(path).read_text(encoding="utf-8-sig").splitlines()
-        known = set(dataset.ids)
         ids = {name for line in lines for name in ([line] if line in known else line.split())}
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of image ids ({why(error)})") from error
-    strangers = ids - set(dataset.ids)
+    strangers = ids - known
     if strangers:
         raise InputError(f"{path}: holds {min(strangers)!r:.80}, must be ids of the split of {dataset.name}")
     return ids

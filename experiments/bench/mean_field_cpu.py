@@ -59,16 +59,21 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scores", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--corners", action="store_true", help="the scores' corners are the image's")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--every", type=int, default=3, help="every so many-th image")
+    add_images(parser)
     parser.add_argument("--theta", nargs="+", default=["30/3", "49/5", "67/3", "80/13"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--processor", action="store_true")
     return parser.parse_args()
+
+
+def add_images(parser: argparse.ArgumentParser, *, images: int = 20, every: int = 3) -> None:
+    """The arguments that `load` reads."""
+    parser.add_argument("scores", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--corners", action="store_true", help="the scores' corners are the image's")
+    parser.add_argument("--images", type=int, default=images)
+    parser.add_argument("--every", type=int, default=every, help="every so many-th image")
 
 
 def load(options: argparse.Namespace, number: int) -> tuple[Tensor, Tensor]:

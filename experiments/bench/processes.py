@@ -12,12 +12,11 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from pathlib import Path
 
 import mean_field_cpu
 import numpy as np
 import torch
-from mean_field_cpu import by_pydensecrf, load
+from mean_field_cpu import add_images, by_pydensecrf, load
 from posthoc import header
 
 import crfnet.pydensecrf.densecrf as drop_in
@@ -44,11 +43,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scores", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--corners", action="store_true", help="the scores' corners are the image's")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--every", type=int, default=17, help="every so many-th image")
+    add_images(parser, every=17)
     parser.add_argument("--theta", default="49/5")
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--start", nargs="+", default=["fork", "spawn"], choices=["fork", "spawn"])

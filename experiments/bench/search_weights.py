@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from mean_field_cpu import load, ways
+from mean_field_cpu import add_images, load, ways
 from PIL import Image
 from torch import Tensor
 
@@ -76,12 +76,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scores", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--corners", action="store_true", help="the scores' corners are the image's")
+    add_images(parser, images=4, every=20)
     parser.add_argument("--labels", type=Path, help="folder of masks, 255 where void")
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--every", type=int, default=20, help="every so many-th image")
     parser.add_argument("--theta", nargs="+", default=["30/3", "60/4", "100/6"])
     parser.add_argument("--tolerance", type=float, default=SearchConfig().tolerance)
     parser.add_argument("--repeats", type=int, default=3)

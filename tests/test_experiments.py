@@ -168,7 +168,14 @@ def test_joint_training_study_tells_collapse_from_training(tmp_path, monkeypatch
         for word in (f"--{section}.{key}", str(value))
     ]
     output = tmp_path / "out"
-    script("joint_training")(["--settings", str(settings), "--output", str(output), *changes])
+    before = torch.get_num_threads()
+    try:
+        script("joint_training")(
+            ["--settings", str(settings), "--output", str(output), *changes, "--threads", "2"]
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
     found = {row["setting"]: row for row in csv.DictReader((output / "results.csv").read_text().splitlines())}
     assert [*found] == ["control", "joint", "wild", "fixed"]
     assert found["wild"]["outcome"].startswith("diverged in step")

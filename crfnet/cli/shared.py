@@ -22,13 +22,10 @@ _POSITIONAL = ("config", "images", "image", "source", "file", "folders", "voc", 
 
 def load(options: Namespace, overrides: Sequence[str]) -> "Run":
     """The run of ``CONFIG``, changed by ``overrides`` and ``--output``; sets its number of threads."""
-    import torch
-
     from crfnet.pipeline.run_config import load_run
 
     run = load_run(options.config, overrides)
-    if run.threads:
-        torch.set_num_threads(run.threads)
+    run.set_threads()
     return run if options.output is None else replace(run, output=options.output)
 
 

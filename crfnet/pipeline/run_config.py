@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
 import yaml
 
 from crfnet.config.reader import read_config
@@ -85,6 +86,11 @@ class Run:
         ordered_arms(self.arms, self.own_arms)
         require("threads", self.threads, 0 <= self.threads <= 1024, "in 0..1024")
         require("pictures", self.pictures, self.pictures >= 1, ">= 1")
+
+    def set_threads(self) -> None:
+        """Give torch, and the kernels that follow it, as many threads in this process as `threads` says."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
 
 
 def load_run(path: Path | None, overrides: Sequence[str] = ()) -> Run:

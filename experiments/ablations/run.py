@@ -74,7 +74,7 @@ def study(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     if not chosen:
         raise InputError(f"--only {options.only!r}: no row of {options.settings} has that in its name")
     run = replace(load_run(options.config, [*shared, *overrides]), output=options.output)
-    torch.set_num_threads(run.threads or torch.get_num_threads())
+    run.set_threads()
     # A row that cannot be run is told before hours of work.
     runs = {row.name: load_run(options.config, [*shared, *row.words(), *overrides]) for row in rows}
     job = Job(run, runs, options.checkpoint, options.search, rows)

@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sigma_r", type=float, nargs="+", default=[30, 60, 120, 240, 480, 960])
     options, overrides = parser.parse_known_args(arguments)
     run = load_run(options.config, overrides)
+    run.set_threads()
     dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     ids = draw_images(dataset.ids, run.search)[:: options.every]
     totals: dict[tuple[str, float], Tensor] = {}

@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def evaluate(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Score the arms on the images that neither search has seen."""
     run = load_run(options.config, overrides)
+    run.set_threads()
     run = replace(run, output=options.output / "evaluation")
     dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     found = {"posthoc": options.crf, "dt": options.output / "search_domain_transform/best.yaml"}

@@ -96,6 +96,7 @@ def plateau(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     if options.scores is not None and options.config is None:
         raise InputError("--scores: needs --config CONFIG, which says whose they are")
     run = load_run(options.config, overrides)
+    run.set_threads()
     options.output.mkdir(parents=True, exist_ok=True)
     found = []
     for folder in options.searches:

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, overrides = parser.parse_known_args(arguments)
     try:
         run = load_run(HERE / "toy.yaml", overrides)
+        run.set_threads()
         study(options.output or run.output, read_rows(options.settings), options.only, overrides)
     except InputError as error:
         parser.error(str(error))

@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def trimap(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     run = replace(load_run(options.config, overrides), output=options.output)
+    run.set_threads()
     dataset, scores = load_dataset(run.data, "val"), ScoreFolder(options.scores)
     crf, excluded = load_crf_config(options.crf), read_ids(dataset, options.exclude)
     ids = [id for id in dataset.ids if id not in excluded]

@@ -2,7 +2,8 @@
 
 numba's own cache watches the file of the cached function alone, although code of other files is compiled into
 it. Here one folder of the user's cache belongs to one state of all sources, so that none of it is ever stale;
-where no folder can be written, code is compiled in each process.
+where the user has no home, a folder of his own among the temporary ones serves, and where nothing can be
+written, code is compiled in each process.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
@@ -10,6 +11,7 @@ where no folder can be written, code is compiled in each process.
 import contextlib
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -90,12 +92,25 @@ def _parents() -> list[Path]:
     try:
         home = Path.home()
     except RuntimeError:  # nobody's home
-        return parents
+        return [*parents, *_temporary()]
     if sys.platform == "win32":
         return [*parents, Path(os.environ.get("LOCALAPPDATA", home))]
     if sys.platform == "darwin":
-        return [*parents, home / "Library" / "Caches"]
-    return [*parents, Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")]
+        return [*parents, home / "Library" / "Caches", *_temporary()]
+    return [*parents, Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache"), *_temporary()]
+
+
+def _temporary() -> list[Path]:
+    """This user's folder among the temporary ones; none where others could write code that runs here."""
+    user = os.getuid()
+    try:
+        folder = Path(tempfile.gettempdir(), f"crfnet-{user}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return []
+    alone = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077
+    return [folder] if alone else []
 
 
 class _Locator(caching._CacheLocator):

@@ -66,7 +66,7 @@ class Run:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     joint: TrainConfig = field(
-        default_factory=lambda: TrainConfig(loss="image", unary_loss=0.5, iterations=2000)
+        default_factory=lambda: TrainConfig(loss="image", unary_loss=0.5, iterations=2000, clip=5.0)
     )
     crf: CRFConfig = field(default_factory=CRFConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

@@ -119,3 +119,17 @@ def test_a_limit_of_processes_is_one_line(error, tmp_path, monkeypatch, capsys):
     line = capsys.readouterr().err
     assert line.startswith("crfnet: no more processes or threads can be started")
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_torch_sleep_while_they_wait_unless_told_otherwise(given, found):
+    program = (
+        "import os, sys; import crfnet.cli.main as cli;"
+        "cli._run = lambda words: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules);"
+        "cli.main([])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found, "False"]

@@ -169,8 +169,10 @@ def _labels(
     cut = _CUT[str(unary.dtype)]
     inside = np.zeros(8 * blocks, unary.dtype)
     inside[:pixels] = 1 if mask is None else mask
+    losses = -_sums(np.maximum(-weights, 0), names, labels)
     last = np.zeros((labels if rest else 0, 8), unary.dtype)
     if rest:
+        last[:] = unary[:, -1:]  # what fills up the block makes no further label possible
         last[:, :rest] = unary[:, pixels - rest :]
     return Labels(
         unary=np.ascontiguousarray(unary),
@@ -178,8 +180,9 @@ def _labels(
         inside=inside,
         masked=mask is not None,
         weights=columns,
-        gains=(_sums(np.maximum(weights, 0), names, labels) + cut).astype(unary.dtype),
-        losses=-_sums(np.maximum(-weights, 0), names, labels).astype(unary.dtype),
+        gains=_sums(np.maximum(weights, 0), names, labels).astype(unary.dtype),
+        losses=losses.astype(unary.dtype),
+        lowest=losses.reshape(-1, labels).min(0).astype(unary.dtype),
         variants=len(weights),
         cut=cut,
         limit=reduce**2 if reduce > 0 else -1.0,
@@ -222,6 +225,8 @@ def _tables(
         receive=np.ones((len(kernels.slots), pixels), dtype),
         logits=np.empty((len(unary) * blocks, 8), dtype),
         names=np.empty(len(unary) * blocks, np.int32),
+        nearest=np.empty((-(-blocks // BLOCKS), len(unary)), dtype),
+        leads=np.empty(columns, dtype),
         starts=np.empty(blocks, np.int64),
         counts=np.empty(blocks, np.int64),
         basis=np.zeros((2, columns, 8 * groups if reduced else 0), dtype),

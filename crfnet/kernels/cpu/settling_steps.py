@@ -11,6 +11,7 @@ import numpy as np
 
 from crfnet.kernels.cpu.arithmetic import any_above
 from crfnet.kernels.cpu.compile import entry, kernel, making_arrays
+from crfnet.kernels.cpu.possible_labels import largest_marginal
 from crfnet.kernels.cpu.reduced_basis import choose_basis
 from crfnet.kernels.cpu.settling_blocks import (
     add_messages,
@@ -90,11 +91,7 @@ def _first_marginals(settings, tables):
 
 @kernel
 def _find_leads(settings, tables):
-    """By how much another label has to lead each of them.
-
-    Messages are at most ``gain`` times the largest marginal, and at least 0: from ``softmax(U) <= e`` follows
-    ``Q <= e exp(gain Q)`` for the largest marginal of a label, in every step.
-    """
+    """By how much another label has to lead each of them; messages are at least 0."""
     labels = len(settings.unary)
     for label in range(labels):
         store(tables.x, 8 * label, filled(tables.x, -np.inf))
@@ -104,10 +101,7 @@ def _find_leads(settings, tables):
         nearest = at(tables.x, 8 * label)
         for lane in range(1, 8):
             nearest = max(nearest, at(tables.x, 8 * label + lane))
-        largest = start = np.exp(nearest)
-        if settings.gain < np.inf:
-            for _ in range(20):
-                largest = min(1.0, start * np.exp(min(700.0, settings.gain * largest)))
+        largest = largest_marginal(nearest, settings.gain, settings.iterations)
         tables.leads[label] = settings.gain * largest + settings.cut
         if largest < settings.tolerance and settings.gain < np.inf:
             tables.leads[label] = 0.0

@@ -13,9 +13,10 @@ import numpy as np
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import entry, kernel, making_arrays
 from crfnet.kernels.cpu.messages import first_sent, normalize, pass_messages
+from crfnet.kernels.cpu.possible_labels import list_labels
 from crfnet.kernels.cpu.reduced_basis import choose_basis
 from crfnet.kernels.cpu.tables import BLOCKS, PIECES, Scratch
-from crfnet.kernels.cpu.visits import ANSWER, CHANGE, SAMPLE, SEND, list_labels, visit_blocks
+from crfnet.kernels.cpu.visits import ANSWER, CHANGE, SAMPLE, SEND, visit_blocks
 
 __all__ = ["phases_of_steps", "run_steps", "steps_of_few"]
 
@@ -26,7 +27,7 @@ _MARGIN = 0.9  # share of the limit that a basis may use up in the sample: other
 
 def phases_of_steps(iterations: int, groups: int, phases: int) -> int:
     """How many phases steps take at most, and the answer, of kernels with so many phases for each group."""
-    return 1 + iterations * (7 + groups * phases)
+    return 3 + iterations * (7 + groups * phases)
 
 
 def steps_of_few(iterations: int) -> bool:
@@ -47,7 +48,7 @@ def run_steps(thread, count, counters, kernels, labels, tables, iterations):
     longest = kernels.radii[:, 2].max() if len(kernels.radii) > 0 else 0
     padded = np.empty((kernels.shape[2] + 2 * longest, 8), labels.unary.dtype)
     phase = normalize(counters, padded, kernels, labels, tables)
-    phase = list_labels(counters, phase, labels, tables, scratch)
+    phase = list_labels(counters, phase, labels, tables, scratch, iterations)
     next_look = pause = before = last = 0
     for step in range(iterations):
         if tables.stop[0]:
@@ -106,9 +107,8 @@ def _scratch(like, columns, groups):
     possible, some, active = (
         np.zeros(columns, np.int64), np.zeros(columns, np.int64), np.zeros(columns, np.int64),
     )  # fmt: skip
-    every = np.arange(columns)
     sums = np.zeros((2, 8), like.dtype)
-    return Scratch(x, q, possible, some, active, every, messages, channels, changes, sums)
+    return Scratch(x, q, possible, some, active, messages, channels, changes, sums)
 
 
 @kernel

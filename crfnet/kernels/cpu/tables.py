@@ -36,8 +36,9 @@ class Labels(NamedTuple):
     inside: np.ndarray  #: (8 blocks,), 0 for pixels that do not count
     masked: bool  #: some pixel of a whole block does not count
     weights: np.ndarray  #: (tables, columns) of messages
-    gains: np.ndarray  #: (columns,), the most that messages can add to a logit, plus ``cut``
+    gains: np.ndarray  #: (columns,), the most that messages can add to a logit
     losses: np.ndarray  #: (columns,), the least that they add
+    lowest: np.ndarray  #: (l,), the least of these of all variants
     variants: int
     cut: float  #: nats, see `softmax_block`
     limit: float  #: mean square that the projection may leave of a pixel; negative for no projection
@@ -56,6 +57,8 @@ class Tables(NamedTuple):
     receive: np.ndarray  #: likewise
     logits: np.ndarray  #: (l blocks, 8), the unary of labels that are possible in a block, block by block
     names: np.ndarray  #: int32 (l blocks,), which labels these are
+    nearest: np.ndarray  #: (tasks, l), nats by which a label is behind the best one where it is nearest
+    leads: np.ndarray  #: (columns,), nats by which another label has to lead one so that this never counts
     starts: np.ndarray  #: int64 (blocks,), the place of a block's first
     counts: np.ndarray  #: int64 (blocks,), how many it has
     basis: np.ndarray  #: (2, columns, 8 groups), of this step and of the one before
@@ -81,7 +84,6 @@ class Scratch(NamedTuple):
     possible: np.ndarray  #: int64 (columns,)
     some: np.ndarray  #: int64 (columns,), possible columns that get messages
     active: np.ndarray  #: int64 (columns,), columns whose marginal is not 0
-    every: np.ndarray  #: int64 (columns,), 0, 1, 2 ...
     messages: np.ndarray  #: (8, 8)
     channels: np.ndarray  #: (8 groups, 8)
     changes: np.ndarray  #: (8 groups, 8)

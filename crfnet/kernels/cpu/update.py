@@ -114,16 +114,18 @@ def clear_rows(q, active, count):
 
 
 @inline
-def log_marginals(x, variants, labels, lanes, out, place, stride):
+def log_marginals(x, variants, labels, cut, lanes, out, place, stride):
     """Log marginals of eight pixels, all labels; of variant v from ``place + v labels stride`` on."""
     for variant in range(variants):
         first, end = variant * labels, (variant + 1) * labels
         best = load(x, 8 * first)
         for c in range(first + 1, end):
             best = maximum(load(x, 8 * c), best)
-        sums = filled(x, 0.0)
+        lowest, sums = add(best, filled(x, -cut)), filled(x, 0.0)
         for c in range(first, end):
-            sums = add(sums, exp(sub(load(x, 8 * c), best)))
+            logit = load(x, 8 * c)
+            if any_above(logit, lowest):
+                sums = add(sums, exp(sub(logit, best)))
         store(lanes, 0, sums)
         for k in range(8):
             put(lanes, k, np.log(at(lanes, k)))

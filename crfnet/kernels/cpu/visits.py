@@ -3,62 +3,18 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"
 # ruff: noqa: PLR0917
 
-from crfnet.kernels.cpu.arithmetic import add, any_above, maximum
+from crfnet.kernels.cpu.arithmetic import add
 from crfnet.kernels.cpu.atomics import claim, finish, wait
 from crfnet.kernels.cpu.compile import inline, kernel
 from crfnet.kernels.cpu.messages import first_sent
+from crfnet.kernels.cpu.possible_labels import unary_of
 from crfnet.kernels.cpu.projection import gram_block, leftover, project, send_change, send_channels
-from crfnet.kernels.cpu.tables import BLOCKS
 from crfnet.kernels.cpu.update import add_messages, clear_rows, log_marginals, softmax_block, start_logits
-from crfnet.kernels.cpu.vectors import at, filled, load, put, spread_at, store
+from crfnet.kernels.cpu.vectors import at, filled, load, put, store
 
-__all__ = ["ANSWER", "CHANGE", "SAMPLE", "SEND", "list_labels", "visit_blocks"]
+__all__ = ["ANSWER", "CHANGE", "SAMPLE", "SEND", "visit_blocks"]
 
 SAMPLE, SEND, CHANGE, ANSWER = 0, 1, 2, 3
-
-
-@kernel
-def list_labels(counters, phase, labels, tables, scratch):
-    """One phase: the labels that are possible in each block of pixels; the number of the next phase.
-
-    A label is impossible where it stays more than the cut below another one even if messages add the most to
-    it and the least to the other. Logits of the others are copied to lie side by side.
-    """
-    count, columns, blocks = len(labels.unary), len(scratch.x), tables.rows.shape[1] // 8
-    tasks = (blocks + BLOCKS - 1) // BLOCKS
-    task = claim(counters, phase)
-    while task < tasks:
-        place = task * BLOCKS * count
-        for block in range(task * BLOCKS, min(blocks, (task + 1) * BLOCKS)):
-            unary, first, stride = _unary(block, labels)
-            for start in range(0, columns, count):
-                best = add(load(unary, first), spread_at(labels.losses, start))
-                for c in range(1, count):
-                    best = maximum(
-                        add(load(unary, first + c * stride), spread_at(labels.losses, start + c)), best
-                    )
-                store(scratch.x, 8 * start, best)
-            tables.starts[block] = place
-            for c in range(count):
-                logit = load(unary, first + c * stride)
-                for start in range(0, columns, count):
-                    most = add(logit, spread_at(labels.gains, start + c))
-                    if any_above(most, load(scratch.x, 8 * start)):
-                        store(tables.logits, 8 * place, logit)
-                        put(tables.names, place, c)
-                        place += 1
-                        break
-            tables.counts[block] = place - tables.starts[block]
-        task = finish(counters, phase)
-    return wait(counters, phase, tasks)
-
-
-@inline
-def _unary(block, labels):
-    """The logits of eight pixels: an array, the place of the first and the distance of labels."""
-    if 8 * block + 8 <= labels.unary.shape[1]:
-        return labels.unary, 8 * block, labels.unary.shape[1]
-    return labels.last, 0, 8
 
 
 @kernel
@@ -209,12 +165,16 @@ def _send_channels(changes, channels, block, groups, most, labels, tables, scrat
 @inline
 def _answer(block, step, last, before, most, labels, tables, scratch):
     """Log marginals of all labels."""
-    unary, place, stride = _unary(block, labels)
+    unary, place, stride = unary_of(block, labels)
     start_logits(unary, place, stride, labels.variants, len(labels.unary), scratch.x)
     if step > 0:
-        columns = len(scratch.x)
-        _add_messages(block, last, before, most, scratch.every, columns, labels, tables, scratch)
+        some = 0
+        for column in range(len(scratch.x)):
+            if before == most or tables.supported[last, column]:
+                put(scratch.some, some, column)
+                some += 1
+        _add_messages(block, last, before, most, scratch.some, some, labels, tables, scratch)
     out, place, stride = tables.out, 8 * block, labels.unary.shape[1]
     if place + 8 > stride:
         out, place, stride = tables.last, 0, 8
-    log_marginals(scratch.x, labels.variants, len(labels.unary), scratch.sums, out, place, stride)
+    log_marginals(scratch.x, labels.variants, len(labels.unary), labels.cut, scratch.sums, out, place, stride)

@@ -7,6 +7,7 @@ from crfnet.kernels.cpu import mean_field as module
 from crfnet.kernels.cpu import steps
 from crfnet.kernels.cpu.grid import grid_of
 from crfnet.kernels.cpu.mean_field import mean_field
+from crfnet.kernels.cpu.possible_labels import largest_marginal
 from tests.kernels.cpu.test_mean_field import _expected, _normalized
 from tests.kernels.cpu.test_separable import grid_matrix
 
@@ -60,10 +61,37 @@ def test_labels_of_a_block_are_those_that_messages_can_bring_above_the_cut(monke
     grids = [_grid(shape=(20, 20)), _grid(1.5, (20, 20))]
     mean_field(unary, [], grids, weights, iterations=1, normalization=normalization)
     most, least = np.maximum(weights, 0).sum(1)[:, :, None], np.minimum(weights, 0).sum(1)[:, :, None]
+    nearest = (unary - (unary + least.min(0)).max(0)).max(1)
+    first = np.exp(np.minimum(nearest, 0))
+    largest = np.minimum(1, first * np.exp(np.minimum(700, most[:, :, 0] * first)))  # in the one step
+    most = most * largest[:, :, None]
     possible = (unary + most + 40 > (unary + least).max(1, keepdims=True)).any(0)
     counts = possible.reshape(12, 50, 8).any(2).sum(0)
     assert 1 <= counts.min() < counts.max() <= 12
     np.testing.assert_array_equal(kept[0].counts, counts if normalization == "after" else 12)
+
+
+@pytest.mark.parametrize("levels", [(0, -1, -4, -8, -20, -50), (0, -3.5, -3.8, -4.2, -4.6, -5)])
+def test_a_label_that_is_nowhere_near_the_best_is_left_out_only_where_it_stays_so(levels):
+    rng = np.random.default_rng(4)
+    unary = np.array(levels)[:, None] - rng.exponential(0.3, (6, 192))
+    unary[0, 60:70] -= 25  # here the others are all that is left
+    weights = np.array([[4.0], [40.0]])
+    run = mean_field(unary, [], [_grid(shape=(8, 24))], weights, iterations=6, reduce=0)
+    kernel = _normalized(grid_matrix((8, 24), 3.0), "after", np.ones(192))
+    for variant, weight in enumerate((4.0, 40.0)):
+        expected = _expected(unary, [kernel], [weight], 6)
+        np.testing.assert_allclose(run.log_marginals[variant], expected, atol=1e-8)
+
+
+def test_the_largest_marginal_is_a_bound_that_is_reached():
+    """All pixels alike, in which a label's message is its gain times its marginal."""
+    for nearest, gain in [(-6.0, 3.0), (-3.0, 7.0), (-1.0, 40.0), (-40.0, 1e3), (0.0, 0.0)]:
+        marginal = np.exp(nearest)
+        for step in range(5):
+            assert largest_marginal.py_func(nearest, gain, step) == pytest.approx(min(1, marginal), rel=1e-12)
+            marginal = np.exp(nearest + min(700, gain * min(1, marginal)))
+    assert largest_marginal.py_func(-30.0, np.inf, 5) == 1
 
 
 @pytest.mark.parametrize(("few", "many", "channels"), [(5, 12, 16), (5, 5, 8), (5, 24, 24)])

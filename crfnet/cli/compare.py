@@ -69,8 +69,9 @@ def _draw_photo(path: Path) -> None:
 
     from crfnet.crf import DenseCRF
     from crfnet.files import write_atomically
-    from crfnet.photo import example_photo
+    from crfnet.photo import CLOSE_UP, example_photo
     from crfnet.report.before_after import before_after_figure, jpeg
+    from crfnet.report.closeup import Window
 
     _LOG.info("a photo first; a new installation compiles the CRF's kernels for it, once")
     image, logits, names = example_photo()
@@ -78,5 +79,5 @@ def _draw_photo(path: Path) -> None:
     with torch.no_grad():
         after = crf.map(logits, image)
     maps = {"a public DeepLab": logits.argmax(1)[0], "the same + CRF": after[0]}
-    write_atomically(path, jpeg(before_after_figure(image[0], maps)))
+    write_atomically(path, jpeg(before_after_figure(image[0], maps, window=Window(*CLOSE_UP))))
     _LOG.info("a photo before and after its CRF: %s; now the comparison", path)

@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated; each but a bug with one line
     on stderr. Of several processes the first that fails says it, and all leave with its status.
     """
-    # Read when torch is imported: its threads sleep while they wait. Where other work runs, spinning ones make
-    # a command several times as slow.
+    # Read when torch is imported: its threads sleep while they wait. Those that spin make a command several
+    # times as slow beside other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)

@@ -12,7 +12,10 @@ import torch
 from crfnet.resize import resize_logits
 from crfnet.shapes import Image, Logits
 
-__all__ = ["ExamplePhoto", "example_photo"]
+__all__ = ["CLOSE_UP", "ExamplePhoto", "example_photo"]
+
+#: Hair, neck and collar: rows from, columns from, height and width of a part worth a closer look.
+CLOSE_UP = (31, 136, 183, 183)
 
 
 class ExamplePhoto(NamedTuple):

@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 
 from crfnet import DenseCRF, example_photo
+from crfnet.photo import CLOSE_UP
 from crfnet.report.before_after import before_after_figure, jpeg
+from crfnet.report.closeup import Window
 
 HERE = Path(__file__).parent
 
@@ -17,7 +19,8 @@ def main() -> None:
     with torch.no_grad():
         after = crf.map(logits, image)
     maps = {"a public DeepLab": logits.argmax(1)[0], "the same + CRF": after[0]}
-    (HERE / "before_after.jpg").write_bytes(jpeg(before_after_figure(image[0], maps)))
+    figure = before_after_figure(image[0], maps, window=Window(*CLOSE_UP))
+    (HERE / "before_after.jpg").write_bytes(jpeg(figure))
 
 
 if __name__ == "__main__":

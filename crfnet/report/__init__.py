@@ -12,6 +12,7 @@ sentences of ``explanations``; ``markdown`` and ``html`` write it. ``report_json
 """
 
 from crfnet.report.arms import ArmResult
+from crfnet.report.console_table import console_table
 from crfnet.report.energy_curves import EnergyTrace, write_energy_traces
 from crfnet.report.gallery import shown_images
 from crfnet.report.image_strip import StripSample, largest_changes
@@ -19,7 +20,6 @@ from crfnet.report.report import write_report
 from crfnet.report.report_json import read_report_json
 from crfnet.report.seeds import combine
 from crfnet.report.stage_blocks import ENERGY_FILE
-from crfnet.report.tables import console_table
 
 __all__ = [
     "ENERGY_FILE",

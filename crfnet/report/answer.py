@@ -4,8 +4,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from crfnet.evaluation.bootstrap import Interval
+from crfnet.report.caveats import chosen_on_these
 from crfnet.report.document import arm_label, plain
-from crfnet.report.numbers import number, percent, points, seconds
+from crfnet.report.metric_intervals import FEWEST_IMAGES
+from crfnet.report.numbers import number, percent, points, seconds, signed, with_range
+from crfnet.report.trimap_names import band_meaning, within
 from crfnet.report.verdict import (
     Costs,
     Outcome,
@@ -41,19 +44,22 @@ _AGAINST = {
 
 
 def answer(results: Results) -> str:
-    """One paragraph: who wins and by how much, what the rest comes to, for which classes, at what cost."""
+    """One paragraph: who wins and by how much, what the rest comes to, for which classes, at what cost.
+
+    Of too few images: that they decide nothing, and the figures.
+    """
     verdict = decide(results)
-    parts = (_headline, _follow_ups, _classes, _cost, _sure_of)
+    few = results.images < FEWEST_IMAGES
+    parts = (_few, _cost) if few else (_headline, _follow_ups, _classes, _cost, _sure_of)
     return " ".join(sentence for part in parts for sentence in part(results, verdict))
 
 
 def _headline(results: Results, verdict: Verdict) -> Iterator[str]:
     first, pair = results.names[0], verdict.pair
-    border = f"within {results.border_width} px of object borders"
     if pair is None:
-        whole, near = results.of(first, "miou"), results.of(first, results.border)
-        there = "" if math.isnan(near.estimate) else f" and {_level(near)} {border}"
-        yield f"**One arm, nothing to compare it with.** {arm_label(first)} has {_level(whole)} mIoU{there}."
+        yield "**One arm, nothing to compare it with.**"
+        yield from chosen_on_these(results)
+        yield _alone(results)
         return
     alone = "The network alone is best." if first == "unary" else f"{arm_label(first)} is best."
     headlines: Mapping[Outcome, str] = {
@@ -63,8 +69,54 @@ def _headline(results: Results, verdict: Verdict) -> Iterator[str]:
         "none": "No difference is sure.",
         "unknown": "Nothing can be compared.",
     }
-    said = _sentence(results, pair, border, _AGAINST.get(pair[1], ""))
-    yield f"**{headlines[verdict.outcome]}** {said}"
+    headline = headlines[verdict.outcome]
+    if verdict.outcome == "gain" and verdict.winner in results.seen:
+        known = results.seen[verdict.winner] is not None
+        but = "on images that its search has used" if known else "unless its search has used these images"
+        headline = f"{headline.removesuffix('.')}, {but}."
+    yield f"**{headline}**"
+    yield from chosen_on_these(results)
+    yield _sentence(results, pair, _border_explained(results), _AGAINST.get(pair[1], ""))
+
+
+def _few(results: Results, verdict: Verdict) -> Iterator[str]:
+    """Figures of a few images, without a verdict and without intervals."""
+    one = results.images == 1
+    yield f"**{'One image decides' if one else f'{results.images} images decide'} nothing.**"
+    yield f"There are intervals and an answer from {FEWEST_IMAGES} images on."
+    yield from chosen_on_these(results)
+    if verdict.pair is None:
+        yield _alone(results)
+        return
+    yield f"On {'this image' if one else 'these'} alone:"
+    pairs = [pair for pair in (verdict.pair, crf_pair(results), joint_pair(results)) if pair is not None]
+    for number_of, pair in enumerate(dict.fromkeys(pairs)):
+        border = _border(results) if number_of else _border_explained(results)
+        places = {"over the image": results.whole(pair), border: results.near(pair)}
+        parts = [
+            f"{signed(found.estimate)} {place}"
+            for place, found in places.items()
+            if not math.isnan(found.estimate)
+        ]
+        described = _AGAINST.get(pair[1], "")
+        figures = " and ".join(parts).replace(" ", " points of mIoU ", 1) or "no score in common"
+        yield f"{arm_label(pair[0])} minus {arm_label(pair[1])}{described and ', '}{described}: {figures}."
+
+
+def _alone(results: Results) -> str:
+    """The scores of the first arm."""
+    first = results.names[0]
+    whole, near = results.of(first, "miou"), results.of(first, results.border)
+    there = "" if math.isnan(near.estimate) else f" and {_level(near)} {_border_explained(results)}"
+    return f"{arm_label(first)} has {_level(whole)} mIoU{there}."
+
+
+def _border(results: Results) -> str:
+    return within(results.border_band, results.border_width)
+
+
+def _border_explained(results: Results) -> str:
+    return f"{_border(results)} ({band_meaning(results.border_band)})"
 
 
 def _follow_ups(results: Results, verdict: Verdict) -> Iterator[str]:
@@ -72,11 +124,11 @@ def _follow_ups(results: Results, verdict: Verdict) -> Iterator[str]:
     crf, joint, longer = crf_pair(results), joint_pair(results), ("unary+", "unary")
     said = verdict.pair or ()
     if crf is not None and not {"posthoc", "posthoc+"} & set(said[:1]) and verdict.pair != crf:
-        yield f"The post-hoc CRF: {_sentence(results, crf, 'near the borders', _unsaid(crf[1], said))}"
+        yield f"The post-hoc CRF: {_sentence(results, crf, _border(results), _unsaid(crf[1], said))}"
     if joint is not None and verdict.pair != joint:
         found = outcome(results, joint)
         paid = {"gain": "Joint training:", "conflict": "Joint training is no clear choice:"}
-        sentence = _sentence(results, joint, "near the borders", _unsaid(joint[1], said))
+        sentence = _sentence(results, joint, _border(results), _unsaid(joint[1], said))
         yield f"{paid.get(found, '**Joint training did not pay here:**')} {sentence}"
     if verdict.pair != longer and sign(results.whole(longer)) in ("gain", "loss"):
         change = _change(results.whole(longer), "over the image")
@@ -126,7 +178,7 @@ def _bounds(found: Interval) -> str:
 
 
 def _level(found: Interval) -> str:
-    return f"{percent(found.estimate)} % [{_bounds(found)}]"
+    return f"{percent(found.estimate)} %{with_range(found)}"
 
 
 def _classes(results: Results, verdict: Verdict) -> Iterator[str]:

@@ -23,6 +23,8 @@ DESCRIPTIONS = {
     "dt+": "control: the domain transform searched again, behind unary+",
 }
 
+_TRAINED = ("joint", "dt_joint")  #: whose CRF was trained with their network
+
 #: (arm, minus): the differences that answer the question; where a + or joint is on both sides, both arms had
 #: the extra training.
 DIFFERENCES = (
@@ -63,6 +65,7 @@ class ArmResult:
         repeats: the same arm with networks of other seeds, over the same images (see `combine`). All arms of
             a comparison have as many; those at one place are of one run.
         cpu_seconds_per_image: the same inference as processor time, of all threads.
+        seen_ids: scored images on which its parameters were chosen all the same: its scores are too good.
         machine_load: of the machine that measured these times meanwhile: processes that ran or wanted to, for
             each core; above 1 the wall clock tells of other work, too.
 
@@ -85,6 +88,18 @@ class ArmResult:
     repeats: Sequence["ArmResult"] = ()
     cpu_seconds_per_image: float = math.nan
     machine_load: float = math.nan
+    seen_ids: Sequence[str] = ()
+
+    @property
+    def seen(self) -> int | None:
+        """On how many scored images its parameters were chosen; None where nothing tells.
+
+        Parameters that were trained, not searched, were chosen on no image that is scored.
+        """
+        trained = self.train_folder is not None or self.name in _TRAINED
+        if self.seen_ids or self.crf is None or self.search_ids or self.folds or trained:
+            return len(self.seen_ids)
+        return None
 
     @property
     def seeds(self) -> tuple["ArmResult", ...]:

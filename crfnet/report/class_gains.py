@@ -1,5 +1,6 @@
 """What every arm gains and loses on its control, class by class: a line of text and a panel for each pair."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,14 +49,20 @@ def class_gain_blocks(
         return []
     figure = class_gain_figure(intervals, pairs, class_names)
     shown = ", ".join(f"{arm} minus {minus}" for arm, minus in pairs)
+    sure = [_in_words(pair, intervals, class_names) for pair in pairs if _has_bounds(pair, intervals)]
     return [
-        Bullets([_in_words(pair, intervals, class_names) for pair in pairs]),
+        *([Bullets(sure)] if sure else []),
         Plot(
             "class_gains",
             f"Bars of the IoU gained for each class: {shown}; the numbers are in the table",
             figure,
         ),
     ]
+
+
+def _has_bounds(pair: tuple[str, str], intervals: MetricIntervals) -> bool:
+    """Whether there were images enough for intervals."""
+    return not math.isnan(intervals[difference_name(*pair), "miou"].low)
 
 
 def _in_words(pair: tuple[str, str], intervals: MetricIntervals, class_names: Sequence[str]) -> str:
@@ -86,7 +93,11 @@ def class_gain_figure(
         panel.set_title(f"{figure_text(pair[0])} − {figure_text(pair[1])}", fontsize="medium")
     panels[0].set_yticks(range(rows), [figure_text(each) for each in class_names], fontsize="small")
     panels[0].set_ylim(rows - 0.5, -0.5)
-    figure.supxlabel("IoU gained, points; gray: the 95 % interval includes 0", fontsize="small")
+    bounded = any(
+        not math.isnan(each.low) for pair in pairs for each in _gains(pair, intervals, class_names).values()
+    )
+    gray = "; gray: the 95 % interval includes 0" if bounded else ""
+    figure.supxlabel(f"IoU gained, points{gray}", fontsize="small")
     return figure
 
 

@@ -78,11 +78,15 @@ class Plot:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture made of pixels, ``name``.png beside the Markdown; ``png`` is that file."""
+    """A picture made of pixels, ``name``.png beside the Markdown; ``png`` is that file.
+
+    Of one with many ``columns`` a phone shows four at a time.
+    """
 
     name: str
     alt: str
     png: bytes
+    columns: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,15 @@
 import math
 from collections.abc import Sequence
 
-from crfnet.evaluation.dilation import Element
 from crfnet.evaluation.evaluator import EvaluationConfig, GalleryMetric
-from crfnet.evaluation.trimap import Band
 from crfnet.report.arms import DESCRIPTIONS, ArmResult
 from crfnet.report.document import Block, Bullets, Text, arm_label
+from crfnet.report.metric_intervals import FEWEST_IMAGES, few_images
 from crfnet.report.numbers import number
 
 __all__ = [
     "GALLERY_METRICS",
     "about_arms",
-    "about_band",
     "about_costs",
     "about_crf",
     "about_differences",
@@ -32,26 +30,6 @@ NORMALIZATIONS = {
     "symmetric": "D^-½ K D^-½, as pydensecrf does by default",
     "before": "marginals are divided by the kernel's row sum before filtering, K D⁻¹",
     "none": "the raw kernel sum K",
-}
-
-#: What a band of width w is grown with, and the distance that it stands for.
-ELEMENT_NAMES: dict[Element, tuple[str, str]] = {
-    "square": ("a square of side 2w+1", "Chebyshev"),
-    "disc": ("a disc of radius w", "Euclidean"),
-    "cross": ("the 3 x 3 cross w times", "city-block"),
-}
-
-BANDS_WITH_PIXELS = {
-    "void": "**void**: the void region dilated by {grown}, minus void itself{authors}. "
-    "w = 1 touches the void ribbon, which is itself not scored.",
-    "change": "**change**: pixels within {distance} distance w of a change between two non-void classes, on "
-    "either side. The pixel that touches the change has distance 1; the image border is no boundary.",
-}
-
-BANDS_WITHOUT_PIXELS = {
-    "void": "**void**: no pixel lies in a void band (no scored pixel is near void), so it has no curve.",
-    "change": "**change**: no pixel lies in a change band (in no image do two classes touch), so it has no "
-    "curve.",
 }
 
 #: What the images of the gallery are chosen by, in words.
@@ -81,6 +59,12 @@ def about_arms(arms: Sequence[ArmResult]) -> list[Block]:
             f"The {searched} images that CRF parameters were searched on are held out: none of them is "
             f"among the {scored} images scored here."
         )
+    elif any(arm.seen_ids for arm in arms):
+        seen = len({id for arm in arms for id in arm.seen_ids})
+        text = (
+            f"All scores are over the same {scored} images. {seen} of them are among those that CRF "
+            "parameters were searched on: they were not held out."
+        )
     else:
         text = (
             f"All scores are over the same {scored} images. Images that CRF parameters were searched on must "
@@ -98,28 +82,37 @@ def coverage(arms: Sequence[ArmResult]) -> str:
     """Over what the numbers are, and what their intervals cover."""
     images = len(arms[0].evaluation)
     seeds = f"mean of {len(arms[0].seeds)} seeds" if arms[0].repeats else "one seed"
-    return f"{seeds}, {images} {'image' if images == 1 else 'images'}, {interval_note(arms)}"
+    if few_images(arms):
+        one = images == 1
+        return f"{seeds}, {images} {'image: it decides' if one else 'images: they decide'} nothing"
+    return f"{seeds}, {images} images, {interval_note(arms)}"
 
 
 def interval_note(arms: Sequence[ArmResult]) -> str:
-    """What the intervals are."""
+    """What the intervals are, or from where on there are some."""
+    if few_images(arms):
+        return f"no intervals, which there are from {FEWEST_IMAGES} images on"
     return f"95 % bootstrap intervals over images{' and seeds' if arms[0].repeats else ''}"
 
 
 def about_metrics(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     """What the columns of the table of scores are."""
     mean = "; the mean over the seeds" if arms[0].repeats else ""
+    shown = f"Best values bold, {interval_note(arms)} in brackets."
+    if few_images(arms):
+        shown = f"There are {interval_note(arms)}."
     return (
-        f"In %, from one confusion matrix over all images, void pixels excluded{mean}. Best values bold, "
-        f"{interval_note(arms)} in brackets. The `void` and `change` columns are the mIoU inside "
-        f"the trimap of that width (see below). {ABSENT[config.absent]} Boundary IoU is the mIoU of the "
-        "pixels near contours; the boundary F-score is a mean over images. All widths, with intervals: "
+        f"In %, from one confusion matrix over all images, void pixels excluded{mean}. {shown} "
+        f"{ABSENT[config.absent]} Boundary IoU is the mIoU of the "
+        "pixels near contours; the boundary F-score is a mean over images. All widths: "
         "[scores.csv](scores.csv)."
     )
 
 
 def about_differences(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     """How the intervals are made, and what they cover."""
+    if few_images(arms):
+        return f"In percentage points; {interval_note(arms)}."
     return (
         "In percentage points, with the 95 % percentile interval of a paired bootstrap: as many images as "
         f"were scored are drawn with replacement, {config.draws} times, and both arms are scored on the same "
@@ -141,19 +134,10 @@ def _covered(arms: Sequence[ArmResult]) -> str:
 
 def about_trimaps(arms: Sequence[ArmResult]) -> str:
     """What the trimap curves show."""
-    return (
-        "Scores of the pixels inside a band of w pixels; void pixels are never scored. Shaded: "
-        f"{interval_note(arms)}; in the panel of the gains, those of the paired difference."
-    )
-
-
-def about_band(band: Band, has_pixels: bool, element: Element) -> str:
-    """Definition of a band as grown with ``element``, or why it has no curve."""
-    if not has_pixels:
-        return BANDS_WITHOUT_PIXELS[band]
-    grown, distance = ELEMENT_NAMES[element]
-    authors = " (the evaluation of DeepLab's authors)" if element == "square" else ""
-    return BANDS_WITH_PIXELS[band].format(grown=grown, distance=distance, authors=authors)
+    text = "Scores of the pixels inside a band of w pixels; void pixels are never scored."
+    if few_images(arms):
+        return f"{text} There are {interval_note(arms)}."
+    return f"{text} Shaded: {interval_note(arms)}; in the panel of the gains, those of the paired difference."
 
 
 def about_costs(arms: Sequence[ArmResult]) -> str:
@@ -191,9 +175,14 @@ def about_crf(arms: Sequence[ArmResult]) -> str:
     )
 
 
-def about_gallery(before: str, after: str, by: GalleryMetric, seed: str) -> str:
-    """Which images are shown, and what is compared; of one seed where it has a name."""
+def about_gallery(before: str, after: str, by: GalleryMetric, seed: str, *, chosen: bool = True) -> str:
+    """What is compared, on which images: chosen by that, or by what is shown before; of one seed if named."""
     what = GALLERY_METRICS[by]
+    if not chosen:
+        return (
+            f"The same images{_alone(seed)}, from {arm_label(before)} to {arm_label(after)}, the largest "
+            f"gain in {what} first."
+        )
     weighs = ", so a rare class weighs much" if by == "miou" else ""
     return (
         f"The images whose own {what} changes most from {arm_label(before)} to {arm_label(after)}"

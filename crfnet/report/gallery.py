@@ -4,55 +4,62 @@ from collections.abc import Sequence
 
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.labels import Palette, overlay
-from crfnet.report.arms import ArmResult, compared_pairs
+from crfnet.report.arms import ArmResult, check_arms
 from crfnet.report.closeup import border_window, cut
 from crfnet.report.document import Change, Gallery, Table, arm_label, plain
 from crfnet.report.explanations import GALLERY_METRICS
 from crfnet.report.image_strip import StripSample, image_metrics, largest_changes, seen_classes
 from crfnet.report.numbers import percent, signed
+from crfnet.report.results import early_verdict
 
-__all__ = ["PAIRS", "gallery", "gallery_pair", "shown_images"]
+__all__ = ["PAIRS", "gallery", "picture_pairs", "shown_images"]
 
-#: (before, after): the first of these that a comparison has is the one that the gallery shows.
-PAIRS = (("posthoc+", "joint"), ("posthoc", "joint"), ("unary", "joint"), ("unary", "posthoc"))
+#: (before, after): the first of these that a comparison has, beside the one of the answer, is shown, too.
+PAIRS = (("posthoc+", "joint"), ("posthoc", "joint"), ("unary", "joint"))
 
 _DEFAULT = EvaluationConfig()
 
 
-def gallery_pair(names: Sequence[str]) -> tuple[str, str] | None:
-    """The two arms of the gallery, before and after; None where there is one arm alone."""
-    for pair in PAIRS:
-        if set(pair) <= set(names):
-            return pair
-    pairs = compared_pairs(names)
-    return (pairs[0][1], pairs[0][0]) if pairs else None
+def picture_pairs(arms: Sequence[ArmResult], config: EvaluationConfig = _DEFAULT) -> list[tuple[str, str]]:
+    """The arms that are shown side by side, before and after; none where there is one arm alone.
+
+    First the baseline with the arm that the answer names; then joint training with the fairest other arm.
+    """
+    check_arms(arms)
+    names = [arm.name for arm in arms]
+    if len(names) == 1:
+        return []
+    verdict = early_verdict(arms, config)
+    named = verdict.pair[0] if verdict.pair is not None and verdict.outcome != "gain" else verdict.winner
+    first = (names[0], named if named != names[0] else names[1])
+    others = [pair for pair in PAIRS if set(pair) <= set(names) and pair != first]
+    return [first, *others[:1]]
 
 
 def shown_images(
     arms: Sequence[ArmResult], count: int, config: EvaluationConfig = _DEFAULT
 ) -> tuple[str, ...]:
-    """The ``count`` images of the gallery (see `largest_changes`); of one arm alone the first ones.
+    """The ``count`` images of the first pair of pictures (see `largest_changes`); of one arm the first ones.
 
     Of several seeds, those of the first.
     """
     by_name = {arm.name: arm.evaluation for arm in arms}
-    pair = gallery_pair([*by_name])
-    if pair is None:
+    pairs = picture_pairs(arms, config)
+    if not pairs:
         return arms[0].evaluation.ids[:count]
-    return largest_changes(by_name[pair[0]], by_name[pair[1]], count, config)
+    before, after = pairs[0]
+    return largest_changes(by_name[before], by_name[after], count, config)
 
 
 def gallery(
     arms: Sequence[ArmResult],
+    pair: tuple[str, str],
     samples: Sequence[StripSample],
     palette: Palette,
     class_names: Sequence[str],
     config: EvaluationConfig,
-) -> Gallery | None:
-    """Both arms' labels over each sample, largest gain first; None where there is one arm alone."""
-    pair = gallery_pair([arm.name for arm in arms])
-    if pair is None:
-        return None
+) -> Gallery:
+    """Both arms' labels over each sample, largest gain first."""
     before, after = pair
     old, new = (_metrics(next(arm for arm in arms if arm.name == name), config) for name in pair)
     changes = [_change(sample, (old[sample[0]], new[sample[0]]), pair, palette) for sample in samples]

@@ -41,7 +41,9 @@ CELL_HEIGHT = 3.3  #: inches at most; a picture that is taller is as much narrow
 LEAST_SIDE = 0.05  #: inches; of a picture that is longer than wide by more than this leaves, stretched to it
 GAP = 0.06  #: inches between cells
 SPACE = 0.14  #: inches between samples, besides
-MARGIN = 0.3  #: inches to the left and above, for ids and headings
+MARGIN = 0.32  #: inches to the left and above, for ids and headings
+LETTERS = 0.85  #: points of the headings for each inch of the strip, so that a page shows them large enough
+LEAST_LETTERS = 11  #: points
 MAX_LEGEND = 24  #: classes
 DPI = 150
 MAX_HEIGHT = 30_000  #: pixels; of many samples each is smaller (Matplotlib takes 65,535)
@@ -116,6 +118,7 @@ def strip_figure(
     legend_columns = 2 + len(names)
     legend = 0.3 * -(-len(classes) // legend_columns)
     width = MARGIN + (2 + len(names)) * (CELL_WIDTH + GAP)
+    letters = max(LEAST_LETTERS, LETTERS * width)
     height = (
         MARGIN
         + sum(whole[0] + close[0] for whole, close in sizes)
@@ -129,7 +132,8 @@ def strip_figure(
     lefts = [MARGIN + column * (CELL_WIDTH + GAP) for column in range(2 + len(names))]
     top = height - MARGIN
     for left, heading in zip(lefts, ("image", "truth", *names), strict=True):
-        panel.text(left + CELL_WIDTH / 2, top + GAP, figure_text(heading), ha="center", va="bottom")
+        at = (left + CELL_WIDTH / 2, top + GAP)
+        panel.text(*at, figure_text(heading), ha="center", va="bottom", fontsize=letters)
     for (id, image, labels, predictions), window, (whole, close) in zip(samples, windows, sizes, strict=True):
         arms = [predictions[name] for name in names]
         shown = [error_picture(image, labels, arm) if errors else paint(arm, palette) for arm in arms]
@@ -139,13 +143,13 @@ def strip_figure(
             _show(panel, cell, extent)
             _frame(panel, extent, window, labels.shape)
         at, name = (MARGIN - GAP, top - whole[0] / 2), figure_text(id)
-        panel.text(*at, name, rotation=90, ha="right", va="center", fontsize="x-small")
+        panel.text(*at, name, rotation=90, ha="right", va="center", fontsize=0.8 * letters)
         top -= whole[0] + GAP
         for left, cell in zip(lefts, cells, strict=True):
             _show(panel, cut(cell, window), _extent(left, top, close))
         top -= close[0] + GAP + SPACE
     panel.legend(
-        classes, shown_names, loc="lower center", ncols=legend_columns, frameon=False, fontsize="small"
+        classes, shown_names, loc="lower center", ncols=legend_columns, frameon=False, fontsize=0.8 * letters
     )
     return figure
 

@@ -13,6 +13,7 @@ from crfnet.evaluation.bootstrap import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.report.figure_text import figure_text
 from crfnet.report.metric_intervals import MetricIntervals, class_metric, difference_name, trimap_metric
+from crfnet.report.trimap_names import band_meaning, within
 
 __all__ = ["arm_styles", "class_figure", "finish_panel", "trimap_figure"]
 
@@ -29,11 +30,6 @@ OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#F0E442")
 
 MEASURES = {"miou": "mean IoU, %", "pixel_accuracy": "pixel accuracy, %"}
 MAX_HEIGHT = 24.0  #: inches of the bars of all classes
-
-BAND_TITLES = {
-    "void": "band grown from the void ribbon",
-    "change": "band on both sides of a change of class",
-}
 
 
 def arm_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -66,7 +62,7 @@ def trimap_figure(intervals: MetricIntervals, names: Sequence[str], band: Band, 
             found = [intervals[key, trimap_metric(band, "miou", width)] for width in widths]
             _curve(panels[2], found, name, styles[name])
         _trimap_panel(panels[2], f"mean IoU minus {figure_text(first)}, points")
-    figure.suptitle(f"Trimap: {BAND_TITLES[band]}", fontsize="medium")
+    figure.suptitle(f"Trimap: pixels {within(band, 'w')} ({band_meaning(band)})", fontsize="medium")
     return figure
 
 

@@ -1,37 +1,84 @@
 """What to do next, by rule from a verdict."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from crfnet.report.document import arm_label, code
+from crfnet.report.metric_intervals import FEWEST_IMAGES
 from crfnet.report.numbers import percent
+from crfnet.report.search_edges import Edge
 from crfnet.report.verdict import Pair, Results, Verdict, decide, joint_pair, outcome, sign
 
-__all__ = ["Places", "next_steps"]
+__all__ = ["Places", "RunPlaces", "next_steps"]
 
 _WIDE = 0.01  #: half an interval: from here on more images are worth their cost
 
 
 @dataclass(frozen=True)
 class Places:
-    """Files that an arm is used with, relative to the report's folder; empty where there are none.
+    """Files that an arm is used with, as a command would name them; empty where there are none.
 
     Attributes:
         checkpoint: of the network.
         crf: of the CRF's parameters; empty where they are in the checkpoint.
+        images: the list of those that the parameters were chosen on.
     """
 
     checkpoint: str = ""
     crf: str = ""
+    images: str = ""
 
 
-def next_steps(results: Results, places: dict[str, Places]) -> list[str]:
+@dataclass(frozen=True)
+class RunPlaces:
+    """What commands name of a run.
+
+    Attributes:
+        folder: of the report.
+        config: of the run.
+        seed: of the run.
+        arms: by arm, the files that it is used with.
+        edges: arms whose search ended at the edge of what it tried, by where it did.
+    """
+
+    folder: str = "RUN"
+    config: str = "CONFIG"
+    seed: int = 0
+    arms: Mapping[str, Places] = field(default_factory=dict)
+    edges: Mapping[tuple[Edge, ...], Sequence[str]] = field(default_factory=dict)
+
+
+def next_steps(results: Results, run: RunPlaces) -> list[str]:
     """A few sentences, each of something to do."""
     verdict = decide(results)
-    return [*_use(results, verdict, places), *_joint(results, verdict), *_more(results, verdict)]
+    if results.images < FEWEST_IMAGES:
+        few = f"Score more images: {FEWEST_IMAGES} at least, better a hundred."
+        return [few, *_seen(results, run), *_beyond(run), *_other_commands(results)]
+    return [
+        *_seen(results, run),
+        *_use(results, verdict, run),
+        *_beyond(run),
+        *_joint(results, verdict),
+        *_more(results, verdict, run),
+        *_other_commands(results),
+    ]
 
 
-def _use(results: Results, verdict: Verdict, places: dict[str, Places]) -> Iterator[str]:
+def _seen(results: Results, run: RunPlaces) -> Iterator[str]:
+    """How to score on images that a search has not used."""
+    for name, seen in results.seen.items():
+        place = run.arms.get(name, Places())
+        listed = code(f"--exclude {place.images or 'FILE'}")
+        if seen:
+            yield f"Score {arm_label(name)} on images that its search has not used: the same with {listed}."
+        elif seen is None:
+            yield (
+                f"Leave out the images that the parameters of {arm_label(name)} were chosen on: the same "
+                f"with {listed}, an id a line (images.txt of a search)."
+            )
+
+
+def _use(results: Results, verdict: Verdict, run: RunPlaces) -> Iterator[str]:
     winner, pair = verdict.winner, verdict.pair
     if pair is None:
         return
@@ -41,12 +88,13 @@ def _use(results: Results, verdict: Verdict, places: dict[str, Places]) -> Itera
             f"Choose by what counts: {arm_label(pair[0])} {better}, {arm_label(pair[1])} {worse}. "
             f"{code('--search.criterion trimap')} searches a CRF for the borders."
         )
-    elif verdict.outcome == "gain":
-        yield f"Use {arm_label(winner)}{_how(places.get(winner, Places()))}."
+    elif verdict.outcome == "gain" and not results.seen.get(winner):
+        yield f"Use {arm_label(winner)}{_how(run, run.arms.get(winner, Places()))}."
     elif verdict.outcome == "loss":
+        weaker = code('--search.w1 "[0.5,1,2,3]"')
         yield (
             f"Stay with {arm_label(winner)}. If a CRF was meant to help, search weaker ones as well, such as "
-            f"{code('--search.w1 [0.5,1,2,3]')}."
+            f"{weaker}."
         )
     elif verdict.outcome == "none":
         yield f"Stay with {arm_label(winner)}, which costs least, until a difference is sure."
@@ -57,13 +105,30 @@ def _where(results: Results, pair: Pair) -> tuple[str, str]:
     return (image, borders) if sign(results.whole(pair)) == "gain" else (borders, image)
 
 
-def _how(place: Places) -> str:
-    """The command that applies an arm, in the folder of the report; or the file of its CRF."""
+def _how(run: RunPlaces, place: Places) -> str:
+    """The command that applies an arm; or the file of its CRF."""
     if place.checkpoint:
         crf = f" --crf {place.crf}" if place.crf else ""
-        command = code(f"crfnet predict config.yaml --checkpoint {place.checkpoint}{crf} photo.jpg")
+        command = code(f"crfnet predict {run.config} --checkpoint {place.checkpoint}{crf} photo.jpg")
         return f" with {code(place.crf)}: {command}" if place.crf else f": {command}"
     return f" with {code(place.crf)}" if place.crf else ""
+
+
+def _beyond(run: RunPlaces) -> Iterator[str]:
+    """Which values no search has tried, though the best ones may lie there."""
+    for edges, names in run.edges.items():
+        parts = []
+        for largest, word, further in ((True, "largest", "larger"), (False, "smallest", "smaller")):
+            those = [f"{edge.name} = {edge.value:g}" for edge in edges if edge.largest == largest]
+            if those:
+                are, were = ("are", "were") if len(those) > 1 else ("is", "was")
+                parts.append((f"{' and '.join(those)} {are} the {word} that {were} tried", further))
+        told, further = (" and ".join(each) for each in zip(*parts, strict=True))
+        options = code(" ".join(edge.beyond for edge in edges))
+        yield (
+            f"{' and '.join(map(arm_label, names))}: {told}: search {further} ones ({options}) before you "
+            "use this elsewhere."
+        )
 
 
 def _joint(results: Results, verdict: Verdict) -> Iterator[str]:
@@ -80,8 +145,8 @@ def _joint(results: Results, verdict: Verdict) -> Iterator[str]:
         yield f"Leave joint training out: {arm_label(pair[1])} is as good, as far as these images tell."
 
 
-def _more(results: Results, verdict: Verdict) -> Iterator[str]:
-    """What would make the answer surer, or answer more."""
+def _more(results: Results, verdict: Verdict, run: RunPlaces) -> Iterator[str]:
+    """What would make the answer surer."""
     names, pair = set(results.names), verdict.pair
     if pair is not None and verdict.outcome == "none":
         whole = results.whole(pair)
@@ -89,11 +154,17 @@ def _more(results: Results, verdict: Verdict) -> Iterator[str]:
         if half > _WIDE:
             yield f"Score more images: the interval still reaches {percent(half)} points to either side."
     if results.seeds == 1 and names & {"joint", "unary+"}:
+        other = f"{run.folder}_seed{run.seed + 1}"
         yield (
             "Before relying on it, repeat with other seeds: "
-            f"{code('crfnet compare config.yaml --seed 1 --output RUN1')}, then "
-            f"{code('crfnet report RUN0 RUN1 --output DIR')}."
+            f"{code(f'crfnet compare {run.config} --seed {run.seed + 1} --output {other}')}, then "
+            f"{code(f'crfnet report {run.folder} {other} --output {run.folder}_seeds')}."
         )
+
+
+def _other_commands(results: Results) -> Iterator[str]:
+    """What would answer more."""
+    names = set(results.names)
     if names <= {"unary", "posthoc"}:
         yield (
             f"{code('crfnet compare')} also trains network and CRF together, with the controls for that."

@@ -18,15 +18,15 @@ def signed(value: float) -> str:
 
 
 def points(found: Interval) -> str:
-    """A difference in points with its interval."""
-    if math.isnan(found.estimate):
-        return "–"
+    """A difference in points with its interval, where it has one."""
+    if math.isnan(found.low):
+        return signed(found.estimate)
     return f"{signed(found.estimate)} [{signed(found.low)}, {signed(found.high)}]"
 
 
 def with_range(found: Interval) -> str:
     """The interval of a fraction in per cent, to stand behind it; nothing where there is none."""
-    return "" if math.isnan(found.estimate) else f" [{percent(found.low)}, {percent(found.high)}]"
+    return "" if math.isnan(found.low) else f" [{percent(found.low)}, {percent(found.high)}]"
 
 
 def number(value: float) -> str:

@@ -1,51 +1,48 @@
 """Writes the report of a comparison: report.md with PNGs beside it, report.html by itself, scores.csv."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crfnet.errors import InputError, printable
 from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.trimap import BANDS
 from crfnet.files import write_atomically
 from crfnet.labels import Palette
-from crfnet.report.answer_blocks import answer_blocks, border_band, results_of
+from crfnet.report.answer_blocks import answer_blocks
 from crfnet.report.arms import ArmResult, check_arms, compared_pairs
+from crfnet.report.caveats import MADE_UP
 from crfnet.report.class_gains import class_gain_blocks
 from crfnet.report.document import (
     Block,
     Document,
-    Folded,
-    Picture,
     Plot,
     Section,
     Text,
     arm_label,
-    png_of,
+    plain,
 )
 from crfnet.report.explanations import (
     about_arms,
-    about_band,
     about_costs,
     about_crf,
     about_differences,
-    about_gallery,
     about_metrics,
     about_trimaps,
     interval_note,
 )
-from crfnet.report.gallery import gallery
 from crfnet.report.html import html
-from crfnet.report.image_strip import StripSample, strip_figure
+from crfnet.report.image_strip import StripSample
 from crfnet.report.markdown import markdown, png_files
 from crfnet.report.metric_figures import class_figure, trimap_figure
 from crfnet.report.metric_intervals import (
     MetricIntervals,
     bands_with_pixels,
+    few_images,
     metric_intervals,
-    trimap_metric,
 )
+from crfnet.report.picture_blocks import picture_blocks
 from crfnet.report.report_json import write_report_json
+from crfnet.report.results import border_band, results_of
 from crfnet.report.stage_blocks import energy_blocks, search_blocks, training_blocks
 from crfnet.report.tables import (
     BORDER_WIDTH,
@@ -60,7 +57,8 @@ from crfnet.report.tables import (
     metrics_csv,
     shown_metrics,
 )
-from crfnet.report.verdict import crf_pair, joint_pair
+from crfnet.report.trimap_names import about_band, band_name
+from crfnet.report.verdict import crf_pair, decide, joint_pair
 
 __all__ = ["write_report"]
 
@@ -99,7 +97,7 @@ def write_report(
     _check(arms, class_names, palette)
     own_names, class_names = class_names, [printable(name) for name in class_names]
     # Made before the long bootstrap, so that a bad sample is told at once.
-    pictures = list(_pictures(arms, strip_samples, palette, class_names, config))
+    pictures = list(picture_blocks(arms, strip_samples, palette, class_names, config))
     intervals = metric_intervals(arms, class_names, config)
     sections: dict[str, Sequence[Block]] = {
         "Pictures": pictures,
@@ -116,7 +114,7 @@ def write_report(
     }
     document = Document(
         title,
-        answer_blocks(folder, arms, intervals, class_names),
+        [*answer_blocks(folder, arms, intervals, class_names), *_caveats(facts)],
         [Section(name, blocks) for name, blocks in sections.items() if blocks],
         {"scores.csv": metrics_csv(arms, intervals).encode()},
     )
@@ -129,6 +127,11 @@ def write_report(
     return path
 
 
+def _caveats(facts: Mapping[str, str]) -> list[Block]:
+    """What takes from an answer that is told below, too."""
+    return [Text(f"**{plain(facts[name])}**") for name in MADE_UP if name in facts]
+
+
 def _check(arms: Sequence[ArmResult], class_names: Sequence[str], palette: Palette) -> None:
     check_arms(arms)
     classes = arms[0].evaluation.num_classes
@@ -138,40 +141,13 @@ def _check(arms: Sequence[ArmResult], class_names: Sequence[str], palette: Palet
         raise InputError(f"palette has {len(palette)} colors, must be at least {classes} as the classes")
 
 
-def _pictures(
-    arms: Sequence[ArmResult],
-    samples: Sequence[StripSample],
-    palette: Palette,
-    class_names: Sequence[str],
-    config: EvaluationConfig,
-) -> Iterator[Block]:
-    if not samples:
-        return
-    names = [arm.name for arm in arms]
-    strips = [
-        png_of(strip_figure(samples, names, palette, class_names, errors=errors)) for errors in (False, True)
-    ]
-    seed = arms[0].seed_labels[0] if arms[0].repeats else ""
-    changes = gallery(arms, samples, palette, class_names, config)
-    if changes is not None:
-        yield Text(about_gallery(changes.before, changes.after, config.gallery, seed))
-        yield changes
-    shown = ", ".join(names)
-    alone = f" ({seed} alone)" if seed else ""
-    yield Text(f"Image, truth and every arm{alone}, and below each the frame close up:")
-    yield Picture("strip", f"Images, truth and the labels of {shown}", strips[0])
-    errors = Picture("errors", f"Images, truth and the wrong pixels of {shown}", strips[1])
-    yield Folded("The same with wrong pixels in orange", [Text("Void is white."), errors])
-
-
 def _numbers(
     arms: Sequence[ArmResult], intervals: MetricIntervals, config: EvaluationConfig
 ) -> dict[str, Sequence[Block]]:
     evaluation = arms[0].evaluation
     columns = shown_metrics(bands_with_pixels(evaluation), evaluation.max_width)
     band, width = border_band(evaluation), min(BORDER_WIDTH, evaluation.max_width)
-    keys = ("miou", "boundary_iou", *((trimap_metric(band, "miou", width),) if band else ()))
-    matters = [columns[key] for key in keys if key in columns]
+    matters = [columns["miou"], *([band_name(band, width)] if band else []), columns["boundary_iou"]]
     differences = [
         Text(about_differences(arms, config)),
         *fold_columns(difference_table(arms, intervals, columns), matters),
@@ -186,15 +162,16 @@ def _numbers(
 
 
 def _trimaps(arms: Sequence[ArmResult], intervals: MetricIntervals) -> list[Block]:
-    blocks: list[Block] = [Text(about_trimaps(arms))]
     evaluation, names = arms[0].evaluation, [arm.name for arm in arms]
     bands = bands_with_pixels(evaluation)
-    for band in BANDS:
-        blocks.append(Text(about_band(band, band in bands, evaluation.element)))
-        if band in bands:
-            figure = trimap_figure(intervals, names, band, evaluation.max_width)
-            alt = f"Curves of the intervals of {', '.join(names)} against the width of the {band} trimap"
-            blocks.append(Plot(f"trimap_{band}", alt, figure))
+    if not bands:
+        return [Text("No two classes touch and nothing is void: there are no borders to look at.")]
+    blocks: list[Block] = [Text(about_trimaps(arms))]
+    for band in bands:
+        blocks.append(Text(about_band(band, evaluation.element)))
+        figure = trimap_figure(intervals, names, band, evaluation.max_width)
+        alt = f"Curves of the intervals of {', '.join(names)} against the width of the {band} trimap"
+        blocks.append(Plot(f"trimap_{band}", alt, figure))
     return blocks
 
 
@@ -205,16 +182,19 @@ def _classes(
     results = results_of(arms, intervals, class_names)
     pairs = [pair for pair in (crf_pair(results), joint_pair(results)) if pair] or compared_pairs(names)[:2]
     shown = [" − ".join(map(arm_label, pair)) for pair in pairs]
+    named = dict.fromkeys((names[0], decide(results).winner))
     text = (
         "IoU in %, differences in points (bold: the 95 % interval excludes 0; all intervals are in "
         f"scores.csv). Lines on the bars: {interval_note(arms)}."
     )
+    if few_images(arms):
+        text = f"IoU in %, differences in points; {interval_note(arms)}."
     alt = f"Bars of the IoU of each class with {', '.join(names)}; the numbers are in the table"
     return [
         Text(text),
         Plot("classes", alt, class_figure(intervals, names, class_names)),
         *class_gain_blocks(names, intervals, class_names),
-        *fold_columns(class_table(arms, intervals, class_names), [*map(arm_label, names), *shown]),
+        *fold_columns(class_table(arms, intervals, class_names), [*map(arm_label, named), *shown]),
     ]
 
 

@@ -36,6 +36,7 @@ _LATER: dict[str, Any] = {
     "repeats": [],
     "cpu_seconds_per_image": math.nan,
     "machine_load": math.nan,
+    "seen_ids": [],
 }
 _LARGEST = 10**18
 _KINDS = {
@@ -125,6 +126,7 @@ def _plain_arm(arm: ArmResult, folder: Path) -> dict[str, Any]:
             fields[name] = os.path.relpath(fields[name], folder)
     return fields | {
         "search_ids": list(arm.search_ids),
+        "seen_ids": list(arm.seen_ids),
         "crf": None if arm.crf is None else dict(arm.crf),
         "repeats": [_plain_arm(each, folder) for each in arm.repeats],
     }
@@ -142,6 +144,7 @@ def _read_arm(saved: dict[str, Any], folder: Path) -> ArmResult:
         evaluation=Evaluation.load(places["folder"] / "evaluation.npz"),
         crf=_take(saved, "crf", dict, NoneType, within="arms."),
         search_ids=_take_list(saved, "search_ids", str, within="arms."),
+        seen_ids=_take_list(saved, "seen_ids", str, within="arms."),
         folds=_take(saved, "folds", int, within="arms."),
         seed=_take(saved, "seed", int, NoneType, within="arms."),
         repeats=[_read_arm(each, folder) for each in _take_list(saved, "repeats", dict, within="arms.")],

@@ -1,15 +1,13 @@
-"""The numbers of a report as tables, CSV and console text."""
+"""The numbers of a report as tables and CSV."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 
-from crfnet.evaluation.evaluator import EvaluationConfig
-from crfnet.evaluation.named_metrics import difference
+from crfnet.evaluation.bootstrap import Interval
 from crfnet.evaluation.trimap import Band
 from crfnet.files import csv_text
-from crfnet.report.arms import ArmResult, check_arms, compared_pairs
+from crfnet.report.arms import ArmResult, compared_pairs
 from crfnet.report.document import Block, Folded, Table, arm_label, plain
 from crfnet.report.explanations import coverage
 from crfnet.report.metric_intervals import (
@@ -19,16 +17,17 @@ from crfnet.report.metric_intervals import (
     bands_with_pixels,
     class_metric,
     difference_name,
+    few_images,
     trimap_metric,
 )
 from crfnet.report.numbers import number, percent, points, signed, with_range
+from crfnet.report.trimap_names import band_name, band_notes, breakable
 
 __all__ = [
     "BORDER_WIDTH",
     "COSTS",
     "SHOWN_WIDTHS",
     "class_table",
-    "console_table",
     "cost_table",
     "crf_table",
     "difference_table",
@@ -64,22 +63,25 @@ def shown_metrics(bands: Sequence[Band], max_width: int) -> dict[str, str]:
     for band in bands:
         for width in SHOWN_WIDTHS:
             if width <= max_width:
-                columns[trimap_metric(band, "miou", width)] = f"{band} {width} px"
+                columns[trimap_metric(band, "miou", width)] = band_name(band, width)
     return columns
 
 
 def metric_table(arms: Sequence[ArmResult], intervals: MetricIntervals, columns: Mapping[str, str]) -> Table:
     """One row per arm: the metrics in percent with intervals; the best of each is bold."""
+    told = len(arms) > 1 and not few_images(arms)
     best = {metric: max(intervals[arm.name, metric].estimate for arm in arms) for metric in columns}
     rows = []
     for arm in arms:
         found = {metric: intervals[arm.name, metric] for metric in columns}
         shown = [
-            _bold(percent(i.estimate), len(arms) > 1 and i.estimate == best[m]) + with_range(i)
+            _bold(percent(i.estimate), told and i.estimate == best[m]) + with_range(i).replace(" ", "\n", 1)
             for m, i in found.items()
         ]
         rows.append([arm_label(arm.name), *shown])
-    return Table("Scores of the arms", ["arm", *columns.values()], rows, note=coverage(arms))
+    bands = bands_with_pixels(arms[0].evaluation)
+    note = "; ".join(filter(None, (band_notes(bands, "w"), coverage(arms))))
+    return Table("Scores of the arms", ["arm", *map(breakable, columns.values())], rows, note=note)
 
 
 def cost_table(arms: Sequence[ArmResult]) -> Table:
@@ -88,11 +90,14 @@ def cost_table(arms: Sequence[ArmResult]) -> Table:
     return Table("Costs of the arms", ["arm", *COSTS.values()], rows)
 
 
-def fold_columns(table: Table, matters: Collection[str]) -> list[Block]:
-    """The table with the columns that matter, and the others on request; the rows' headings are in both."""
-    titles = table.header[1:]
-    shown = [0, *(i for i, title in enumerate(titles, 1) if title in matters)]
-    rest = [0, *(i for i, title in enumerate(titles, 1) if title not in matters)]
+def fold_columns(table: Table, matters: Sequence[str]) -> list[Block]:
+    """The table with the columns that matter, in their order, and the others on request.
+
+    The rows' headings are in both. Line ends in headings make no difference.
+    """
+    titles = {title.replace("\n", " "): i for i, title in enumerate(table.header) if i}
+    shown = [0, *(titles[title] for title in matters if title in titles)]
+    rest = [0, *(i for i in titles.values() if i not in shown)]
     if len(rest) == 1:
         return [table]
 
@@ -101,7 +106,7 @@ def fold_columns(table: Table, matters: Collection[str]) -> list[Block]:
         return replace(table, header=[table.header[i] for i in columns], rows=rows)
 
     others = part(rest)
-    summary = ", ".join(title.replace("`", "") for title in others.header[1:])
+    summary = ", ".join(title.replace("`", "").replace("\n", " ") for title in others.header[1:])
     if len(shown) == 1:
         return [Folded(f"{table.caption}: {summary}", [table])]
     more = replace(others, caption=f"{table.caption}, more columns", note="")
@@ -115,8 +120,8 @@ def difference_table(
     rows = []
     for arm, minus in compared_pairs([arm.name for arm in arms]):
         found = [intervals[difference_name(arm, minus), metric] for metric in columns]
-        rows.append([_difference(arm, minus), *(_bold(points(i), i.excludes_zero) for i in found)])
-    header = ["difference", *columns.values()]
+        rows.append([_broken_difference(arm, minus), *map(_points, found)])
+    header = ["difference", *map(breakable, columns.values())]
     return Table("Differences of the arms", header, rows, note=coverage(arms))
 
 
@@ -135,7 +140,7 @@ def class_table(arms: Sequence[ArmResult], intervals: MetricIntervals, class_nam
                 *(_bold(signed(change.estimate), change.excludes_zero) for change in changes),
             ]
         )
-    header = ["class", *map(arm_label, names), *(_difference(*pair) for pair in pairs)]
+    header = ["class", *map(arm_label, names), *(_broken_difference(*pair) for pair in pairs)]
     return Table("IoU of each class", header, rows, note=coverage(arms))
 
 
@@ -164,10 +169,10 @@ def fact_table(facts: Mapping[str, str]) -> Table:
 def metrics_csv(arms: Sequence[ArmResult], intervals: MetricIntervals) -> str:
     """Rows ``arm,metric,value,low,high``; metrics as fractions, a difference is the arm ``a - b``.
 
-    Metrics that nothing defines are left out; costs have no interval.
+    Metrics that nothing defines are left out; costs have no interval, nor have metrics of few images.
     """
     rows = [
-        (arm, metric, *(f"{v:.6f}" for v in (found.estimate, found.low, found.high)))
+        (arm, metric, *(_fraction(v) for v in (found.estimate, found.low, found.high)))
         for (arm, metric), found in intervals.items()
         if not math.isnan(found.estimate)
     ]
@@ -176,59 +181,18 @@ def metrics_csv(arms: Sequence[ArmResult], intervals: MetricIntervals) -> str:
     return csv_text(("arm", "metric", "value", "low", "high"), rows)
 
 
-def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
-    """The result in a few lines of plain text: mIoU, its gain on the first arm with interval, trimaps, time.
-
-    Of several seeds the means; the last line says over how many, and what the intervals cover.
-
-    Raises:
-        InputError: the arms did not score the same images.
-    """
-    check_arms(arms)
-    first = arms[0]
-    bands = bands_with_pixels(first.evaluation)
-    width = min(BORDER_WIDTH, first.evaluation.max_width)
-    header = [
-        "arm",
-        "mIoU",
-        f"minus {first.name}",
-        *(f"{band} {width} px" for band in bands),
-        COSTS["seconds_per_image"],
-    ]
-    rows = []
-    for arm in arms:
-        seeds = [each.evaluation for each in arm.seeds]
-        inside = [
-            fmean(float(each.trimap_metrics(band, config.absent).miou[width - 1]) for each in seeds)
-            for band in bands
-        ]
-        gain = difference([each.evaluation for each in first.seeds], seeds, "miou", config, paired=True)
-        rows.append(
-            [
-                arm.name,
-                percent(fmean(float(each.metrics(config.absent).miou) for each in seeds)),
-                "" if arm is first else points(gain),
-                *map(percent, inside),
-                number(arm.cost("seconds_per_image")),
-            ]
-        )
-    return f"{_aligned([header, *rows])}\n({coverage(arms)})"
+def _broken_difference(arm: str, minus: str) -> str:
+    return f"{arm_label(arm)}\n− {arm_label(minus)}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to equal width: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+def _points(found: Interval) -> str:
+    """A difference, bold where it is sure, above its interval."""
+    value, _, bounds = points(found).partition(" ")
+    return _bold(value, found.excludes_zero) + (bounds and f"\n{bounds}")
 
 
-def _difference(arm: str, minus: str) -> str:
-    return f"{arm_label(arm)} − {arm_label(minus)}"
+def _fraction(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"
 
 
 def _parameter(value: float | str) -> str:

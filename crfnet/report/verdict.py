@@ -2,7 +2,7 @@
 
 A difference is sure where its 95 % interval excludes 0. Two of them decide: mIoU over the image, and mIoU
 near the borders (a trimap). A sure gain in one with a sure loss in the other is a conflict, which no rule
-settles.
+settles. Of less than `FEWEST_IMAGES` images nothing is sure: they have no intervals, and decide nothing.
 """
 
 import math
@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from crfnet.evaluation.bootstrap import Interval
-from crfnet.report.metric_intervals import MetricIntervals, class_metric, difference_name
+from crfnet.evaluation.trimap import Band
+from crfnet.report.metric_intervals import FEWEST_IMAGES, MetricIntervals, class_metric, difference_name
 
 __all__ = ["Costs", "Outcome", "Pair", "Results", "Sign", "Verdict", "changed_classes", "crf_pair", "decide",
            "joint_pair", "outcome", "sign"]  # fmt: skip
 
 Sign: TypeAlias = Literal["gain", "loss", "none", "unknown"]
-Outcome: TypeAlias = Literal["gain", "loss", "conflict", "none", "unknown"]
+Outcome: TypeAlias = Literal["gain", "loss", "conflict", "none", "unknown", "few"]
 Pair: TypeAlias = tuple[str, str]  #: (arm, minus)
 
 #: What joint training is held against, the fairest first: trained as long, and with a CRF.
@@ -47,9 +48,12 @@ class Results:
         class_names: of every class.
         border: the metric near the borders; None where no pixel is near one.
         border_width: of that band, in pixels.
+        border_band: around void pixels, or around borders between classes.
         images: how many were scored.
         seeds: with how many every arm was trained.
         costs: by arm.
+        seen: of arms whose parameters were chosen on images that are scored here, on how many of them; None
+            where nothing tells on which images they were chosen.
     """
 
     names: Sequence[str]
@@ -57,9 +61,11 @@ class Results:
     class_names: Sequence[str] = ()
     border: str | None = None
     border_width: int = 3
-    images: int = 1
+    border_band: Band = "void"
+    images: int = FEWEST_IMAGES
     seeds: int = 1
     costs: Mapping[str, Costs] = field(default_factory=dict)
+    seen: Mapping[str, int | None] = field(default_factory=dict)
 
     def of(self, name: str, metric: str | None) -> Interval:
         """The interval of an arm's metric, or of "a - b"; NaN where there is none."""
@@ -82,7 +88,8 @@ class Verdict:
     Attributes:
         outcome: gain: ``winner`` is better than ``pair[1]`` and than the baseline. conflict: better in one
             place and worse in the other. loss: every other arm is worse than the baseline. none: no
-            difference is sure. unknown: there is one arm, or nothing that can be compared.
+            difference is sure. unknown: there is one arm, or nothing that can be compared. few: there are too
+            few images to decide anything.
         winner: the arm to use; where nothing is sure the baseline, which costs least.
         pair: the difference that decided; None for a single arm.
     """
@@ -126,8 +133,9 @@ def decide(results: Results) -> Verdict:
     """Go through the candidates, the strongest claim first, and take the first that is better for sure."""
     first = results.names[0]
     candidates = _candidates(results)
-    if not candidates:
-        return Verdict("unknown", first)
+    if not candidates or results.images < FEWEST_IMAGES:
+        pair = next((pair for pair in candidates if pair[1] == first), None)
+        return Verdict("unknown" if pair is None else "few", first, pair)
     for pair in candidates:
         if outcome(results, pair) == outcome(results, (pair[0], first)) == "gain":
             return Verdict("gain", pair[0], pair)

@@ -3,15 +3,18 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import torch
+from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.files import read_indices, write_atomically
 from crfnet.shapes import ImageBytes, LabelMap, Picture
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image as PillowImage
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "Color",
     "Palette",
     "as_rgb",
+    "luminance",
     "overlay",
     "paint",
     "read_label_png",
@@ -30,6 +34,8 @@ __all__ = [
 ]
 
 VOID = 255  #: class index of a pixel that is neither trained on nor scored
+
+_Values = TypeVar("_Values", Tensor, "NDArray[np.int32]")
 
 Color: TypeAlias = tuple[int, int, int]  #: RGB, 0..255
 Palette: TypeAlias = Sequence[Sequence[int]]  #: (r, g, b) in 0..255 of class 0, 1, ...
@@ -142,14 +148,28 @@ def as_rgb(image: ImageBytes) -> Picture:
 
 
 def overlay(
-    image: ImageBytes, labels: LabelMap, palette: Palette = VOC_PALETTE, opacity: float = 0.5
+    image: ImageBytes, labels: LabelMap, palette: Palette = VOC_PALETTE, opacity: float = 0.6
 ) -> Picture:
-    """Blend the class colors over the image, ``opacity`` in 0..1; void pixels show the image alone."""
+    """Blend the class colors over the image in gray, so that every hue is a class's; void is cream.
+
+    Args:
+        image: of any channels.
+        labels: of the classes, and void.
+        palette: of the classes.
+        opacity: of the colors, 0..1; 0 is the image as it is.
+    """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}, must be in 0..1")
-    picture = as_rgb(image).cpu().float()
-    mixed = torch.lerp(picture, paint(labels, palette).float(), opacity)
-    return torch.where(labels.cpu() == VOID, picture, mixed).round().byte()
+    picture = as_rgb(image).cpu()
+    if opacity == 0:
+        return picture
+    gray = luminance(*picture.int()).float()
+    return torch.lerp(gray.expand(3, -1, -1), paint(labels, palette).float(), opacity).round().byte()
+
+
+def luminance(red: _Values, green: _Values, blue: _Values) -> _Values:
+    """The brightness of colors, 0..255, by Rec. 601 in whole numbers: of a gray one that one."""
+    return (77 * red + 150 * green + 29 * blue) >> 8
 
 
 def read_label_png(path: Path) -> LabelMap:

@@ -1,6 +1,7 @@
 """``crfnet demo`` and ``crfnet compare``: all arms, one report."""
 
 import logging
+import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -46,6 +47,7 @@ def add_parser(commands: Any) -> None:
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Compare, on the images of a config or on the built-in toy set."""
     from crfnet.pipeline.compare_arms import compare
+    from crfnet.report import MADE_UP
 
     with ExitStack() as stack:
         if options.command == "demo":
@@ -57,7 +59,8 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     first = partial(_draw_photo, run.output / _PHOTO) if options.command == "demo" else None
     how = {"resume": options.resume, "overwrite": options.overwrite, "command": command}
     report, table = compare(run, checkpoint=getattr(options, "checkpoint", None), first=first, **how)
-    said = f"\n{table}\n\nreport: {report}, report.html"
+    notes = "".join(f"\n{textwrap.fill(note, 100)}" for note in MADE_UP.values() if run.data.name == "toy")
+    said = f"\n{table}\n\nreport: {report}, report.html{notes}"
     if options.command != "demo" or not options.open or open_page(report.with_name("report.html")):
         return said
     return f"{said}\nno display to open it on: {report.with_name('report.html').resolve().as_uri()}"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crfnet.labels import Color, Palette, as_rgb, overlay
+from crfnet.labels import Color, Palette, as_rgb, luminance, overlay
 from crfnet.shapes import ImageBytes, LabelMap
 
 __all__ = ["painted"]
@@ -15,8 +15,9 @@ __all__ = ["painted"]
 def painted(image: ImageBytes, labels: LabelMap, colors: Palette, opacity: float) -> NDArray[np.uint32]:
     """`overlay` as one number a pixel, rows from the bottom up.
 
-    A pixel's new red depends on its red and its label alone, so `overlay` is asked once for each of these:
-    over a whole image its sums take several times as long, and wait for all of torch's threads.
+    A pixel's new red depends on its brightness and its label alone (on its red, where the image is shown as
+    it is), so `overlay` is asked once for each of these: over a whole image its sums take several times as
+    long, and wait for all of torch's threads.
 
     Args:
         image: of any channels.
@@ -27,7 +28,10 @@ def painted(image: ImageBytes, labels: LabelMap, colors: Palette, opacity: float
     table = _table(tuple((red, green, blue) for red, green, blue in colors), opacity)
     begin = labels.numpy()[::-1].astype(np.int32) * 256
     pixels = np.full((*begin.shape, 4), 255, dtype=np.uint8)
-    for channel, values_of in enumerate(as_rgb(image).numpy()):
+    values = as_rgb(image).numpy()
+    if opacity > 0:
+        values = np.broadcast_to(luminance(*values.astype(np.int32)), values.shape)
+    for channel, values_of in enumerate(values):
         pixels[..., channel] = table[channel][begin + values_of[::-1]]
     return pixels.view(np.uint32)[..., 0]
 

@@ -14,7 +14,7 @@ from crfnet.labels import VOC_PALETTE
 from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import check_folder, output_folder, provenance
-from crfnet.report import ArmResult, console_table, write_report
+from crfnet.report import FEWEST_IMAGES, ArmResult, console_table, write_report
 
 __all__ = ["evaluate_label_folders"]
 
@@ -79,10 +79,11 @@ def evaluate_label_folders(
 
 
 def _boundary_scores(evaluation: Evaluation, run: Run) -> list[str]:
-    """Boundary IoU and F with their intervals, a line each."""
+    """Boundary IoU and F, a line each, with their intervals where there are images enough."""
     lines = []
     for title, name in (("Boundary IoU", "boundary_iou"), ("boundary F", "boundary_f")):
         found = interval(evaluation, name, run.evaluation)
         low, high, value = (100 * each for each in (found.low, found.high, found.estimate))
-        lines.append(f"{title} {value:.2f} [{low:.2f}, {high:.2f}]")
+        bounds = "" if len(evaluation) < FEWEST_IMAGES else f" [{low:.2f}, {high:.2f}]"
+        lines.append(f"{title} {value:.2f}{bounds}")
     return lines

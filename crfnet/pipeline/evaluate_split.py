@@ -1,7 +1,7 @@
 """A network, cached scores or label maps, scored on a split of the run's data set."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,9 +41,9 @@ from crfnet.pipeline.run_config import Run
 from crfnet.pipeline.run_folder import open_run
 from crfnet.pipeline.samples import strip_samples
 from crfnet.pipeline.trace_energy import trace_energy
-from crfnet.report import ArmResult, console_table, shown_images, write_report
+from crfnet.report import MADE_UP, ArmResult, console_table, shown_images, write_report
 from crfnet.score_cache import ScoreFolder
-from crfnet.search.result_files import BEST_FILE, read_folds
+from crfnet.search.result_files import BEST_FILE, IMAGES_FILE, read_folds
 from crfnet.segmenter import RefinementConfig, build_refinement
 
 __all__ = ["EvaluationSource", "evaluate_split", "read_ids"]
@@ -147,7 +147,9 @@ def evaluate_split(
         results = [_scored(name, arms[name], run, dataset, ids, source) for name in arms]
         builds = {name: arm.build for name, arm in arms.items() if arm.build is not None}
         results = measure_costs(run.output / "costs", results, builds, dataset)
-        results = [replace(arm, search_ids=sorted(excluded)) if arm.crf else arm for arm in results]
+        results = [_with_images(arm, source, excluded, split) for arm in results]
+        if run.data.name == "toy":
+            facts |= MADE_UP
         if source.folds is not None:
             facts["CRF parameters"] = f"of each image those that the other folds chose: {source.folds}"
             results = [
@@ -175,6 +177,23 @@ def _report(
         config=run.evaluation,
     )
     return path, console_table(results, run.evaluation)
+
+
+def _with_images(
+    arm: ArmResult, source: EvaluationSource, excluded: Collection[str], split: Split
+) -> ArmResult:
+    """The arm with the images that its CRF was searched on: those left out, and those scored all the same.
+
+    A search, whose images are of the split val, lists them beside the CRF's file.
+    """
+    if arm.crf is None:
+        return arm
+    path = None if source.crf is None else source.crf.parent / IMAGES_FILE
+    if arm.name != "posthoc" or split != "val" or path is None or not path.is_file():
+        return replace(arm, search_ids=sorted(excluded))
+    listed = set(regular(path).read_text(encoding="utf-8", errors="replace").splitlines())
+    seen = listed & set(arm.evaluation.ids)
+    return replace(arm, search_ids=sorted(excluded or listed - seen), seen_ids=sorted(seen))
 
 
 def _title(source: EvaluationSource) -> str:

@@ -32,7 +32,11 @@ def picture_blocks(
     for place, pair in enumerate(pairs):
         text = Text(about_gallery(*pair, config.gallery, seed, chosen=place == 0))
         changes = gallery(arms, pair, samples, palette, class_names, config)
-        yield from (text, changes) if place == 0 else [Folded(f"{pair[0]} and {pair[1]}", [text, changes])]
+        yield from (
+            (text, changes)
+            if place == 0
+            else [Folded(f"The same images with {pair[0]} and {pair[1]}", [text, changes])]
+        )
     shown, columns = ", ".join(names), 2 + len(names)
     alone = f" ({seed} alone)" if seed else ""
     yield Text(f"Image, truth and every arm{alone}, and below each the frame close up:")

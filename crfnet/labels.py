@@ -3,18 +3,15 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
 
 from crfnet.errors import InputError
 from crfnet.files import read_indices, write_atomically
 from crfnet.shapes import ImageBytes, LabelMap, Picture
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL.Image import Image as PillowImage
 
 __all__ = [
@@ -34,8 +31,6 @@ __all__ = [
 ]
 
 VOID = 255  #: class index of a pixel that is neither trained on nor scored
-
-_Values = TypeVar("_Values", Tensor, "NDArray[np.int32]")
 
 Color: TypeAlias = tuple[int, int, int]  #: RGB, 0..255
 Palette: TypeAlias = Sequence[Sequence[int]]  #: (r, g, b) in 0..255 of class 0, 1, ...
@@ -167,8 +162,8 @@ def overlay(
     return torch.lerp(gray.expand(3, -1, -1), paint(labels, palette).float(), opacity).round().byte()
 
 
-def luminance(red: _Values, green: _Values, blue: _Values) -> _Values:
-    """The brightness of colors, 0..255, by Rec. 601 in whole numbers: of a gray one that one."""
+def luminance(red: Any, green: Any, blue: Any) -> Any:
+    """The brightness of colors, 0..255, by Rec. 601; whole numbers or arrays of them. That of gray is gray."""
     return (77 * red + 150 * green + 29 * blue) >> 8
 
 

@@ -12,6 +12,7 @@ from crfnet.labels import (
     DATASET_CLASSES,
     VOC_PALETTE,
     VOID,
+    luminance,
     overlay,
     paint,
     read_label_png,
@@ -110,11 +111,17 @@ def test_read_label_png_refuses_colors(tmp_path):
         read_label_png(path)
 
 
-def test_overlay_mixes_and_spares_void(tmp_path):
-    image = torch.full((3, 2, 3), 100, dtype=torch.uint8)
+def test_overlay_tints_the_image_in_gray(tmp_path):
+    """Whatever its hue was: that of a pixel is the class's; void is cream; opacity 0 is the image itself."""
+    image = torch.tensor([100, 100, 100], dtype=torch.uint8)[:, None, None].expand(3, 2, 3)
     mixed = overlay(image, LABELS, opacity=0.25)
     assert mixed[:, 0, 1].tolist() == [107, 75, 75]  # 0.75 * 100 + 0.25 * (128, 0, 0)
-    assert mixed[:, 1, 2].tolist() == [100, 100, 100]
+    assert mixed[:, 1, 2].tolist() == [131, 131, 123]  # 0.75 * 100 + 0.25 * (224, 224, 192)
+    blue = torch.tensor([20, 100, 202], dtype=torch.uint8)[:, None, None].expand(3, 2, 3)
+    assert luminance(20, 100, 202) == 87
+    assert overlay(blue, LABELS, opacity=0.25)[:, 0, 1].tolist() == [97, 65, 65]
+    assert torch.equal(overlay(blue, LABELS, opacity=0.0), blue)
+    assert [luminance(value, value, value) for value in range(256)] == [*range(256)]
     assert torch.equal(overlay(image, LABELS, opacity=1.0)[:, 0], paint(LABELS)[:, 0])
     with pytest.raises(ValueError, match="opacity is 2"):
         overlay(image, LABELS, opacity=2.0)

@@ -24,7 +24,7 @@ def picture_blocks(
     if not samples:
         return
     pairs = picture_pairs(arms, config)
-    names = [*dict.fromkeys((*pairs[0][:2], *(arm.name for arm in arms)))] if pairs else [arms[0].name]
+    names = [*dict.fromkeys((*pairs[0], *(arm.name for arm in arms)))] if pairs else [arms[0].name]
     strips = [
         png_of(strip_figure(samples, names, palette, class_names, errors=errors)) for errors in (False, True)
     ]
@@ -32,11 +32,10 @@ def picture_blocks(
     for place, pair in enumerate(pairs):
         text = Text(about_gallery(*pair, config.gallery, seed, chosen=place == 0))
         changes = gallery(arms, pair, samples, palette, class_names, config)
-        yield from (
-            (text, changes)
-            if place == 0
-            else [Folded(f"The same images with {pair[0]} and {pair[1]}", [text, changes])]
-        )
+        if place == 0:
+            yield from (text, changes)
+        else:
+            yield Folded(f"The same images with {' and '.join(pair)}", [text, changes])
     shown, columns = ", ".join(names), 2 + len(names)
     alone = f" ({seed} alone)" if seed else ""
     yield Text(f"Image, truth and every arm{alone}, and below each the frame close up:")

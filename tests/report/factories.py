@@ -28,7 +28,7 @@ def scene(index, void=True):
     return (labels * 80).expand(3, -1, -1).byte(), truth, predictions
 
 
-def make_arms(void=True, images=6, names=tuple(SHIFTS)):
+def make_arms(void=True, images=10, names=tuple(SHIFTS)):
     evaluations = {name: Evaluation(3, CONFIG.max_width) for name in names}
     for index in range(images):
         _, truth, predictions = scene(index, void)

@@ -43,7 +43,7 @@ def test_pictures_by_pixel_accuracy():
     assert shown_images(arms, 1, by) == ("u",)
     image = torch.zeros(3, 1, 16, dtype=torch.uint8)
     sample = ("u", image, labels, {"posthoc": labels, "joint": labels})
-    shown = gallery(arms, [sample], [(0, 0, 0), (9, 9, 9)], ["x", "y"], by)
+    shown = gallery(arms, ("posthoc", "joint"), [sample], [(0, 0, 0), (9, 9, 9)], ["x", "y"], by)
     assert shown.table.header[1] == "pixel accuracy of `posthoc`"
     assert shown.table.rows == [["u", "87.50", "100.00", "+12.50"]]
     (change,) = shown.changes

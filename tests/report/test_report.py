@@ -14,12 +14,12 @@ from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.named_metrics import interval
 from crfnet.labels import VOC_PALETTE
 from crfnet.report import console_table, largest_changes, read_report_json, shown_images
-from crfnet.report.answer_blocks import border_band
 from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.document import Table
-from crfnet.report.explanations import about_band
-from crfnet.report.gallery import gallery_pair
+from crfnet.report.gallery import picture_pairs
+from crfnet.report.results import border_band
 from crfnet.report.tables import fold_columns
+from crfnet.report.trimap_names import about_band
 from tests.evaluation.by_hand import paired_interval
 from tests.report.factories import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
 
@@ -48,8 +48,8 @@ def test_links_lead_to_pictures(report):
     ],
 )
 def test_bands_are_described_as_they_were_grown(element, void, change):
-    assert void in about_band("void", True, element)
-    assert f"within {change} distance w" in about_band("change", True, element)
+    assert void in about_band("void", element)
+    assert f"within {change} distance w" in about_band("change", element)
 
 
 def test_a_report_names_the_element_of_its_evaluation(tmp_path):
@@ -94,7 +94,7 @@ def test_the_answer_comes_first(report):
     assert f"| {level:.2f} **{value:+.2f}** [{low:+.2f}, {high:+.2f}] |" in found
     assert table.count("\n") == 1 + len(arms)
     assert max(line.count("|") for line in table.splitlines()) == 5
-    assert note.endswith("one seed, 6 images, 95 % bootstrap intervals over images")
+    assert note.endswith("one seed, 10 images, 95 % bootstrap intervals over images")
     assert "- Use `joint`" in steps
 
 
@@ -149,19 +149,23 @@ def test_costs_tell_how_far_the_clock_is_believed(tmp_path):
     ]
     text = write(tmp_path, arms, samples=()).read_text()
     assert "The load of the machine meanwhile was 1.7 per core" in text
-    assert "| arm | over the image | within 3 px of borders | processor time an image |" in text
+    assert "| arm | over the image | 3 px of borders | processor time an image |" in text
     assert "| `posthoc` | 0.25 | 0.5 | 512 | 1,234 | – |" in text
     assert "posthoc,machine_load,1.7,," in (tmp_path / "scores.csv").read_text()
     quiet = [dataclasses.replace(arm, machine_load=0.6) for arm in arms]
-    assert "within 3 px of borders | time an image |" in write(tmp_path, quiet, samples=()).read_text()
+    assert "| 3 px of borders | time an image |" in write(tmp_path, quiet, samples=()).read_text()
 
 
-def test_gallery_in_numbers(report):
-    """The images with their own mIoU in the arms before and after, best first."""
+@pytest.mark.parametrize(("place", "before_after"), [(0, ("unary", "joint")), (1, ("posthoc+", "joint"))])
+def test_gallery_in_numbers(report, place, before_after):
+    """The images with their own mIoU, best first: the network and the winner, then joint training's rival."""
     arms, _, text, _ = report
+    text = text[: text.index("<details>", text.index("joint</summary>"))]
+    text = text.split("<details>")[place]
+    assert f"to `{before_after[1]}`" in text
     old, new = (
         next(metrics(arm.evaluation.confusion).miou for arm in arms if arm.name == name)
-        for name in ("posthoc+", "joint")
+        for name in before_after
     )
     rows = re.findall(r"^\| (im\d) \| ([\d.]+) \| ([\d.]+) \| ([+\-\d.]+) \|$", text, re.MULTILINE)
     expected = [
@@ -172,11 +176,24 @@ def test_gallery_in_numbers(report):
     assert float(rows[0][3]) >= float(rows[1][3])
 
 
-def test_gallery_pair():
-    assert gallery_pair([*SHIFTS]) == ("posthoc+", "joint")
-    assert gallery_pair(["unary", "posthoc"]) == ("unary", "posthoc")
-    assert gallery_pair(["mine", "theirs"]) == ("mine", "theirs")
-    assert gallery_pair(["mine"]) is None
+def test_pictures_are_of_the_arms_that_the_answer_names(tmp_path):
+    """The baseline and the winner first, joint training's fairest rival behind it; strips begin with both."""
+    arms = make_arms()
+    assert picture_pairs(arms, CONFIG) == [("unary", "joint"), ("posthoc+", "joint")]
+    as_good = dataclasses.replace(arms[2], evaluation=arms[4].evaluation)  # joint is what posthoc+ is
+    tied = [*arms[:2], as_good, *arms[3:]]
+    pairs = picture_pairs(tied, CONFIG)
+    assert pairs == [("unary", "posthoc"), ("posthoc+", "joint")]
+    lead = write(tmp_path, tied).read_text()
+    assert lead.index("**The post-hoc CRF wins") < lead.index("from `unary` to `posthoc`")
+    assert "the labels of unary, posthoc, joint, unary+, posthoc+](strip.png)" in lead
+    last = [arms[0], arms[3], arms[4], arms[2]]
+    assert "the labels of unary, joint, unary+, posthoc+](" in write(tmp_path, last).read_text()
+    assert picture_pairs(arms[:2], CONFIG) == [("unary", "posthoc")]
+    worse = [arms[2], arms[0]]  # no gain: with the arm that loses
+    assert picture_pairs(worse, CONFIG) == [("joint", "unary")]
+    assert picture_pairs(make_arms(images=2), CONFIG)[0] == ("unary", "posthoc")
+    assert picture_pairs(arms[:1], CONFIG) == []
     arms = make_arms(names=("posthoc", "joint"))
     assert shown_images(arms, 2) == largest_changes(arms[0].evaluation, arms[1].evaluation, 2)
     assert shown_images(arms[:1], 2) == ("im0", "im1")
@@ -205,7 +222,7 @@ def test_text_explains(report):
     for name in SHIFTS:
         assert f"- `{name}`: " in text
     assert "The 2 images that CRF parameters were searched on are held out" in text
-    assert "6 images scored here" in text
+    assert "10 images scored here" in text
     assert "paired bootstrap" in text
     assert "normalization `after`" in text
     assert "crfnet compare a \\| b" in text
@@ -249,7 +266,7 @@ def test_numbers_are_those_of_the_bootstrap(report):
     assert [float(found[k]) for k in ("value", "low", "high")] == pytest.approx(
         [gain.estimate, gain.low, gain.high], abs=1e-6
     )
-    shown = f"**{100 * gain.estimate:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]**"
+    shown = f"**{100 * gain.estimate:+.2f}** [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]"
     assert sum(shown in line for line in text.splitlines() if line.startswith("| `joint` − `unary` |")) == 1
     assert rows["joint", "iou/cat"]["value"] == "1.000000"
     assert rows["unary", "seconds_per_image"] == {
@@ -265,7 +282,9 @@ def test_numbers_are_those_of_the_bootstrap(report):
 def test_without_void_there_is_a_sentence_and_no_curve(tmp_path):
     path = write(tmp_path, make_arms(void=False, names=("unary",)), samples=())
     text = path.read_text()
-    assert "no pixel lies in a void band" in text
+    assert "void band" not in text
+    assert "3 px of void" not in text
+    assert "**w px of borders**" in text
     assert "nan" not in (text + (tmp_path / "scores.csv").read_text()).lower()
     assert not (tmp_path / "trimap_void.png").exists()
     assert (tmp_path / "trimap_change.png").exists()
@@ -278,6 +297,10 @@ def test_absent_classes_follow_the_config(tmp_path):
     """A class that is in no image is left out, or counts as 0; the report says which."""
     zero = dataclasses.replace(CONFIG, absent="zero")
     arms = make_arms(images=1, names=("joint",))  # only background and cat, all right
+    evaluation = Evaluation(3, CONFIG.max_width)
+    for copy in range(10):
+        evaluation.add(f"im{copy}", scene(0)[2]["joint"], scene(0)[1])
+    arms = [dataclasses.replace(arms[0], evaluation=evaluation)]
     text = write(tmp_path, arms, samples=(), config=zero).read_text()
     assert "counts as 0" in text
     assert "| `joint` | 66.67 [66.67, 66.67] | 66.67 [66.67, 66.67] |" in text  # mIoU, Boundary IoU
@@ -310,8 +333,10 @@ def test_refuses_what_cannot_be_compared(tmp_path):
 
 
 def test_console_table():
-    *lines, last = console_table(make_arms(), CONFIG).splitlines()
-    assert last == "(one seed, 6 images, 95 % bootstrap intervals over images)"
+    *lines, names, last = console_table(make_arms(), CONFIG).splitlines()
+    assert lines[0].split("  ")[-3:] == ["3 px of void", "3 px of borders", "s / image"]
+    assert names.startswith("3 px of void (the ribbon along objects that is not scored) and 3 px of borders")
+    assert last == "(one seed, 10 images, 95 % bootstrap intervals over images)"
     assert [line.split()[0] for line in lines] == ["arm", *SHIFTS]
     assert len({len(line) for line in lines}) == 1
     assert re.search(

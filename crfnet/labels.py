@@ -163,7 +163,7 @@ def overlay(
 
 
 def luminance(red: Any, green: Any, blue: Any) -> Any:
-    """The brightness of colors, 0..255, by Rec. 601; whole numbers or arrays of them. That of gray is gray."""
+    """The brightness of colors, 0..255, by Rec. 601; whole numbers or arrays of them."""
     return (77 * red + 150 * green + 29 * blue) >> 8
 
 

@@ -511,6 +511,7 @@ def test_demo_opens_its_report_or_says_where_it_is(display, tmp_path, monkeypatc
     main(["demo", "--open"])
     said = capsys.readouterr().out
     assert f"report: {report}, report.html" in said
+    assert "no forecast for photos." in " ".join(said.split())
     assert opened == [page] * display
     assert (f"no display to open it on: {page}" in said) == (not display)
     main(["demo"])

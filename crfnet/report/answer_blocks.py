@@ -1,6 +1,7 @@
 """What a report begins with: the answer in a paragraph, a small table, and what to do next."""
 
 import math
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ def answer_blocks(
 def answer_table(arms: Sequence[ArmResult], results: Results) -> Table:
     """A row for each arm: mIoU over the image and near the borders, with what it gains on the first arm."""
     first, winner = results.names[0], decide(results).winner
+    named = len(arms) > 1 and not few_images(arms)
     metrics = {"over\nthe image": "miou"}
     if results.border is not None:
         metrics |= {breakable(band_name(results.border_band, results.border_width)): results.border}
@@ -52,7 +54,7 @@ def answer_table(arms: Sequence[ArmResult], results: Results) -> Table:
         costs = results.costs[name]
         cells.append(seconds(costs.cpu_seconds if slow else costs.seconds))
         label = arm_label(name)
-        rows.append([f"**{label}**" if name == winner and len(arms) > 1 else label, *cells])
+        rows.append([f"**{label}**" if name == winner and named else label, *cells])
     gains = ""
     if len(arms) > 1:
         sure = "" if few_images(arms) else ", bold where sure"
@@ -90,7 +92,7 @@ def _run_places(folder: Path, arms: Sequence[ArmResult]) -> RunPlaces:
             images=_there(searched, IMAGES_FILE),
         )
     return RunPlaces(
-        folder=_shown(folder),
+        folder=_from_here(folder),
         config=_there(folder, CONFIG_FILE) or "CONFIG",
         seed=_seed(folder / CONFIG_FILE),
         arms=places,
@@ -99,17 +101,21 @@ def _run_places(folder: Path, arms: Sequence[ArmResult]) -> RunPlaces:
 
 
 def _there(place: Path | None, name: str) -> str:
-    return _shown(place / name) if place is not None and (place / name).is_file() else ""
+    if place is None or not (place / name).is_file():
+        return ""
+    return shlex.quote(_from_here(place / name))
 
 
-def _shown(path: Path) -> str:
-    """The path as a command names it: from the working folder where it lies below, else as it was given."""
+def _from_here(path: Path) -> str:
+    """The path as seen from the working folder where it lies there, else as it was given."""
     resolved, here = path.resolve(), Path.cwd()
     if resolved == here:
         path = Path("..") / here.name
     elif resolved.is_relative_to(here):
         path = resolved.relative_to(here)
-    return printable(shlex.quote(str(path)))
+    elif (shorter := Path(os.path.normpath(path))).resolve() == resolved:  # not so beyond some links
+        path = shorter
+    return printable(str(path))
 
 
 def _seed(config: Path) -> int:

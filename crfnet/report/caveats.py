@@ -19,10 +19,12 @@ def chosen_on_these(results: Results) -> Iterator[str]:
     unknown = [arm_label(name) for name, seen in results.seen.items() if seen is None]
     for name, seen in results.seen.items():
         if seen:
-            share = "all" if seen == results.images else f"{seen} of the"
+            share = f"{seen} of the {results.images} images"
+            if seen == results.images:
+                share = "the one image" if seen == 1 else f"all {seen} images"
             yield (
-                f"The parameters of {arm_label(name)} were chosen on {share} {results.images} images scored "
-                "here: what it gains on those is more than on new ones."
+                f"The parameters of {arm_label(name)} were chosen on {share} scored here: what "
+                "it gains on those is more than on new ones."
             )
     if unknown:
         yield (

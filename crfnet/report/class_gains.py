@@ -49,7 +49,9 @@ def class_gain_blocks(
         return []
     figure = class_gain_figure(intervals, pairs, class_names)
     shown = ", ".join(f"{arm} minus {minus}" for arm, minus in pairs)
-    sure = [_in_words(pair, intervals, class_names) for pair in pairs if _has_bounds(pair, intervals)]
+    sure = [
+        _in_words(pair, intervals, class_names) for pair in pairs if _bounded(pair, intervals, class_names)
+    ]
     return [
         *([Bullets(sure)] if sure else []),
         Plot(
@@ -60,9 +62,9 @@ def class_gain_blocks(
     ]
 
 
-def _has_bounds(pair: tuple[str, str], intervals: MetricIntervals) -> bool:
+def _bounded(pair: tuple[str, str], intervals: MetricIntervals, class_names: Sequence[str]) -> bool:
     """Whether there were images enough for intervals."""
-    return not math.isnan(intervals[difference_name(*pair), "miou"].low)
+    return any(not math.isnan(gain.low) for gain in _gains(pair, intervals, class_names).values())
 
 
 def _in_words(pair: tuple[str, str], intervals: MetricIntervals, class_names: Sequence[str]) -> str:
@@ -93,9 +95,7 @@ def class_gain_figure(
         panel.set_title(f"{figure_text(pair[0])} − {figure_text(pair[1])}", fontsize="medium")
     panels[0].set_yticks(range(rows), [figure_text(each) for each in class_names], fontsize="small")
     panels[0].set_ylim(rows - 0.5, -0.5)
-    bounded = any(
-        not math.isnan(each.low) for pair in pairs for each in _gains(pair, intervals, class_names).values()
-    )
+    bounded = any(_bounded(pair, intervals, class_names) for pair in pairs)
     gray = "; gray: the 95 % interval includes 0" if bounded else ""
     figure.supxlabel(f"IoU gained, points{gray}", fontsize="small")
     return figure

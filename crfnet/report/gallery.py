@@ -32,7 +32,7 @@ def picture_pairs(arms: Sequence[ArmResult], config: EvaluationConfig = _DEFAULT
     verdict = early_verdict(arms, config)
     named = verdict.pair[0] if verdict.pair is not None and verdict.outcome != "gain" else verdict.winner
     first = (names[0], named if named != names[0] else names[1])
-    others = [pair for pair in PAIRS if set(pair) <= set(names) and pair != first]
+    others = [pair for pair in PAIRS if set(pair) <= set(names) and set(pair) != set(first)]
     return [first, *others[:1]]
 
 

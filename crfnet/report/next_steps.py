@@ -1,5 +1,6 @@
 """What to do next, by rule from a verdict."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,8 +35,8 @@ class RunPlaces:
     """What commands name of a run.
 
     Attributes:
-        folder: of the report.
-        config: of the run.
+        folder: of the report, not quoted.
+        config: of the run, as a command would name it.
         seed: of the run.
         arms: by arm, the files that it is used with.
         edges: arms whose search ended at the edge of what it tried, by where it did.
@@ -154,11 +155,12 @@ def _more(results: Results, verdict: Verdict, run: RunPlaces) -> Iterator[str]:
         if half > _WIDE:
             yield f"Score more images: the interval still reaches {percent(half)} points to either side."
     if results.seeds == 1 and names & {"joint", "unary+"}:
-        other = f"{run.folder}_seed{run.seed + 1}"
+        other, seeds = f"{run.folder}_seed{run.seed + 1}", f"{run.folder}_seeds"
+        folder, other, seeds = map(shlex.quote, (run.folder, other, seeds))
         yield (
             "Before relying on it, repeat with other seeds: "
             f"{code(f'crfnet compare {run.config} --seed {run.seed + 1} --output {other}')}, then "
-            f"{code(f'crfnet report {run.folder} {other} --output {run.folder}_seeds')}."
+            f"{code(f'crfnet report {folder} {other} --output {seeds}')}."
         )
 
 

@@ -12,7 +12,7 @@ from crfnet.labels import write_label_png
 from crfnet.pipeline.predictors import unary_from_scores
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.trace_energy import TRACED_IMAGES, trace_energy
-from crfnet.report import ENERGY_FILE
+from crfnet.report import ENERGY_FILE, read_report_json
 from crfnet.report.energy_curves import read_energy_traces
 from crfnet.score_cache import ScoreFolder, write_scores
 
@@ -66,3 +66,53 @@ def test_energies_are_those_of_the_layer(toy, tmp_path):
     np.testing.assert_allclose(descents[-1].free_energy, trace.free_energy[:, 0] / (32 * 40), rtol=1e-6)
     np.testing.assert_allclose(descents[-1].change, trace.change[:, 0], rtol=1e-5)
     trace_energy(tmp_path / "arm", crf, lambda _: 1 / 0, dataset, dataset.ids)
+
+
+def test_evaluate_finds_the_images_of_the_search_beside_its_crf(toy, tmp_path, capsys):
+    """Scored all the same, left out, of nothing known; and five images decide nothing."""
+    config, dataset = toy
+    scores = {id: torch.randn(6, 8, 10) for id in dataset.ids}
+    write_scores(tmp_path / "scores", iter(scores.items()), 6, align_corners=False, source="test")
+    (tmp_path / "search").mkdir()
+    crf, listed = tmp_path / "search/best.yaml", tmp_path / "search/images.txt"
+    crf.write_text("crf: {w1: 4, theta_alpha: 10, iterations: 2}")
+    evaluate = [
+        "evaluate",
+        str(config),
+        "--scores",
+        str(tmp_path / "scores"),
+        "--crf",
+        str(crf),
+        "--overwrite",
+    ]
+    folder = tmp_path / "out/evaluation"
+
+    def reported(*more):
+        main([*evaluate, *more])
+        return (folder / "report.md").read_text(), read_report_json(folder).arms[1]
+
+    listed.write_text("".join(f"{id}\n" for id in dataset.ids[:2]))
+    text, arm = reported()
+    assert (arm.search_ids, arm.seen_ids) == ([], list(dataset.ids[:2]))
+    assert "The parameters of `posthoc` were chosen on 2 of the 5 images scored here" in text
+    assert f"`--exclude {listed}`" in text
+    said = capsys.readouterr().out
+    assert "(one seed, 5 images: they decide nothing)" in said
+    assert "no forecast for photos" in text
+    main(["report", str(folder)])
+    assert (folder / "report.md").read_text() == text
+    text, arm = reported("--exclude", str(listed))
+    assert (arm.search_ids, arm.seen_ids) == (list(dataset.ids[:2]), [])
+    assert "were chosen" not in text
+    assert "3 images: they decide nothing" in text
+    other = tmp_path / "other.txt"
+    other.write_text(f"{dataset.ids[1]}\n")
+    text, _ = reported("--exclude", str(other))
+    assert "were chosen on 1 of the 4 images scored here" in text
+    listed.write_text("elsewhere\n")
+    text, arm = reported()
+    assert (arm.search_ids, arm.seen_ids) == (["elsewhere"], [])
+    listed.unlink()
+    text, arm = reported()
+    assert (arm.search_ids, arm.seen_ids, arm.seen) == ([], [], None)
+    assert "Nothing tells on which images the parameters of `posthoc` were chosen" in text

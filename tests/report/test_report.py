@@ -13,7 +13,7 @@ from crfnet.evaluation.confusion import metrics
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.evaluation.named_metrics import interval
 from crfnet.labels import VOC_PALETTE
-from crfnet.report import console_table, largest_changes, read_report_json, shown_images
+from crfnet.report import MADE_UP, console_table, largest_changes, read_report_json, shown_images
 from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.document import Table
 from crfnet.report.gallery import picture_pairs
@@ -115,20 +115,37 @@ def test_border_band_is_the_one_with_more_pixels():
     assert border_band(nothing) is None
 
 
-def test_files_to_use_are_named_where_they_are(tmp_path):
-    """Of `posthoc` the network of `unary`; relative to the report; none that is not there."""
-    arms = with_folders(make_arms(names=("unary", "posthoc")), tmp_path)
-    network = tmp_path / "unary/train"
+def test_commands_name_what_is_there_as_seen_from_here(tmp_path, monkeypatch):
+    """Of `posthoc` the network of `unary`; from the working folder, where a run lies below it, else whole."""
+    folder = tmp_path / "my runs/a"
+    arms = with_folders(make_arms(names=("unary", "posthoc", "unary+")), folder)
+    network = folder / "unary/train"
     network.mkdir()
     (network / "checkpoint.pt").write_bytes(b"")
     arms[0] = dataclasses.replace(arms[0], train_folder=network)
-    assert (
-        "Use `posthoc`: `crfnet predict config.yaml --checkpoint unary/train/checkpoint.pt photo.jpg`."
-        in (write(tmp_path, arms, samples=()).read_text())
+    (folder / "config.yaml").write_text("seed: 3")
+    use = (
+        "Use `posthoc`: `crfnet predict '{0}/config.yaml' --checkpoint '{0}/unary/train/checkpoint.pt' "
+        "photo.jpg`."
     )
-    (tmp_path / "posthoc/search/best.yaml").write_text("")
+    again = (
+        "`crfnet compare '{0}/config.yaml' --seed 4 --output '{0}_seed4'`, then `crfnet report '{0}' "
+        "'{0}_seed4' --output '{0}_seeds'`."
+    )
+    text = write(folder, arms, samples=()).read_text()
+    assert use.format(folder) in text
+    assert again.format(folder) in text
+    monkeypatch.chdir(tmp_path)
+    text = write(folder, arms, samples=()).read_text()
+    assert use.format("my runs/a") in text
+    assert again.format("my runs/a") in text
+    (folder / "posthoc/search/best.yaml").write_text("")
     text = write(tmp_path / "elsewhere", arms, samples=()).read_text()
-    assert "Use `posthoc` with `../posthoc/search/best.yaml`: " in text
+    assert "Use `posthoc` with `'my runs/a/posthoc/search/best.yaml'`: `crfnet predict CONFIG " in text
+    monkeypatch.chdir(folder)
+    text = write(folder, arms, samples=()).read_text()
+    assert "`crfnet predict config.yaml --checkpoint unary/train/checkpoint.pt --crf posthoc/search/" in text
+    assert "`crfnet report ../a ../a_seed4 --output ../a_seeds`" in text
 
 
 def test_columns_that_do_not_matter_are_folded():
@@ -138,6 +155,8 @@ def test_columns_that_do_not_matter_are_folded():
     assert folded.summary == "More columns: a, c"
     assert folded.blocks[0].rows == [["x", "1", "3"]]
     assert fold_columns(table, ["a", "b", "c"]) == [table]
+    turned, _ = fold_columns(table, ["c", "a"])
+    assert (turned.header, turned.rows) == (["arm", "c", "a"], [["x", "3", "1"]])
     (whole,) = fold_columns(table, [])
     assert whole.blocks == [table]
 
@@ -183,10 +202,10 @@ def test_pictures_are_of_the_arms_that_the_answer_names(tmp_path):
     as_good = dataclasses.replace(arms[2], evaluation=arms[4].evaluation)  # joint is what posthoc+ is
     tied = [*arms[:2], as_good, *arms[3:]]
     pairs = picture_pairs(tied, CONFIG)
-    assert pairs == [("unary", "posthoc"), ("posthoc+", "joint")]
+    assert pairs == [("unary", "posthoc+"), ("posthoc+", "joint")]
     lead = write(tmp_path, tied).read_text()
-    assert lead.index("**The post-hoc CRF wins") < lead.index("from `unary` to `posthoc`")
-    assert "the labels of unary, posthoc, joint, unary+, posthoc+](strip.png)" in lead
+    assert lead.index("**The post-hoc CRF wins, behind") < lead.index("from `unary` to `posthoc+`")
+    assert "the labels of unary, posthoc+, posthoc, joint, unary+](strip.png)" in lead
     last = [arms[0], arms[3], arms[4], arms[2]]
     assert "the labels of unary, joint, unary+, posthoc+](" in write(tmp_path, last).read_text()
     assert picture_pairs(arms[:2], CONFIG) == [("unary", "posthoc")]
@@ -205,7 +224,8 @@ def test_a_report_can_be_made_again_from_its_folder(tmp_path):
     write(tmp_path / "old", with_folders(arms, tmp_path / "old"), samples=())
     (tmp_path / "old").rename(tmp_path / "new")
     names = ("report.md", "report.html", "scores.csv")
-    before = [(tmp_path / "new" / name).read_bytes() for name in names]
+    moved = lambda content: content.replace(b"/old", b"/new")  # noqa: E731 - commands name the folder
+    before = [moved((tmp_path / "new" / name).read_bytes()) for name in names]
     inputs = read_report_json(tmp_path / "new")
     assert inputs.config == CONFIG
     write(tmp_path / "new", inputs.arms, samples=(), facts=inputs.facts, config=inputs.config)
@@ -215,6 +235,81 @@ def test_a_report_can_be_made_again_from_its_folder(tmp_path):
     (tmp_path / "new/report.json").write_text("{}")
     with pytest.raises(InputError, match="not written by this version"):
         read_report_json(tmp_path / "new")
+
+
+@pytest.mark.parametrize("images", [1, 9])
+def test_a_few_images_decide_nothing(images, tmp_path):
+    """Nowhere a verdict, an interval, or a word of sureness: answer, tables, classes, CSV, last lines."""
+    arms = make_arms(images=images)
+    path = write(tmp_path, arms, samples=(0,))
+    text, said = path.read_text(), console_table(arms, CONFIG)
+    what = "One image decides" if images == 1 else "9 images decide"
+    assert f"**{what} nothing.** There are intervals and an answer from 10 images on." in text
+    assert "- Score more images: 10 at least" in text
+    coverage = "1 image: it decides nothing" if images == 1 else "9 images: they decide nothing"
+    assert said.endswith(f"(one seed, {coverage})")
+    assert f"one seed, {coverage}" in text
+    page = re.sub(r"<(style|script|svg)\b.*?</\1>", "", path.with_name("report.html").read_text(), flags=re.S)
+    tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    assert not re.search(r"\[[-+\d.]+, |\*\*|nan", tables + said)
+    for word in ("wins", " sure", "pays", "pay here", "Use `", "in brackets", "excludes 0"):
+        assert word not in text + page + said
+    header, *rows = (tmp_path / "scores.csv").read_text().splitlines()
+    assert header == "arm,metric,value,low,high"
+    assert all(row.endswith(",,") for row in rows)
+    enough = make_arms(images=10)
+    assert "**Joint training wins.**" in write(tmp_path, enough, samples=()).read_text()
+    assert console_table(enough, CONFIG).endswith("95 % bootstrap intervals over images)")
+
+
+def test_images_that_a_search_has_used_are_told_first(tmp_path):
+    """On how many they were chosen, that nothing tells, or nothing at all: held out, trained, in folds."""
+    unary, posthoc = make_arms(names=("unary", "posthoc"))
+
+    def text(**changes):
+        arm = dataclasses.replace(posthoc, **({"search_ids": ()} | changes))
+        path = write(tmp_path, [unary, arm], samples=())
+        return path.read_text()
+
+    seen = text(seen_ids=("im1", "im3"))
+    assert (
+        "**The post-hoc CRF wins, on images that its search has used.** The parameters of `posthoc` were "
+        in seen
+    )
+    assert (
+        "chosen on 2 of the 10 images scored here: what it gains on those is more than on new ones." in seen
+    )
+    assert "2 of them are among those that CRF parameters were searched on" in seen
+    assert "- Score `posthoc` on images that its search has not used: the same with `--exclude FILE`." in seen
+    assert "Use `posthoc`" not in seen
+    unknown = text()
+    assert (
+        "**The post-hoc CRF wins, unless its search has used these images.** Nothing tells on which "
+        in unknown
+    )
+    assert "- Leave out the images that the parameters of `posthoc` were chosen on: " in unknown
+    for held in ({"search_ids": ("s1",)}, {"folds": 2}, {"train_folder": tmp_path}):
+        assert text(**held).startswith("# A title\n\n**The post-hoc CRF wins.** `posthoc` gains")
+
+
+def test_a_made_up_set_is_no_forecast(tmp_path):
+    """Behind the answer and at the end; of photos nothing is said."""
+    arms = make_arms(names=("unary", "posthoc"))
+    text = write(tmp_path, arms, samples=(), facts={"command": "x", **MADE_UP}).read_text()
+    (said,) = MADE_UP.values()
+    assert text.index(f"**{said}**") < text.index("## What was compared")
+    assert text.endswith(f"| {said} |\n")
+    assert "no forecast" not in write(tmp_path, arms, samples=()).read_text()
+
+
+def test_no_borders_at_all(tmp_path):
+    """One class everywhere: neither curves nor a word of bands."""
+    arm, evaluation = make_arms(names=("unary",))[0], Evaluation(3, CONFIG.max_width)
+    for copy in range(10):
+        evaluation.add(f"im{copy}", *[torch.ones(6, 6, dtype=torch.int64)] * 2)
+    text = write(tmp_path, [dataclasses.replace(arm, evaluation=evaluation)], samples=()).read_text()
+    assert "there are no borders to look at" in text
+    assert " px of " not in text
 
 
 def test_text_explains(report):

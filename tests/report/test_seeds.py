@@ -60,6 +60,13 @@ def accuracy_by_hand(rights, counts, weights):
     return total
 
 
+@pytest.fixture
+def any_number(monkeypatch):
+    """Two images have intervals, too: numbers that can be found by hand."""
+    monkeypatch.setattr("crfnet.report.metric_intervals.FEWEST_IMAGES", 1)
+
+
+@pytest.mark.usefixtures("any_number")
 def test_numbers_by_hand():
     """Accuracy of each seed over both images, then the mean: (10 + 12 + 13) / 48 and (12 + 15 + 12) / 48."""
     config = EvaluationConfig(max_width=1, draws=60, seed=4)
@@ -84,6 +91,7 @@ def test_numbers_by_hand():
     assert found.low < 0 < found.high  # the third seed loses
 
 
+@pytest.mark.usefixtures("any_number")
 def test_every_difference_is_that_of_paired_seeds():
     arms = [arm_of(name, rights) for name, rights in RIGHT.items()]
     config = EvaluationConfig(max_width=1, draws=50, seed=2)
@@ -103,7 +111,7 @@ def make_run(folder, seed, **changes):
     shifted = []
     for arm in arms:
         found = Evaluation(3, CONFIG.max_width)
-        for index in range(6):
+        for index in range(10):
             _, truth, predictions = scene(index, void=False)
             found.add(f"im{index}", predictions[arm.name].roll(seed, 0), truth)
         shifted.append(dataclasses.replace(arm, evaluation=found, train_seconds=100.0 * (seed + 1)))
@@ -136,7 +144,7 @@ def whole(runs):
 
 def test_one_report_over_three_runs(runs, whole):
     text = (whole / "report.md").read_text()
-    mean = "mean of 3 seeds, 6 images, 95 % bootstrap intervals over images and seeds"
+    mean = "mean of 3 seeds, 10 images, 95 % bootstrap intervals over images and seeds"
     assert text.count(mean) == 4  # the answer, scores, differences, classes
     assert "chance in training: every draw also holds 2 of the 3 seeds" in text
     assert "a line for each of 3 seeds" in text
@@ -167,7 +175,7 @@ def test_combine_names_seeds_and_leaves_one_run_as_it_is(runs):
     assert [arm.seed_labels for arm in arms] == [("seed 0", "seed 1", "seed 2")] * 2
     assert [each.evaluation.ids for each in arms[1].seeds] == [arms[0].evaluation.ids] * 3
     assert arms[1].cost("train_seconds") == 200.0
-    assert console_table(arms, CONFIG).endswith("(mean of 3 seeds, 6 images, 95 % bootstrap intervals over "
+    assert console_table(arms, CONFIG).endswith("(mean of 3 seeds, 10 images, 95 % bootstrap intervals over "
                                                 "images and seeds)")  # fmt: skip
     assert not any(arm.repeats for arm in combine([runs[1]], FREE).arms)
     facts = combine(runs[:2], FREE).facts
@@ -178,7 +186,7 @@ def test_combine_names_seeds_and_leaves_one_run_as_it_is(runs):
 def test_one_seed_says_so(report):
     _, _, text, _ = report
     assert "One seed: the interval covers the choice of images, not chance in training." in text
-    assert text.count("one seed, 6 images, 95 % bootstrap intervals over images\n") == 4
+    assert text.count("one seed, 10 images, 95 % bootstrap intervals over images\n") == 4
 
 
 def test_runs_that_differ_are_refused(runs, tmp_path):
@@ -211,7 +219,7 @@ def test_runs_that_differ_are_refused(runs, tmp_path):
         for index in (0, 1, 2, 3, 5):
             less.add(f"im{index}", *[scene(index, void=False)[1]] * 2)
         less.save(arm.folder / "evaluation.npz")
-    refused(f"^{images}: 5 images, number 5 is im5; .*: 6 images in arm unary, number 5 is im4", images)
+    refused(f"^{images}: 5 images, number 5 is im5; .*: 10 images in arm unary, number 5 is im4", images)
     longer = make_run(tmp_path / "longer", 1, train={"iterations": 9, "workers": 4})
     refused(
         f"^{longer}/config.yaml: train.iterations is 9; .*s0/config.yaml: train.iterations is 3; ", longer

@@ -7,10 +7,12 @@ import pytest
 
 from crfnet.evaluation.bootstrap import Interval
 from crfnet.report.answer import answer
-from crfnet.report.next_steps import Places, next_steps
+from crfnet.report.next_steps import Places, RunPlaces, next_steps
 from crfnet.report.numbers import seconds
+from crfnet.report.search_edges import Edge
 from crfnet.report.verdict import Costs, Results, Verdict, changed_classes, decide, outcome, sign
 
+VOID = "within 3 px of void (the ribbon along objects that is not scored)"
 BORDER = "trimap_void/miou@3"
 ARMS = ("unary", "posthoc", "joint", "unary+", "posthoc+")
 GAIN, LOSS, NONE = (0.02, 0.01, 0.03), (-0.02, -0.03, -0.01), (0.001, -0.004, 0.006)
@@ -112,9 +114,9 @@ def test_a_gain_in_words():
     text = answer(results(**POSTHOC))
     assert text.startswith(
         "**The post-hoc CRF wins.** `posthoc` gains 2.00 points of mIoU [1.00, 3.00] over the image and "
-        "2.00 [1.00, 3.00] within 3 px of object borders against `unary`, the network alone. "
+        f"2.00 [1.00, 3.00] {VOID} against `unary`, the network alone. "
         "**Joint training did not pay here:** `joint` makes no sure difference in mIoU (+0.10 [-0.40, +0.60] "
-        "over the image and +0.10 [-0.40, +0.60] near the borders) against `posthoc+`, the CRF behind a "
+        "over the image and +0.10 [-0.40, +0.60] within 3 px of void) against `posthoc+`, the CRF behind a "
         "network that was trained as long."
     )
     assert text.endswith("One seed: the intervals do not cover chance in training.")
@@ -124,8 +126,9 @@ def test_a_gain_in_words():
 def test_a_gain_in_one_place_alone():
     borders = answer(results(["unary", "posthoc"], posthoc_unary=(NONE, GAIN)))
     assert (
-        "`posthoc` gains 2.00 points of mIoU [1.00, 3.00] within 3 px of object borders, with no sure "
-        "difference over the image (+0.10 [-0.40, +0.60]) against `unary`" in borders
+        "`posthoc` gains 2.00 points of mIoU [1.00, 3.00] within 3 px of void (the ribbon along objects that "
+        "is not scored), with no sure difference over the image (+0.10 [-0.40, +0.60]) against `unary`"
+        in borders
     )
     unknown = answer(results(["unary", "posthoc"], posthoc_unary=(GAIN, NAN)))
     assert "`posthoc` gains 2.00 points of mIoU [1.00, 3.00] over the image against `unary`" in unknown
@@ -144,22 +147,22 @@ def test_loss_conflict_and_no_difference_in_words():
     loss = answer(results(two, posthoc_unary=(LOSS, LOSS)))
     assert loss.startswith(
         "**The network alone is best.** `posthoc` loses 2.00 points of mIoU [1.00, 3.00] over the image and "
-        "2.00 [1.00, 3.00] within 3 px of object borders against `unary`"
+        f"2.00 [1.00, 3.00] {VOID} against `unary`"
     )
     conflict = answer(results(two, posthoc_unary=(LOSS, GAIN)))
     assert conflict.startswith(
         "**It depends on where one looks.** `posthoc` loses 2.00 points of mIoU [1.00, 3.00] over the image "
-        "but gains 2.00 points [1.00, 3.00] within 3 px of object borders against `unary`"
+        f"but gains 2.00 points [1.00, 3.00] {VOID} against `unary`"
     )
     assert answer(results(two)).startswith(
         "**No difference is sure.** `posthoc` makes no sure difference in mIoU (+0.10 [-0.40, +0.60] over "
-        "the image and +0.10 [-0.40, +0.60] within 3 px of object borders) against `unary`, the network "
+        f"the image and +0.10 [-0.40, +0.60] {VOID}) against `unary`, the network "
         "alone."
     )
     one = answer(results(["predictions"]))
     assert one == (
         "**One arm, nothing to compare it with.** `predictions` has 60.00 % [55.00, 65.00] mIoU and 40.00 % "
-        "[35.00, 45.00] within 3 px of object borders."
+        f"[35.00, 45.00] {VOID}."
     )
     nothing = answer(results(["mine", "yours"], yours_mine=(NAN, NAN)))
     assert "**Nothing can be compared.** `yours` has no score in common against `mine`." in nothing
@@ -179,7 +182,7 @@ def test_seeds():
     several = dataclasses.replace(results(**POSTHOC), seeds=3)
     assert answer(several).endswith("Means of 3 seeds: the intervals cover chance in training, too.")
     assert "seed" not in answer(results(["unary", "posthoc"]))  # both are of one network
-    assert not any("other seeds" in step for step in next_steps(several, {}))
+    assert not any("other seeds" in step for step in next_steps(several, RunPlaces()))
 
 
 def test_classes_that_lose_what_others_gain():
@@ -226,37 +229,121 @@ def test_next_steps():
         "posthoc": Places("unary/train/checkpoint.pt", "posthoc/search/best.yaml"),
         "joint": Places("joint/train/checkpoint.pt"),
     }
-    use, leave, seeds = next_steps(results(**POSTHOC), places)
+    run = RunPlaces("runs/a", "runs/a/config.yaml", 7, places)
+    use, leave, seeds = next_steps(results(**POSTHOC), run)
     assert use == (
-        "Use `posthoc` with `posthoc/search/best.yaml`: `crfnet predict config.yaml --checkpoint "
+        "Use `posthoc` with `posthoc/search/best.yaml`: `crfnet predict runs/a/config.yaml --checkpoint "
         "unary/train/checkpoint.pt --crf posthoc/search/best.yaml photo.jpg`."
     )
     assert leave.startswith("Leave joint training out: `posthoc+` is as good")
-    assert "repeat with other seeds" in seeds
-    use, *_ = next_steps(results(**POSTHOC, joint_posthocp=BOTH, joint_unary=BOTH), places)
-    assert use == (
-        "Use `joint`: `crfnet predict config.yaml --checkpoint joint/train/checkpoint.pt photo.jpg`."
+    assert seeds == (
+        "Before relying on it, repeat with other seeds: `crfnet compare runs/a/config.yaml --seed 8 --output "
+        "runs/a_seed8`, then `crfnet report runs/a runs/a_seed8 --output runs/a_seeds`."
     )
-    lost = next_steps(results(**POSTHOC, joint_posthocp=(LOSS, LOSS)), {"posthoc": Places("", "b.yaml")})
+    use, *_ = next_steps(results(**POSTHOC, joint_posthocp=BOTH, joint_unary=BOTH), run)
+    assert use == (
+        "Use `joint`: `crfnet predict runs/a/config.yaml --checkpoint joint/train/checkpoint.pt photo.jpg`."
+    )
+    lost = next_steps(
+        results(**POSTHOC, joint_posthocp=(LOSS, LOSS)), RunPlaces(arms={"posthoc": Places("", "b.yaml")})
+    )
     assert lost[0] == "Use `posthoc` with `b.yaml`."
     assert lost[1].startswith("Joint training made it worse")
-    assert next_steps(results(["predictions"]), {}) == []
+    assert next_steps(results(["predictions"]), RunPlaces()) == []
 
 
 def test_next_steps_without_a_winner():
     two = ["unary", "posthoc"]
     wide = (0.001, -0.02, 0.022)
-    stay, more, compare = next_steps(results(two, posthoc_unary=(wide, NONE)), {})
+    stay, more, compare = next_steps(results(two, posthoc_unary=(wide, NONE)), RunPlaces())
     assert stay.startswith("Stay with `unary`, which costs least")
     assert more == "Score more images: the interval still reaches 2.10 points to either side."
     assert compare.startswith("`crfnet compare` also trains")
-    assert len(next_steps(results(two), {})) == 2  # the interval is narrow
-    choose, *_ = next_steps(results(two, posthoc_unary=(LOSS, GAIN)), {})
+    assert len(next_steps(results(two), RunPlaces())) == 2  # the interval is narrow
+    choose, *_ = next_steps(results(two, posthoc_unary=(LOSS, GAIN)), RunPlaces())
     assert choose.startswith(
         "Choose by what counts: `posthoc` near the borders, `unary` over the whole image."
     )
-    turned, *_ = next_steps(results(two, posthoc_unary=(GAIN, LOSS)), {})
+    turned, *_ = next_steps(results(two, posthoc_unary=(GAIN, LOSS)), RunPlaces())
     assert "`posthoc` over the whole image, `unary` near the borders" in turned
-    stay, *_ = next_steps(results(two, posthoc_unary=(LOSS, LOSS)), {})
+    stay, *_ = next_steps(results(two, posthoc_unary=(LOSS, LOSS)), RunPlaces())
     assert stay.startswith("Stay with `unary`. If a CRF was meant to help")
-    assert next_steps(results(["unary"]), {})[-1].startswith("`crfnet search` finds a CRF")
+    assert next_steps(results(["unary"]), RunPlaces())[-1].startswith("`crfnet search` finds a CRF")
+
+
+def test_a_few_images_decide_nothing():
+    """However narrow their intervals: figures, no verdict, no class, no word of sureness; ten decide."""
+    two = ["unary", "posthoc"]
+    found = results(two, {("posthoc - unary", "sky"): GAIN}, posthoc_unary=BOTH)
+    one, nine, ten = (dataclasses.replace(found, images=images) for images in (1, 9, 10))
+    assert decide(one) == decide(nine) == Verdict("few", "unary", ("posthoc", "unary"))
+    assert decide(ten) == Verdict("gain", "posthoc", ("posthoc", "unary"))
+    assert answer(one) == (
+        "**One image decides nothing.** There are intervals and an answer from 10 images on. On this image "
+        "alone: `posthoc` minus `unary`, the network alone: +2.00 points of mIoU over the image "
+        f"and +2.00 {VOID}."
+    )
+    assert answer(nine).startswith("**9 images decide nothing.** There are intervals and an answer from 10 ")
+    assert answer(ten).startswith("**The post-hoc CRF wins.**")
+    first, other = next_steps(one, RunPlaces())
+    assert first == "Score more images: 10 at least, better a hundred."
+    assert other.startswith("`crfnet compare` also trains")
+    five = answer(dataclasses.replace(results(**POSTHOC, joint_posthocp=(LOSS, LOSS)), images=4))
+    assert "`joint` minus `posthoc+`, the CRF behind a network that was trained as long: -2.00 points" in five
+    for word in ("wins", "sure", "pay", "best", "[", "seed"):
+        assert word not in five + answer(one)
+    alone = answer(
+        dataclasses.replace(results(["unary"]), images=1, intervals={("unary", "miou"): NO_BOUNDS})
+    )
+    assert alone.endswith("from 10 images on. `unary` has 60.00 % mIoU.")
+
+
+NO_BOUNDS = Interval(math.nan, math.nan, 0.6)
+
+
+def test_images_that_the_search_has_used_are_told_before_the_figures():
+    two = ["unary", "posthoc"]
+    text = lambda seen, **how: answer(dataclasses.replace(results(two, **how), seen={"posthoc": seen}))  # noqa: E731
+    assert text(8, posthoc_unary=BOTH).startswith(
+        "**The post-hoc CRF wins, on images that its search has used.** The parameters of `posthoc` were "
+        "chosen on 8 of the 50 images scored here: what it gains on those is more than on new ones. `posthoc` gains"
+    )
+    assert "were chosen on all 50 images scored here:" in text(50, posthoc_unary=BOTH)
+    assert text(None, posthoc_unary=BOTH).startswith(
+        "**The post-hoc CRF wins, unless its search has used these images.** Nothing tells on which images "
+        "the parameters of `posthoc` were chosen: if on some of these, the gain is more than on new ones. "
+        "`posthoc`"
+    )
+    assert text(8).startswith(
+        "**No difference is sure.** The parameters of `posthoc` were chosen on 8 of the"
+    )
+    few = dataclasses.replace(results(two, posthoc_unary=BOTH), seen={"posthoc": 1}, images=1)
+    assert "10 images on. The parameters of `posthoc` were chosen on the one image scored here" in answer(few)
+    seen = dataclasses.replace(results(two, posthoc_unary=BOTH), seen={"posthoc": 8})
+    steps = next_steps(seen, RunPlaces(arms={"posthoc": Places("", "s/best.yaml", "s/images.txt")}))
+    assert steps[0] == (
+        "Score `posthoc` on images that its search has not used: the same with `--exclude s/images.txt`."
+    )
+    assert not any(step.startswith("Use") for step in steps)
+    unknown = dataclasses.replace(seen, seen={"posthoc": None})
+    leave, use, *_ = next_steps(unknown, RunPlaces())
+    assert leave.startswith(
+        "Leave out the images that the parameters of `posthoc` were chosen on: the same with"
+    )
+    assert use == "Use `posthoc`."
+
+
+def test_a_search_that_ended_at_an_edge():
+    largest = (Edge("search", "w1", 16.0, True), Edge("search", "theta_alpha", 40.0, True))
+    both = (Edge("search", "theta_beta", 2.0, False), Edge("search", "iterations", 10.0, True))
+    run = RunPlaces(edges={largest: ["posthoc", "posthoc+"], both: ["other"]})
+    _, first, second, *_ = next_steps(results(**POSTHOC), run)
+    assert first == (
+        "`posthoc` and `posthoc+`: w1 = 16 and theta_alpha = 40 are the largest that were tried: search larger "
+        'ones (`--search.w1 "[16,32,64]" --search.theta_alpha "[40,80,160]"`) before you use this elsewhere.'
+    )
+    assert second == (
+        "`other`: iterations = 10 is the largest that was tried and theta_beta = 2 is the smallest that was "
+        'tried: search larger and smaller ones (`--search.theta_beta "[0.5,1,2]" --search.iterations '
+        '"[10,20,40]"`) before you use this elsewhere.'
+    )

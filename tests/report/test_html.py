@@ -204,3 +204,24 @@ def test_close_ups_are_of_the_frame(browser):
     assert close.value_of_css_property("image-rendering") == "pixelated"
     shape = frame["width"] / frame["height"]
     assert close.rect["width"] / close.rect["height"] == pytest.approx(shape, rel=0.05)
+
+
+def test_what_matters_of_the_tables_fits_a_wide_phone(browser):
+    """Scores, differences and classes with their columns near borders, beside the numbers over the image."""
+    sizes = [
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True} for width in (420, PHONE)
+    ]
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes[0])
+    over = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+    for section, column in (
+        ("scores", "3 px of borders"),
+        ("differences", "3 px of borders"),
+        ("each-class", "−"),
+    ):
+        (table,) = browser.find_elements("css selector", f"#{section} > .scroll:has(table)")
+        assert column in table.text.replace("\n", " ")
+        assert browser.execute_script(over, table) <= 0, section
+    strip = browser.find_element("css selector", "img.wide[alt*='labels of']")
+    shown = strip.find_element("xpath", "..").size["width"]
+    assert 4 / 7 < shown / strip.size["width"] < 5 / 7  # image, truth, network and winner of seven columns
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes[1])

@@ -306,7 +306,8 @@ def test_images_that_the_search_has_used_are_told_before_the_figures():
     text = lambda seen, **how: answer(dataclasses.replace(results(two, **how), seen={"posthoc": seen}))  # noqa: E731
     assert text(8, posthoc_unary=BOTH).startswith(
         "**The post-hoc CRF wins, on images that its search has used.** The parameters of `posthoc` were "
-        "chosen on 8 of the 50 images scored here: what it gains on those is more than on new ones. `posthoc` gains"
+        "chosen on 8 of the 50 images scored here: what it gains on those is more than on new ones. "
+        "`posthoc` gains"
     )
     assert "were chosen on all 50 images scored here:" in text(50, posthoc_unary=BOTH)
     assert text(None, posthoc_unary=BOTH).startswith(
@@ -339,8 +340,9 @@ def test_a_search_that_ended_at_an_edge():
     run = RunPlaces(edges={largest: ["posthoc", "posthoc+"], both: ["other"]})
     _, first, second, *_ = next_steps(results(**POSTHOC), run)
     assert first == (
-        "`posthoc` and `posthoc+`: w1 = 16 and theta_alpha = 40 are the largest that were tried: search larger "
-        'ones (`--search.w1 "[16,32,64]" --search.theta_alpha "[40,80,160]"`) before you use this elsewhere.'
+        "`posthoc` and `posthoc+`: w1 = 16 and theta_alpha = 40 are the largest that were tried: search "
+        'larger ones (`--search.w1 "[16,32,64]" '
+        '--search.theta_alpha "[40,80,160]"`) before you use this elsewhere.'
     )
     assert second == (
         "`other`: iterations = 10 is the largest that was tried and theta_beta = 2 is the smallest that was "

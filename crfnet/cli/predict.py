@@ -47,8 +47,8 @@ def add_parser(commands: Any) -> None:
         "--crf",
         metavar="YAML",
         type=lambda text: text if text == "none" else Path(text),
-        help="put this CRF or domain transform behind the network (best.yaml), or none; default: the one trained "
-        "with the network, behind scores that of CONFIG, else DeepLab's published one",
+        help="put this CRF or domain transform behind the network (best.yaml), or none; default: CKPT's own; "
+        "behind scores that of CONFIG, else DeepLab's published one",
     )
     parser.add_argument(
         "--window", metavar="N", type=int, help="pixels: GeoTIFFs are read in such squares; default: 2048"
@@ -85,7 +85,7 @@ def _check_options(options: Namespace, overrides: Sequence[str]) -> None:
     if bool(options.images) == (options.split is not None):
         raise InputError("predict: give image files, or --split train|val; one of the two")
     if options.config is None and (options.checkpoint is not None or options.split is not None):
-        raise InputError(f"predict --{'split' if options.split else 'checkpoint'}: needs a CONFIG")
+        raise InputError("predict: give a CONFIG, which --checkpoint and --split need")
     if options.scores is None:
         return
     for name in _SIDES:

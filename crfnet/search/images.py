@@ -31,11 +31,11 @@ def draw_images(ids: Sequence[str], config: SearchConfig) -> list[str]:
         raise InputError(f"search: {len(ids) - len(set(ids))} image ids occur twice, must be unique")
     fits = config.images <= len(ids)
     some = -(-len(ids) // 2)
-    require(
-        "search.images", config.images, fits,
-        f"at most {len(ids)}, the number of images to draw from; give, say, --search.images {some}: those that "
-        "are not searched on are the ones that evaluate reports on",
-    )  # fmt: skip
+    allowed = (
+        f"at most {len(ids)}, the number of images to draw from; give --search.images {some} or another "
+        "number: images that are not searched on are those that evaluate reports on"
+    )
+    require("search.images", config.images, fits, allowed)
     chosen = np.random.default_rng(config.seed).choice(len(ids), config.images, replace=False)
     return [ids[i] for i in sorted(chosen.tolist())]
 

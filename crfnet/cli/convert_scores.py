@@ -20,13 +20,16 @@ examples:
   crfnet convert-scores pngs --to scores
       gray pictures <id>_<class>.png, 8 or 16 bit, one per image and class, white = 1
 then:
-  crfnet search CONFIG --scores scores
+  crfnet predict --scores scores photos          label maps through a CRF; no masks, no CONFIG
+  crfnet search CONFIG --scores scores           the CRF's parameters, where there are masks
 """
 
 
 def add_parser(commands: Any) -> None:
     """``convert-scores``."""
-    summary = "turn another program's score files into a score folder, which search and evaluate read"
+    summary = (
+        "turn another program's score files into a score folder, which predict, search and evaluate read"
+    )
     parser = commands.add_parser("convert-scores", help=summary, description=summary, epilog=_EPILOG)
     parser.add_argument("source", metavar="SRC", type=Path, help="folder of score files")
     parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="the score folder to write")

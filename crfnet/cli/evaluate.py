@@ -71,7 +71,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         overwrite=options.overwrite,
         command=command,
     )
-    return f"\n{table}\n\nreport: {report}, report.html"
+    arms = sorted(path.parent for path in report.parent.glob("*/evaluation.npz"))
+    label_maps = ", ".join(str(arm / "<id>.png") for arm in arms)
+    return f"\n{table}\n\nreport: {report}, report.html\nlabel maps: {label_maps}"
 
 
 def _run_on_folders(options: Namespace, overrides: Sequence[str], command: str) -> str:

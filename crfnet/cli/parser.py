@@ -26,6 +26,7 @@ or step by step:
   crfnet report OUTPUT/evaluation                the same of an evaluate
   crfnet report RUN1 RUN2 RUN3 --output DIR      one report of runs that differ in their seed
   crfnet predict CONFIG --checkpoint CKPT --crf best.yaml photo.jpg
+  crfnet predict --scores DIR photos             label maps of any network's scores, without CONFIG or masks
   crfnet import FILE --out CKPT                  a public checkpoint of DeepLab, as one of ours
   crfnet export CKPT --to onnx                   the network for another runtime, the CRF comes after
 

@@ -16,11 +16,12 @@ from crfnet.pipeline.build import build_run_segmenter
 from crfnet.pipeline.run_config import Run
 from crfnet.score_cache import ScoreFolder
 from crfnet.segmenter import RefinementConfig, Segmenter
-from crfnet.shapes import LabelMap, Logits
+from crfnet.shapes import ImageBytes, LabelMap, Logits
 
 __all__ = [
     "Predictor",
     "Unary",
+    "labels_from_scores",
     "predictor_from_checkpoint",
     "predictor_from_model",
     "predictor_from_pngs",
@@ -48,20 +49,27 @@ def predictor_from_checkpoint(
     return predictor_from_model(model, run.predict)
 
 
-def predictor_from_scores(scores: ScoreFolder, crf: nn.Module | None, device: torch.device) -> Predictor:
-    """Predict from cached scores, upsampled to the image's size, through `crf` if there is one."""
+def labels_from_scores(
+    scores: ScoreFolder, crf: nn.Module | None, device: torch.device
+) -> Callable[[str, ImageBytes], LabelMap]:
+    """Label an image, given by name, from its scores, upsampled to it, through `crf` if there is one."""
     if crf is not None:
         crf.eval()
 
-    def predict(sample: Sample) -> LabelMap:
-        height, width = sample.labels.shape
-        logits = scores.logits(sample.id, (height, width)).to(device).contiguous()
+    def label(name: str, image: ImageBytes) -> LabelMap:
+        logits = scores.logits(name, (image.shape[1], image.shape[2])).to(device).contiguous()
         if crf is not None:
             with torch.inference_mode():
-                logits = crf(logits, sample.image[None].to(device))
+                logits = crf(logits, image[None].to(device))
         return logits[0].argmax(0)
 
-    return predict
+    return label
+
+
+def predictor_from_scores(scores: ScoreFolder, crf: nn.Module | None, device: torch.device) -> Predictor:
+    """Predict from cached scores; see `labels_from_scores`."""
+    label = labels_from_scores(scores, crf, device)
+    return lambda sample: label(sample.id, sample.image)
 
 
 def unary_from_model(model: Segmenter, config: PredictConfig) -> Unary:

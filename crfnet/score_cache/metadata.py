@@ -41,7 +41,10 @@ def read_metadata(path: Path) -> ScoreMetadata:
         InputError: it is missing or not YAML, or has a missing or unknown key or a wrong value.
     """
     if not path.exists():
-        raise InputError(f"{path}: missing; a score folder must hold it")
+        raise InputError(
+            f"{path}: missing; a score folder must hold it (crfnet convert-scores makes one of .npy, .npz, "
+            ".mat or .png files)"
+        )
     content = read_yaml(path)
     allowed = [field.name for field in fields(ScoreMetadata) if field.name != "digest"]
     if not isinstance(content, dict) or sorted({*map(str, content)} - {"digest"}) != sorted(allowed):

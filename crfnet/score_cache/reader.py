@@ -86,7 +86,7 @@ class ScoreFolder:
             InputError: no scores for `id`, an unreadable file, a wrong shape, NaN or infinity, probabilities
                 outside 0..1.
         """
-        location = self._location(id)
+        location = self.location(id)
         array = self._read(id)
         if array.ndim != 3 or array.shape[0] != self.num_classes or 0 in array.shape:
             raise InputError(
@@ -127,8 +127,13 @@ class ScoreFolder:
             digest.update(f"{tuple(stored.shape)}".encode() + stored.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def _location(self, id: str) -> str:
-        return str(self.path / id) if self._stacked is None else f"{self.path} [{id}]"
+    def location(self, id: str) -> str:
+        """What a message calls the scores of one image: their file, or their place in the single one."""
+        return str(self._file(id)) if self._stacked is None else f"{self.path} [{id}]"
+
+    def _file(self, id: str) -> Path:
+        candidates = [self.path / f"{id}{suffix}" for suffix in SCORE_SUFFIXES]
+        return next((each for each in candidates if each.is_file()), candidates[0])
 
     def _read(self, id: str) -> NDArray[Any]:
         if id not in self._index:
@@ -137,8 +142,7 @@ class ScoreFolder:
             )
         if self._stacked is not None:
             return np.asarray(self._stacked[self._index[id]])
-        candidates = [self.path / f"{id}{suffix}" for suffix in SCORE_SUFFIXES]
-        path = next((each for each in candidates if each.is_file()), candidates[0])
+        path = self._file(id)
         try:
             return _load(path)
         except ValueError as error:

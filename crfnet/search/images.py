@@ -30,7 +30,12 @@ def draw_images(ids: Sequence[str], config: SearchConfig) -> list[str]:
     if len(set(ids)) != len(ids):
         raise InputError(f"search: {len(ids) - len(set(ids))} image ids occur twice, must be unique")
     fits = config.images <= len(ids)
-    require("search.images", config.images, fits, f"at most {len(ids)}, the number of images to draw from")
+    some = -(-len(ids) // 2)
+    allowed = (
+        f"at most {len(ids)}, the number of images to draw from; give --search.images {some} or another "
+        "number: images that are not searched on are those that evaluate reports on"
+    )
+    require("search.images", config.images, fits, allowed)
     chosen = np.random.default_rng(config.seed).choice(len(ids), config.images, replace=False)
     return [ids[i] for i in sorted(chosen.tolist())]
 

@@ -128,7 +128,7 @@ def test_what_cannot_be_written(tmp_path, image_id, scores, message):
 @pytest.mark.parametrize(
     ("array", "kind", "message"),
     [
-        (np.zeros((4, 2, 2)), "logits", r"a: scores have shape \(4, 2, 2\), must be \(3, hs, ws\)"),
+        (np.zeros((4, 2, 2)), "logits", r"a\.npz: scores have shape \(4, 2, 2\), must be \(3, hs, ws\)"),
         (np.zeros((3, 2)), "logits", r"shape \(3, 2\)"),
         (np.zeros((1, 3, 2, 2)), "logits", r"shape \(1, 3, 2, 2\)"),
         (np.zeros((3, 0, 2)), "logits", r"shape \(3, 0, 2\)"),

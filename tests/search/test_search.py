@@ -256,7 +256,7 @@ def test_bad_input_is_found_before_long_work(tmp_path, dataset, config, monkeypa
     with pytest.raises(InputError, match=rf"{last}\.npz: cannot be read"):
         search(dataset, dataset.ids, scores, config, out)
     np.savez(tmp_path / "scores" / f"{last}.npz", scores=np.zeros((CLASSES + 1, 2, 2), np.float16))
-    with pytest.raises(InputError, match=rf"{last}: scores have shape \(4, 2, 2\)"):
+    with pytest.raises(InputError, match=rf"{last}\.npz: scores have shape \(4, 2, 2\)"):
         search(dataset, dataset.ids, scores, config, out)
     (tmp_path / "scores" / f"{last}.npz").unlink()
     with pytest.raises(InputError, match=f"no scores for image '{last}'"):

@@ -102,6 +102,8 @@ def _parents() -> list[Path]:
 
 def _temporary() -> list[Path]:
     """This user's folder among the temporary ones; none where others could write code that runs here."""
+    if not hasattr(os, "getuid"):
+        return []
     user = os.getuid()
     try:
         folder = Path(tempfile.gettempdir(), f"crfnet-{user}")

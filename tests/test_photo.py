@@ -48,7 +48,7 @@ def test_class_0_is_dark_and_the_frame_is_drawn():
     labels[:, 30:] = 1
     picture = highlight(image, labels, [(0, 0, 0), (0, 0, 255)])
     assert picture[:, 0, 0].tolist() == [60, 60, 60]
-    assert picture[:, 0, 59].tolist() == [100, 100, 228]
+    assert picture[:, 0, 59].tolist() == [130, 130, 219]
     figure = before_after_figure(image, {"a": labels, "b": labels}, window=Window(3, 4, 20, 10))
     cells = figure.axes
     assert [each.images[0].get_array().shape[:2] for each in cells] == [(40, 60), (20, 10)] * 3

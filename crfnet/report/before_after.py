@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from crfnet.errors import require
-from crfnet.labels import VOC_PALETTE, Palette, as_rgb, overlay
+from crfnet.labels import VOC_PALETTE, Palette, as_rgb, paint
 from crfnet.report.closeup import Window, border_window, cut
 from crfnet.shapes import ImageBytes, LabelMap, Picture
 
@@ -63,9 +63,11 @@ def before_after_figure(
 
 
 def highlight(image: ImageBytes, labels: LabelMap, palette: Palette = VOC_PALETTE) -> Picture:
-    """Tint the image in gray in the colors of the classes; where class 0 is, it is dark."""
-    dark = overlay(image, torch.zeros_like(labels), [(0, 0, 0)], 0.7)
-    return torch.where(labels.cpu() == 0, dark, overlay(image, labels, palette, 0.5))
+    """Tint the image in the colors of the classes; where class 0 is, it is dark and gray."""
+    picture = as_rgb(image).cpu().float()
+    tinted = 0.65 * picture + 0.35 * paint(labels, palette).float()
+    gray = picture.mean(0, keepdim=True).expand(3, -1, -1)
+    return torch.where(labels.cpu() == 0, 0.3 * gray, tinted).round().byte()
 
 
 def jpeg(figure: Figure, dpi: int = _DPI) -> bytes:

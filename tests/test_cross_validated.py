@@ -75,7 +75,7 @@ def test_every_image_gets_what_the_other_folds_chose(searched, tmp_path):
     assert "trimap_void" in report
     assert f"| `posthoc` | {', '.join(row['w1'] for row in folds)} |" in report
     rows = csv.DictReader((tmp_path / "evaluation/scores.csv").read_text().splitlines())
-    gains = {row["metric"] for row in rows if row["arm"] == "posthoc - unary" and row["low"]}
+    gains = {row["metric"] for row in rows if row["arm"] == "posthoc - unary" and row["value"]}
     assert {"miou", "trimap_void/miou@3", "boundary_f"} <= gains
     main(["report", str(tmp_path / "evaluation"), "--output", str(tmp_path / "again")])
     assert "cross-validated in 2 folds" in (tmp_path / "again/report.md").read_text()

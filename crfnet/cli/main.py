@@ -6,13 +6,12 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
+from crfnet.cli.signals import Terminated, terminable
 from crfnet.cli.streams import prepare_streams
 from crfnet.errors import InputError, how_to_install, is_refusal, printable
 
@@ -27,10 +26,6 @@ class _Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-class _Terminated(SystemExit):
-    """SIGTERM came."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("crfnet").setLevel(logging.INFO if _rank() == 0 else logging.ERROR)
     try:
-        with _terminable():
+        with terminable():
             _run(arguments)
-    except (InputError, ModuleNotFoundError, KeyboardInterrupt, BrokenPipeError, _Terminated) as error:
+    except (InputError, ModuleNotFoundError, KeyboardInterrupt, BrokenPipeError, Terminated) as error:
         _leave(error, lambda status: (_rank() == 0, status))  # before the ranks know one another all do this
 
 
@@ -83,25 +78,6 @@ def _check_alone(arguments: Sequence[str]) -> None:
             f"{arguments[0]}: {number} processes were started, must be 1; those that share their work are "
             f"{', '.join(_SHARED)}"
         )
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Within, SIGTERM is an exception, so that files are closed and processes ended; a second one kills."""
-
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        signal.signal(number, signal.SIG_DFL)
-        raise _Terminated(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # where Python takes no signals
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _leave(error: BaseException, leaving: Callable[[int], tuple[bool, int]]) -> NoReturn:
@@ -140,10 +116,10 @@ def _ending(error: BaseException) -> tuple[str | None, int]:
     refusal = str(error) if is_refusal(error) else how_to_install(error)
     if refusal is not None:
         return refusal, 2
-    if isinstance(error, (KeyboardInterrupt, _Terminated)):
+    if isinstance(error, (KeyboardInterrupt, Terminated)):
         if hasattr(error, "status"):  # training stopped behind a step, and says how it goes on
             return str(error), error.status
-        word, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
+        word, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
         return f"{word}; the same command, with --resume where it has that, goes on where it was", status
     from crfnet.training import TrainingDivergedError, TrainingFailedError
 

@@ -102,9 +102,11 @@ def draw(folder: Path, names: Sequence[str], widths: range) -> None:
         panel.grid(color="0.92")
         for name in names[bool(minus) :]:
             each = [found[f"{name}{minus}", f"trimap_{band}/{metric}@{width}"] for width in widths]
-            low, high, value = ([100 * float(row[key]) for row in each] for key in ("low", "high", "value"))
+            value = [100 * float(row["value"]) for row in each]
             panel.plot(widths, value, color=f"C{names.index(name)}", label=name)
-            panel.fill_between(widths, low, high, color=f"C{names.index(name)}", alpha=0.12, linewidth=0)
+            if all(row["low"] for row in each):  # few images have no interval
+                low, high = ([100 * float(row[key]) for row in each] for key in ("low", "high"))
+                panel.fill_between(widths, low, high, color=f"C{names.index(name)}", alpha=0.12, linewidth=0)
     panels[0].legend(frameon=False, fontsize="small")
     figure.savefig(folder / "trimap.png")
 

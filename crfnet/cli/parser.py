@@ -39,6 +39,14 @@ exit status: 0 done; 2 bad input, or a place that cannot be written, told before
 middle such as a full disk, what was finished is kept; 130 and 143 interrupted, terminated
 """
 
+_KEYS_EPILOG = """\
+keys of the config, each of which can be changed here:
+  --seed 1           of the training; `crfnet report` makes one report of runs that differ in it
+  --threads 1        of the CPU; 0, the default, is one a core
+  --device cpu       not a GPU where there is one
+  --section.key VALUE, such as --search.images 50; `crfnet config --help` explains them all
+"""
+
 #: Keys of a config that stand in no section.
 _RUN_KEYS = ("--title", "--seed", "--device", "--threads", "--pictures")
 
@@ -130,7 +138,9 @@ def add_run_command(
         config: it needs a config file.
         resume: it goes on where it was stopped.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, epilog=_KEYS_EPILOG
+    )
     if config:
         parser.add_argument(
             "config", metavar="CONFIG", type=Path, help="YAML file; --section.key VALUE changes a key"

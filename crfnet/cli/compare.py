@@ -34,9 +34,9 @@ def add_parser(commands: Any) -> None:
             "--arms",
             metavar="A,B,...",
             type=lambda text: tuple(text.split(",")),
-            help="of unary, posthoc, joint, unary+, posthoc+ (the default), dt, dt_joint, dt+ (a domain transform "
-            "instead of a CRF: behind the network, trained with it, behind unary+), and the names under the "
-            "config's own_arms:",
+            help="of unary, posthoc, joint, unary+, posthoc+ (the default), dt, dt_joint, dt+ (a domain "
+            "transform instead of a CRF: behind the network, trained with it, behind unary+), and the names "
+            "under the config's own_arms:",
         )
     compare.add_argument(
         "--checkpoint",

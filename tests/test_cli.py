@@ -368,6 +368,25 @@ def test_photos_are_predicted_without_the_data_set(config, tmp_path, capsys):
         assert written.size == (40, 32)
 
 
+def test_keys_that_another_option_would_silence_are_refused(config, tmp_path, refused):
+    (tmp_path / "best.yaml").write_text("crf: {w1: 4}\n")
+    beside = ["--crf", tmp_path / "best.yaml", "--crf.w1", "5"]
+    for command in (
+        ["predict", config, "--checkpoint", tmp_path / "net.pt", tmp_path / "photo.jpg"],
+        ["predict", "--scores", tmp_path / "scores", tmp_path / "photo.jpg"],
+        ["evaluate", config, "--scores", tmp_path / "scores"],
+    ):
+        line = refused(*command, *beside)
+        assert f"{command[0]} --crf.w1: the CRF is that of --crf {tmp_path / 'best.yaml'}" in line
+    memory = refused("evaluate", config, "--scores", tmp_path / "scores", *beside[:2], "--crf.memory", "64")
+    assert "--crf.memory" not in memory, "holds for every CRF"
+
+
+def test_an_image_in_the_place_of_the_config_is_named(tmp_path, refused):
+    line = refused("predict", "--checkpoint", tmp_path / "net.pt", tmp_path / "photo.jpg", tmp_path / "b.jpg")
+    assert line.endswith("photo.jpg: CONFIG stands before the images, a YAML file that --checkpoint needs")
+
+
 def test_an_output_folder_in_use_is_left_alone(config, tmp_path, refused):
     (tmp_path / "out/unary/train").mkdir(parents=True)
     precious = tmp_path / "out/unary/train/thesis.txt"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crfnet.cli.parser import add_crf, add_run_command
-from crfnet.cli.shared import check_apart, load
+from crfnet.cli.shared import check_apart, check_crf_keys, load
 from crfnet.errors import InputError, require
 
 __all__ = ["add_parser", "run"]
@@ -60,6 +60,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     for name in ("predictions", "crf", "exclude"):
         if options.folds is not None and getattr(options, name) is not None:
             raise InputError(f"evaluate --folds: names the images and their CRFs, so it excludes --{name}")
+    check_crf_keys(options, overrides)
     run = load(options, overrides)
     check_apart(options, run, run.output / "evaluation")
     report, table = evaluate_split(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crfnet.cli.parser import add_run_command
-from crfnet.cli.shared import load
+from crfnet.cli.shared import check_crf_keys, load
 from crfnet.errors import InputError, require
 
 __all__ = ["add_parser", "run"]
@@ -28,6 +28,7 @@ left in OUTPUT/predictions: <name>.png, class indices in a palette PNG, and <nam
 """
 
 _SIDES = {"window": 2048, "margin": 256}  #: pixels, of the squares in which a GeoTIFF is read
+_IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 _READ = ("--crf.", "--data.", "--device", "--threads")  #: the keys that mean something without a CONFIG
 
 
@@ -84,10 +85,19 @@ def _check_options(options: Namespace, overrides: Sequence[str]) -> None:
         options.images, options.config = [config, *options.images], None
     if bool(options.images) == (options.split is not None):
         raise InputError("predict: give image files, or --split train|val; one of the two")
+    check_crf_keys(options, overrides)
+    if options.scores is None and config is not None and config.suffix.lower() in _IMAGES:
+        raise InputError(
+            f"predict {config}: CONFIG stands before the images, a YAML file that --checkpoint needs"
+        )
     if options.config is None and (options.checkpoint is not None or options.split is not None):
         raise InputError("predict: give a CONFIG, which --checkpoint and --split need")
-    if options.scores is None:
-        return
+    if options.scores is not None:
+        _check_of_scores(options, overrides)
+
+
+def _check_of_scores(options: Namespace, overrides: Sequence[str]) -> None:
+    """Refuse options that mean nothing without a network, and keys that mean nothing without CONFIG."""
     for name in _SIDES:
         if getattr(options, name) is not None:
             raise InputError(f"predict --{name}: of GeoTIFFs with --checkpoint; scores are of whole images")

@@ -14,7 +14,7 @@ from crfnet.errors import InputError
 if TYPE_CHECKING:
     from crfnet.pipeline.run_config import Run
 
-__all__ = ["check_apart", "check_not_read", "inputs", "load", "open_page"]
+__all__ = ["check_apart", "check_crf_keys", "check_not_read", "inputs", "load", "open_page"]
 
 _OUTPUTS = ("output", "to", "out")  #: the options that name what is written; all other paths are read
 _POSITIONAL = ("config", "images", "image", "source", "file", "folders", "voc", "sbd")
@@ -27,6 +27,21 @@ def load(options: Namespace, overrides: Sequence[str]) -> "Run":
     run = load_run(options.config, overrides)
     run.set_threads()
     return run if options.output is None else replace(run, output=options.output)
+
+
+def check_crf_keys(options: Namespace, overrides: Sequence[str]) -> None:
+    """Refuse keys of the section ``crf`` beside ``--crf``, which has the whole CRF but for its memory.
+
+    Raises:
+        InputError: there is one.
+    """
+    keys = [each.partition("=")[0] for each in overrides]
+    ignored = [key for key in keys if key.startswith("--crf.") and key != "--crf.memory"]
+    if options.crf is not None and ignored:
+        raise InputError(
+            f"{options.command} {ignored[0]}: the CRF is that of --crf {options.crf}; change it there, or "
+            "leave out --crf"
+        )
 
 
 def open_page(page: Path) -> bool:

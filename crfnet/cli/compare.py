@@ -11,7 +11,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from crfnet.cli.parser import add_run_command
+from crfnet.cli.parser import SEED, add_run_command
 from crfnet.cli.shared import check_apart, load, open_page
 
 __all__ = ["add_parser", "run"]
@@ -23,12 +23,12 @@ _PHOTO = "photo.jpg"
 def add_parser(commands: Any) -> None:
     """``demo`` and ``compare``."""
     summary = "a photo before and after its CRF, then the comparison on the toy set: CPU, offline, minutes"
-    demo = add_run_command(commands, "demo", summary, config=False, resume=True)
+    demo = add_run_command(commands, "demo", summary, config=False, resume=True, keys=SEED)
     demo.add_argument(
         "--open", action="store_true", help="show the report in a browser; without a display, say where it is"
     )
     summary = "train, search, train jointly, score the arms, write one report"
-    compare = add_run_command(commands, "compare", summary, resume=True)
+    compare = add_run_command(commands, "compare", summary, resume=True, keys=SEED)
     for parser in (demo, compare):
         parser.add_argument(
             "--arms",

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol
 
 from crfnet.errors import InputError
 
-__all__ = ["Command", "Parser", "add_crf", "add_run_command", "parse", "split"]
+__all__ = ["SEED", "Command", "Parser", "add_crf", "add_run_command", "parse", "split"]
 
 _EPILOG = """\
 how the commands follow one another:
@@ -41,11 +41,13 @@ middle such as a full disk, what was finished is kept; 130 and 143 interrupted, 
 
 _KEYS_EPILOG = """\
 keys of the config, each of which can be changed here:
-  --seed 1           of the training; `crfnet report` makes one report of runs that differ in it
-  --threads 1        of the CPU; 0, the default, is one a core
+{more}  --threads 1        of the CPU; 0, the default, is one a core
   --device cpu       not a GPU where there is one
   --section.key VALUE, such as --search.images 50; `crfnet config --help` explains them all
 """
+
+#: `keys` of the commands that train.
+SEED = "  --seed 1           of the training; `crfnet report` makes one report of runs that differ in it\n"
 
 #: Keys of a config that stand in no section.
 _RUN_KEYS = ("--title", "--seed", "--device", "--threads", "--pictures")
@@ -127,7 +129,7 @@ def _is_key(name: str, *, of_config: bool) -> bool:
 
 
 def add_run_command(
-    commands: Any, name: str, summary: str, *, config: bool = True, resume: bool = False
+    commands: Any, name: str, summary: str, *, config: bool = True, resume: bool = False, keys: str = ""
 ) -> argparse.ArgumentParser:
     """A command that leaves an output folder.
 
@@ -137,9 +139,10 @@ def add_run_command(
         summary: its line of help.
         config: it needs a config file.
         resume: it goes on where it was stopped.
+        keys: lines of help on the keys that matter most to it.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary, epilog=_KEYS_EPILOG
+        name, help=summary, description=summary, epilog=_KEYS_EPILOG.format(more=keys)
     )
     if config:
         parser.add_argument(

@@ -15,11 +15,19 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
+_KEYS = """\
+  --search.images 100, --search.seed 1   how many images are searched on, and which are drawn
+  --search.folds 5   cross-validated: `crfnet evaluate --folds` then scores every image of the search
+  --search.w1 "[1, 2, 4]", --search.theta_alpha, --search.theta_beta   the coarse grid
+"""
+_LEFT = "left in OUTPUT/search: best.yaml, images.txt, table.csv, heatmap.png, with folds folds.csv\n"
+
 
 def add_parser(commands: Any) -> None:
     """``search``."""
     summary = "cross-validate w1, theta_alpha, theta_beta on cached scores, coarse to fine"
-    parser = add_run_command(commands, "search", summary, resume=True)
+    parser = add_run_command(commands, "search", summary, resume=True, keys=_KEYS)
+    parser.epilog = f"{parser.epilog}{_LEFT}"
     parser.add_argument(
         "--scores", metavar="PATH", type=Path, required=True, help="folder of cached scores, or one .npz"
     )

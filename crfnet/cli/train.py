@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crfnet.cli.parser import add_run_command
+from crfnet.cli.parser import SEED, add_run_command
 from crfnet.cli.shared import check_apart, load
 from crfnet.errors import InputError
 
@@ -24,7 +24,7 @@ _LOG = logging.getLogger("crfnet")
 def add_parser(commands: Any) -> None:
     """``train``."""
     summary = "train the network alone, or network and CRF together"
-    parser = add_run_command(commands, "train", summary, resume=True)
+    parser = add_run_command(commands, "train", summary, resume=True, keys=SEED)
     parser.add_argument("--stage", choices=("unary", "joint"), default="unary", help="default: unary")
     parser.add_argument(
         "--checkpoint", metavar="CKPT", type=Path, help="start from these weights (stage joint needs them)"

@@ -17,10 +17,13 @@ def existing_root(name: str, root: Path | None, *folders: str, argument: str = "
         InputError: No root was given, or it or one of its folders does not exist.
     """
     listed = " and ".join(filter(None, (", ".join(folders[:-1]), folders[-1])))
-    wanted = f"the folder of data set {name} that holds {listed}"
+    wanted = f"the folder of the data set (data.name: {name}) that holds {listed}"
     if root is None:
         raise InputError(f"{argument} is not given, must be {wanted}")
-    for folder in (root, *(root / each for each in folders)):
+    if not root.is_dir():
+        shown = root if root.is_absolute() else f"{root} ({root.absolute()})"
+        raise InputError(f"{argument} is {shown}, where no folder is, must be {wanted}")
+    for folder in (root / each for each in folders):
         if not folder.is_dir():
             raise InputError(f"{argument} is {root}, which has no folder {folder}, must be {wanted}")
     return root

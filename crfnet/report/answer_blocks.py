@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from crfnet.errors import printable
 from crfnet.files import read_yaml
@@ -91,10 +92,14 @@ def _run_places(folder: Path, arms: Sequence[ArmResult]) -> RunPlaces:
             crf=_there(searched, BEST_FILE),
             images=_there(searched, IMAGES_FILE),
         )
+    config = _config(folder / CONFIG_FILE)
+    seed, data = config.get("seed"), config.get("data")
+    made_up = isinstance(data, dict) and data.get("name") == "toy"  # whose network knows no photos
     return RunPlaces(
         folder=_from_here(folder),
         config=_there(folder, CONFIG_FILE) or "CONFIG",
-        seed=_seed(folder / CONFIG_FILE),
+        seed=seed if type(seed) is int else 0,
+        images="--split val" if made_up else RunPlaces.images,
         arms=places,
         edges=arms_at_edges(arms),
     )
@@ -118,8 +123,7 @@ def _from_here(path: Path) -> str:
     return printable(str(path))
 
 
-def _seed(config: Path) -> int:
-    """That a run was trained with; 0, the default, where nothing tells."""
-    found = read_yaml(config) if config.is_file() else None
-    seed = found.get("seed") if isinstance(found, dict) else None
-    return seed if type(seed) is int else 0
+def _config(file: Path) -> dict[str, Any]:
+    """Of a run; nothing where none is."""
+    found = read_yaml(file) if file.is_file() else None
+    return found if isinstance(found, dict) else {}

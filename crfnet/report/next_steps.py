@@ -40,6 +40,7 @@ class RunPlaces:
         seed: of the run.
         arms: by arm, the files that it is used with.
         edges: arms whose search ended at the edge of what it tried, by where it did.
+        images: that ``predict`` is shown with.
     """
 
     folder: str = "RUN"
@@ -47,6 +48,7 @@ class RunPlaces:
     seed: int = 0
     arms: Mapping[str, Places] = field(default_factory=dict)
     edges: Mapping[tuple[Edge, ...], Sequence[str]] = field(default_factory=dict)
+    images: str = "YOUR_PHOTO.jpg"
 
 
 def next_steps(results: Results, run: RunPlaces) -> list[str]:
@@ -93,10 +95,13 @@ def _use(results: Results, verdict: Verdict, run: RunPlaces) -> Iterator[str]:
         yield f"Use {arm_label(winner)}{_how(run, run.arms.get(winner, Places()))}."
     elif verdict.outcome == "loss":
         weaker = code('--search.w1 "[0.5,1,2,3]"')
-        yield (
-            f"Stay with {arm_label(winner)}. If a CRF was meant to help, search weaker ones as well, such as "
-            f"{weaker}."
-        )
+        if any(set(pair) & set(names) for names in run.edges.values()):  # which says where to search
+            yield f"Stay with {arm_label(winner)}."
+        else:
+            yield (
+                f"Stay with {arm_label(winner)}. If a CRF was meant to help, search weaker ones as well, "
+                f"such as {weaker}."
+            )
     elif verdict.outcome == "none":
         yield f"Stay with {arm_label(winner)}, which costs least, until a difference is sure."
 
@@ -110,7 +115,7 @@ def _how(run: RunPlaces, place: Places) -> str:
     """The command that applies an arm; or the file of its CRF."""
     if place.checkpoint:
         crf = f" --crf {place.crf}" if place.crf else ""
-        command = code(f"crfnet predict {run.config} --checkpoint {place.checkpoint}{crf} photo.jpg")
+        command = code(f"crfnet predict {run.config} --checkpoint {place.checkpoint}{crf} {run.images}")
         return f" with {code(place.crf)}: {command}" if place.crf else f": {command}"
     return f" with {code(place.crf)}" if place.crf else ""
 
@@ -127,8 +132,8 @@ def _beyond(run: RunPlaces) -> Iterator[str]:
         told, further = (" and ".join(each) for each in zip(*parts, strict=True))
         options = code(" ".join(edge.beyond for edge in edges))
         yield (
-            f"{' and '.join(map(arm_label, names))}: {told}: search {further} ones ({options}) before you "
-            "use this elsewhere."
+            f"{' and '.join(map(arm_label, names))}: {told}; the best may lie beyond: search {further} ones, "
+            f"too ({options})."
         )
 
 

@@ -61,7 +61,8 @@ def convert_scores(
 ) -> ScoreFolder:
     """Convert the scores of every image in the folder `source` to the score folder `folder`.
 
-    Ids that `folder` holds already are skipped, so that an interrupted conversion continues.
+    Ids that `folder` holds already are skipped, so that an interrupted conversion continues; but not those
+    whose files have been written since.
 
     Args:
         source: files of one of `FORMATS`.
@@ -87,7 +88,9 @@ def convert_scores(
     options = _with_axes(images, format_, options)
     kind = options.kind or format_.kind
     first = _read(next(iter(images.values())), format_, options, kind)
-    pending = list(images) if overwrite else missing_scores(folder, images)
+    pending = list(images) if overwrite else _not_converted(folder, images)
+    if kept := len(images) - len(pending):
+        _LOG.info("%d of %d are kept as they were converted before (--overwrite: again)", kept, len(images))
     sizes = {
         image_id: None if options.images is None else _image_size(options.images, image_id)
         for image_id in pending
@@ -109,6 +112,15 @@ def convert_scores(
     )
     _read_back(written, pending)
     return written
+
+
+def _not_converted(folder: Path, images: Mapping[str, list[Path]]) -> list[str]:
+    """The images without scores in the folder; scores that are older than their files are removed first."""
+    for image_id, files in images.items():
+        made = folder / f"{image_id}.npz"
+        if made.is_file() and made.stat().st_mtime_ns < max(file.stat().st_mtime_ns for file in files):
+            made.unlink()
+    return missing_scores(folder, images)
 
 
 def _read_back(folder: ScoreFolder, ids: Sequence[str]) -> None:

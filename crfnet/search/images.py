@@ -93,8 +93,8 @@ class SearchImages:
     def __init__(self, dataset: SegmentationDataset, ids: Sequence[str], scores: ScoreFolder) -> None:
         if scores.num_classes != dataset.num_classes:
             raise InputError(
-                f"{scores.path}: scores of {scores.num_classes} classes; "
-                f"{dataset.name} has {dataset.num_classes}"
+                f"{scores.path}: scores of {scores.num_classes} classes, must be {dataset.num_classes}, as "
+                f"many as the data set has (data.name: {dataset.name})"
             )
         self.dataset, self.ids, self.scores = dataset, tuple(ids), scores
         self._index = {image_id: i for i, image_id in enumerate(dataset.ids)}

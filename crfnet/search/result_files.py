@@ -48,6 +48,10 @@ OUTPUT_FILES = (
 )
 
 
+#: What is said where the best point is no better than the network alone.
+WORSE = "no CRF that was tried is better than none here: try smaller w1, or use none"
+
+
 def best_config(point: Point, config: SearchConfig) -> CRFConfig:
     """The CRF at `point`; it does all iterations everywhere, without the search's `tolerance`."""
     return CRFConfig(**point._asdict(), normalization=config.normalization, prune=config.prune)
@@ -75,6 +79,8 @@ def write_results(
         f"images: {len(images)} of {images.dataset.name}, listed in {IMAGES_FILE}; "
         "exclude them from reported metrics",
     ]
+    if metric <= network_metric:
+        header.insert(3, WORSE)
     if config.folds:
         header.insert(
             3,

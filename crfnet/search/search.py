@@ -23,7 +23,7 @@ from crfnet.search.database import open_study
 from crfnet.search.grid import Point
 from crfnet.search.images import SearchImages, draw_images, evaluation_order
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.result_files import OUTPUT_FILES, best_config, write_results
+from crfnet.search.result_files import OUTPUT_FILES, WORSE, best_config, write_results
 from crfnet.search.run_tasks import run_tasks
 from crfnet.search.selection_criteria import CRITERIA
 from crfnet.search.task_queue import STUDY_FILE, StudyLocation, TaskQueue
@@ -82,7 +82,9 @@ def search(
     without_crf, digest = images.validate(config)
     criterion = CRITERIA[config.criterion]
     network_metric = float(criterion.metric(without_crf.criterion[0].sum(0)))
-    logger.info("search on %d images, %s %.4f without CRF", len(drawn), criterion.label, network_metric)
+    logger.info(
+        "search on %d images, %s %.2f %% without CRF", len(drawn), criterion.label, 100 * network_metric
+    )
     if overwrite:
         with lock_folder(folder):  # not while another process searches there
             for path in old:
@@ -99,12 +101,15 @@ def search(
             _publish_trials(queue, leaderboard)
         write_results(folder, leaderboard, images, without_crf)
     best = leaderboard.best(leaderboard.overall)
+    metric = leaderboard.metric(best, leaderboard.overall.selection_images)
     logger.info(
-        "search: %s %.4f at w1 %g, theta_alpha %g, theta_beta %g, w2 %g, theta_gamma %g, iterations %d",
+        "search: %s %.2f %% at w1 %g, theta_alpha %g, theta_beta %g, w2 %g, theta_gamma %g, iterations %d",
         criterion.label,
-        leaderboard.metric(best, leaderboard.overall.selection_images),
+        100 * metric,
         *best,
     )
+    if metric <= network_metric:
+        logger.warning("search: %s", WORSE)
     return best_config(best, config)
 
 

@@ -126,7 +126,7 @@ def test_commands_name_what_is_there_as_seen_from_here(tmp_path, monkeypatch):
     (folder / "config.yaml").write_text("seed: 3")
     use = (
         "Use `posthoc`: `crfnet predict '{0}/config.yaml' --checkpoint '{0}/unary/train/checkpoint.pt' "
-        "photo.jpg`."
+        "YOUR_PHOTO.jpg`."
     )
     again = (
         "`crfnet compare '{0}/config.yaml' --seed 4 --output '{0}_seed4'`, then `crfnet report '{0}' "

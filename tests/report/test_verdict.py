@@ -233,7 +233,7 @@ def test_next_steps():
     use, leave, seeds = next_steps(results(**POSTHOC), run)
     assert use == (
         "Use `posthoc` with `posthoc/search/best.yaml`: `crfnet predict runs/a/config.yaml --checkpoint "
-        "unary/train/checkpoint.pt --crf posthoc/search/best.yaml photo.jpg`."
+        "unary/train/checkpoint.pt --crf posthoc/search/best.yaml YOUR_PHOTO.jpg`."
     )
     assert leave.startswith("Leave joint training out: `posthoc+` is as good")
     assert seeds == (
@@ -242,7 +242,8 @@ def test_next_steps():
     )
     use, *_ = next_steps(results(**POSTHOC, joint_posthocp=BOTH, joint_unary=BOTH), run)
     assert use == (
-        "Use `joint`: `crfnet predict runs/a/config.yaml --checkpoint joint/train/checkpoint.pt photo.jpg`."
+        "Use `joint`: `crfnet predict runs/a/config.yaml --checkpoint joint/train/checkpoint.pt "
+        "YOUR_PHOTO.jpg`."
     )
     lost = next_steps(
         results(**POSTHOC, joint_posthocp=(LOSS, LOSS)), RunPlaces(arms={"posthoc": Places("", "b.yaml")})
@@ -334,18 +335,28 @@ def test_images_that_the_search_has_used_are_told_before_the_figures():
     assert use == "Use `posthoc`."
 
 
+def test_after_a_loss_one_search_is_proposed():
+    smallest = (Edge("search", "w1", 2.5, False),)
+    lost = results(names=("unary", "posthoc"), posthoc_unary=(LOSS, LOSS))
+    weaker, *_ = next_steps(lost, RunPlaces())
+    assert weaker.startswith("Stay with `unary`. If a CRF was meant to help, search weaker ones")
+    stay, beyond, *_ = next_steps(lost, RunPlaces(edges={smallest: ["posthoc"]}))
+    assert stay == "Stay with `unary`."
+    assert "search smaller ones, too" in beyond
+
+
 def test_a_search_that_ended_at_an_edge():
     largest = (Edge("search", "w1", 16.0, True), Edge("search", "theta_alpha", 40.0, True))
     both = (Edge("search", "theta_beta", 2.0, False), Edge("search", "iterations", 10.0, True))
     run = RunPlaces(edges={largest: ["posthoc", "posthoc+"], both: ["other"]})
     _, first, second, *_ = next_steps(results(**POSTHOC), run)
     assert first == (
-        "`posthoc` and `posthoc+`: w1 = 16 and theta_alpha = 40 are the largest that were tried: search "
-        'larger ones (`--search.w1 "[16,32,64]" '
-        '--search.theta_alpha "[40,80,160]"`) before you use this elsewhere.'
+        "`posthoc` and `posthoc+`: w1 = 16 and theta_alpha = 40 are the largest that were tried; the best "
+        'may lie beyond: search larger ones, too (`--search.w1 "[16,32,64]" '
+        '--search.theta_alpha "[40,80,160]"`).'
     )
     assert second == (
         "`other`: iterations = 10 is the largest that was tried and theta_beta = 2 is the smallest that was "
-        'tried: search larger and smaller ones (`--search.theta_beta "[0.5,1,2]" --search.iterations '
-        '"[10,20,40]"`) before you use this elsewhere.'
+        "tried; the best may lie beyond: search larger and smaller ones, too (`--search.theta_beta "
+        '"[0.5,1,2]" --search.iterations "[10,20,40]"`).'
     )

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -266,3 +268,20 @@ def test_what_cannot_be_converted(tmp_path, caffe, images):
     (images / "b_2.png").unlink()
     with pytest.raises(InputError, match="no image 'b_2'"):
         convert_scores(caffe, tmp_path / "out2", options)
+
+
+def test_files_that_were_written_since_are_converted_again(tmp_path, caplog):
+    source, to = tmp_path / "raw", tmp_path / "scores"
+    source.mkdir()
+    for name in ("a", "b"):
+        np.save(source / f"{name}.npy", np.ones((3, 4, 5), np.float32))
+    convert_scores(source, to)
+    kept = (to / "b.npz").read_bytes()
+    np.save(source / "a.npy", np.full((3, 4, 5), 2, np.float32))
+    later = (to / "a.npz").stat().st_mtime_ns + 10**9
+    os.utime(source / "a.npy", ns=(later, later))
+    with caplog.at_level("INFO", "crfnet"):
+        scores = convert_scores(source, to)
+    assert scores.stored_logits("a").mean() == 2
+    assert (to / "b.npz").read_bytes() == kept
+    assert "1 of 2 are kept" in caplog.text

@@ -263,7 +263,7 @@ def test_bad_input_is_found_before_long_work(tmp_path, dataset, config, monkeypa
         search(dataset, dataset.ids, ScoreFolder(tmp_path / "scores"), config, out)
     sheet = tmp_path / "scores" / "scores.yaml"
     sheet.write_text(yaml.safe_dump(yaml.safe_load(sheet.read_text()) | {"num_classes": 5}))
-    with pytest.raises(InputError, match="scores of 5 classes; pictures has 3"):
+    with pytest.raises(InputError, match="scores of 5 classes, must be 3, as many as"):
         search(dataset, dataset.ids, ScoreFolder(tmp_path / "scores"), config, out)
     assert not out.exists()
 

@@ -76,8 +76,8 @@ def check_not_read(path: Path, options: Namespace) -> None:
     Raises:
         InputError: it is one of them.
     """
-    read = {each.resolve() for each in inputs(options, None).values()}
-    if path.resolve() in read:
+    read = {os.path.realpath(each) for each in inputs(options, None).values()}  # of a loop of links, too
+    if os.path.realpath(path) in read:
         raise InputError(f"{path}: is read, and would be replaced; give another place for what is written")
 
 

@@ -14,7 +14,8 @@ from crfnet.errors import require
 __all__ = ["MAX_ITERATIONS", "PRESETS", "CRFConfig"]
 
 MAX_ITERATIONS = 10_000  #: steps; no scheme changes anything after some hundred, and each takes its time
-_LEAST, _MOST = 1e-6, 1e30  #: widths and weights whose products are numbers in float32
+_LEAST, _MOST = 1e-6, 1e30  #: widths whose products are numbers in float32
+_HEAVIEST = 1e6  #: weights whose logits still tell marginals apart in float32, a tenth or so
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class CRFConfig:
         for name in ("w1", "w2"):
             value = getattr(self, name)
             signed = self.weights == "full"
-            good = abs(value) <= _MOST and (value >= 0 or signed)
-            self._require(name, good, f">= 0 (0 leaves the potential out), at most {_MOST:g}")
+            good = abs(value) <= _HEAVIEST and (value >= 0 or signed)
+            self._require(name, good, f">= 0 (0 leaves the potential out), at most {_HEAVIEST:g}")
         for name in ("iterations", "train_iterations"):
             steps = getattr(self, name)
             self._require(name, 0 <= steps <= MAX_ITERATIONS, f">= 0, at most {MAX_ITERATIONS}")

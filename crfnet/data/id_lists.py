@@ -84,6 +84,7 @@ def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:
     ids = [_id(line, path) for line in lines if line.strip()]
     if not ids:
         raise InputError(f"{path}: the list is empty, must be one id a line, at least one")
+    check_ids(ids, path)
     seen: set[str] = set()
     for image_id in ids:
         if image_id in seen:

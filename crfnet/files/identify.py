@@ -34,8 +34,11 @@ def _archive(path: Path) -> list[str]:
     """Of a zip archive without weights in it."""
     if not zipfile.is_zipfile(path):
         return []
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:  # of which no more than the end is right
+        return []
     if any("/code/" in name for name in names):
         return ["a TorchScript program, not weights; save its state_dict() instead"]
     holds_weights = any(name.endswith("data.pkl") for name in names)

@@ -58,8 +58,19 @@ def label_axes(arrays: Sequence[NDArray[Any]], image_sizes: Sequence[tuple[int, 
         if len(fitting) == 1:
             return fitting[0]
     first, last = (len({array.shape[axis] for array in arrays}) == 1 for axis in (0, 2))
-    if first != last:
-        return "lhw" if first else "hwl"
+    return _by_length(arrays) if first == last else "lhw" if first else _hwl(arrays)
+
+
+def _hwl(arrays: Sequence[NDArray[Any]]) -> str | None:
+    """``hwl`` where the last axis alone stays, or is the shorter of two that do.
+
+    With columns of one length in all images, the first axis may be the labels of a broken file.
+    """
+    middle = len({array.shape[1] for array in arrays}) == 1
+    return "hwl" if not middle or all(a.shape[2] < a.shape[1] for a in arrays) else None
+
+
+def _by_length(arrays: Sequence[NDArray[Any]]) -> str | None:
     looks_last = all(2 * a.shape[2] <= min(a.shape[:2]) for a in arrays)
     return None if looks_last else "lhw"
 

@@ -11,6 +11,7 @@ from crfnet.errors import require
 
 __all__ = ["TrainConfig"]
 
+_LARGEST = 1e30  #: whose product with another rate is still a number in float32
 _MOST_ITERATIONS = 10**9  #: which take weeks at the least
 
 
@@ -126,7 +127,7 @@ class TrainConfig:
             "clip",
             "focal",
         ):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "a number >= 0")
+            self._require(name, 0 <= getattr(self, name) <= _LARGEST, f"a number >= 0, at most {_LARGEST:g}")
         self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
         self._require("schedule", self.schedule in ("poly", "step"), "poly or step")
         self._require("gamma", 0 < self.gamma <= 1, "in (0, 1]")

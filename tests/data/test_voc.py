@@ -88,7 +88,7 @@ def test_other_list_by_name(voc_writer):
 
 
 def test_no_root():
-    with pytest.raises(InputError, match=r"data.root is not given, must be the folder of the data set \(data.name: voc\)"):
+    with pytest.raises(InputError, match=r"data.root is not given, .* the data set \(data.name: voc\)"):
         load_dataset(DataConfig(name="voc"), "train")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crfnet.files.images import upright
 from crfnet.score_cache import ScoreFolder
 from tests.fuzz.damage import Damage, damages
 from tests.fuzz.factories import pictures
@@ -57,7 +58,7 @@ def check_miou(fixtures: FixtureTree, out: str) -> None:
 
 def check_prediction(fixtures: FixtureTree, out: str) -> None:
     with Image.open(fixtures.root / "voc/JPEGImages/a.jpg") as file:
-        size = file.size
+        size = upright(file).size
     labels = indices(fixtures.out / "predictions/a.png")
     assert labels.shape == size[::-1]
     assert labels.max() < CLASSES

@@ -85,7 +85,8 @@ def test_a_full_disk(fixtures, name, tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limits.get(name, 300),) * 2),
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("crfnet: ")]
-    assert done.returncode == 1, done.stderr
+    early = name == "evaluate"  # which tries its report before the work
+    assert done.returncode == (2 if early else 1), done.stderr
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "large" in lines[0] or "full" in lines[0], lines[0]

@@ -137,7 +137,9 @@ def _check_groups(saved: Any, fresh: Sequence[Mapping[str, Any]]) -> None:
 
 def _is_alike(value: Any, ours: Any) -> bool:
     if isinstance(ours, float):
-        return type(value) in (int, float) and abs(value) <= torch.finfo(torch.float32).max
+        if type(value) is int:
+            return abs(value) < 2**53
+        return type(value) is float and abs(value) <= torch.finfo(torch.float32).max
     return type(value) is type(ours)
 
 

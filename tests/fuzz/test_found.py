@@ -7,16 +7,20 @@ import pytest
 import torch
 from PIL import Image
 
-from crfnet.checkpoints.checkpoint import checkpoint_crf, read_checkpoint
+from crfnet.checkpoints.checkpoint import checkpoint_crf, read_checkpoint, restore
+from crfnet.cli.main import main
+from crfnet.crf.config import CRFConfig
 from crfnet.errors import InputError
 from crfnet.evaluation.evaluator import EvaluationConfig
 from crfnet.files import read_arrays, read_yaml
+from crfnet.files.weight_files import read_unwrapped
 from crfnet.labels import read_label_png
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import run_stage, stage_seconds
 from crfnet.report.energy_curves import read_energy_traces
 from crfnet.report.training_curves import read_training_log
 from crfnet.score_cache import ScoreFolder
+from crfnet.score_cache.recognition import label_axes
 from tests.fuzz import test_pictures
 from tests.fuzz.damage import Damage
 from tests.fuzz.factories import bomb, npy, pictures
@@ -33,6 +37,7 @@ from tests.fuzz.harness import refused
         ("class", "one pixel of label"),
         ("indexed", "text bomb"),
         ("png", "no pixel"),
+        ("photo", "rotated"),
     ],
 )
 def test_pictures_of_another_kind(fixtures, name, made):
@@ -172,3 +177,42 @@ def test_weights_of_checkpoints(fixtures, value):
 def test_a_large_label_map_is_no_bomb(tmp_path):
     Image.new("L", (4000, 4000)).save(tmp_path / "a.png")
     assert read_label_png(tmp_path / "a.png").shape == (4000, 4000)
+
+
+def test_a_zip_of_which_only_the_end_is_right(tmp_path):
+    path = tmp_path / "net.pt"
+    torch.save({"weight": torch.zeros(3)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-22] + b"\x01" + content[-22:])  # its directory is not where it says
+    with pytest.raises(InputError, match=r"net\.pt: damaged, or no file of weights"):
+        read_unwrapped(path)
+
+
+def test_links_in_a_loop(tmp_path, capsys):
+    loop = tmp_path / "net.safetensors"
+    loop.symlink_to(loop)
+    with pytest.raises(SystemExit) as ended:
+        main(["import", str(loop), "--out", str(tmp_path / "net.pt")])
+    assert ended.value.code == 2
+    assert "net.safetensors" in capsys.readouterr().err
+
+
+def test_labels_that_vary_are_not_taken_for_rows():
+    broken = [np.zeros((labels, 16, 20), np.float32) for labels in (3, 3, 2)]
+    assert label_axes(broken) is None
+    assert label_axes([np.zeros((rows, 20, 3), np.float32) for rows in (16, 17)]) == "hwl"
+
+
+def test_weights_that_leave_no_number_in_float32():
+    with pytest.raises(InputError, match=r"crf.w1 is 1000000000.0, must be >= 0 .* at most 1e\+06"):
+        CRFConfig(w1=1e9)
+
+
+@pytest.mark.parametrize("rate", [10**19, 1e300])
+def test_learning_rates_that_torch_cannot_take(tmp_path, rate):
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["lr"] = rate
+    with pytest.raises(InputError, match="lr is 1"):
+        restore(tmp_path / "c.pt", {"model": model.state_dict(), "optimizer": state}, model, optimizer)

@@ -119,7 +119,8 @@ def restore(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: Opt
             if not all(value is None or _is_array(value) for value in state.values()):
                 raise ValueError("its state holds what is no array of real numbers")
         optimizer.load_state_dict(checkpoint["optimizer"])
-        for group in optimizer.param_groups:
+        for group, ours in zip(optimizer.param_groups, fresh["param_groups"], strict=True):
+            group |= {name: value for name, value in ours.items() if name != "params"}  # the settings decide
             for parameter in group["params"]:
                 _check_state(optimizer.state.get(parameter, {}), parameter)
     except Exception as error:  # ValueError, or whatever a damaged state leads to

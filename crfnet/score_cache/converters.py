@@ -19,7 +19,7 @@ from crfnet.score_cache.formats import FORMATS, Format
 from crfnet.score_cache.metadata import Kind
 from crfnet.score_cache.reader import ScoreFolder
 from crfnet.score_cache.recognition import label_axes, labels_sum_to, probability_scale
-from crfnet.score_cache.writer import missing_scores, write_scores
+from crfnet.score_cache.writer import add_scores, missing_scores, prepare_score_folder
 
 __all__ = ["ConvertOptions", "convert_scores"]
 
@@ -88,7 +88,9 @@ def convert_scores(
     options = _with_axes(images, format_, options)
     kind = options.kind or format_.kind
     first = _read(next(iter(images.values())), format_, options, kind)
-    pending = list(images) if overwrite else _not_converted(folder, images)
+    older = [] if overwrite else _older(folder, images)
+    wanted = set(images) if overwrite else {*missing_scores(folder, images), *older}
+    pending = [image_id for image_id in images if image_id in wanted]
     if kept := len(images) - len(pending):
         _LOG.info("%d of %d are kept as they were converted before (--overwrite: again)", kept, len(images))
     sizes = {
@@ -101,26 +103,25 @@ def convert_scores(
             scores = _read(images[image_id], format_, options, kind)
             yield image_id, _crop(scores, sizes[image_id], images[image_id][0])
 
-    written = write_scores(
-        folder,
-        pairs(),
-        len(first),
-        options.align_corners,
-        f"converted from {source}",
-        kind=kind,
-        overwrite=overwrite,
-    )
+    made_of = f"converted from {source}"
+    prepare_score_folder(folder, len(first), options.align_corners, made_of, kind=kind, overwrite=overwrite)
+    for image_id in older:  # of this source, or it would have been refused
+        (folder / f"{image_id}.npz").unlink()
+    add_scores(folder, pairs(), len(first))
+    written = ScoreFolder(folder)
     _read_back(written, pending)
     return written
 
 
-def _not_converted(folder: Path, images: Mapping[str, list[Path]]) -> list[str]:
-    """The images without scores in the folder; scores that are older than their files are removed first."""
-    for image_id, files in images.items():
-        made = folder / f"{image_id}.npz"
-        if made.is_file() and made.stat().st_mtime_ns < max(file.stat().st_mtime_ns for file in files):
-            made.unlink()
-    return missing_scores(folder, images)
+def _older(folder: Path, images: Mapping[str, list[Path]]) -> list[str]:
+    """The images whose scores in the folder are older than one of the files that they were made of."""
+    made = {image_id: folder / f"{image_id}.npz" for image_id in images}
+    return [
+        image_id
+        for image_id, files in images.items()
+        if made[image_id].is_file()
+        and made[image_id].stat().st_mtime_ns < max(file.stat().st_mtime_ns for file in files)
+    ]
 
 
 def _read_back(folder: ScoreFolder, ids: Sequence[str]) -> None:

@@ -285,3 +285,17 @@ def test_files_that_were_written_since_are_converted_again(tmp_path, caplog):
     assert scores.stored_logits("a").mean() == 2
     assert (to / "b.npz").read_bytes() == kept
     assert "1 of 2 are kept" in caplog.text
+
+
+def test_scores_of_another_source_stay_when_they_are_refused(tmp_path):
+    to = tmp_path / "scores"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", np.ones((3, 4, 5), np.float32))
+    convert_scores(tmp_path / "one", to)
+    kept = (to / "a.npz").read_bytes()
+    later = (to / "a.npz").stat().st_mtime_ns + 10**9
+    os.utime(tmp_path / "two/a.npy", ns=(later, later))
+    with pytest.raises(InputError, match="converted from"):
+        convert_scores(tmp_path / "two", to)
+    assert (to / "a.npz").read_bytes() == kept

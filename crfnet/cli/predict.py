@@ -28,7 +28,6 @@ left in OUTPUT/predictions: <name>.png, class indices in a palette PNG, and <nam
 """
 
 _SIDES = {"window": 2048, "margin": 256}  #: pixels, of the squares in which a GeoTIFF is read
-_IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 _READ = ("--crf.", "--data.", "--device", "--threads")  #: the keys that mean something without a CONFIG
 
 
@@ -80,13 +79,15 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
 
 def _check_options(options: Namespace, overrides: Sequence[str]) -> None:
     """Refuse options that do not go together; a first IMAGE that stands in CONFIG's place is moved."""
+    from crfnet.data.image_files import IMAGE_ENDINGS
+
     config = options.config
     if options.scores is not None and config is not None and config.suffix.lower() not in (".yaml", ".yml"):
         options.images, options.config = [config, *options.images], None
     if bool(options.images) == (options.split is not None):
         raise InputError("predict: give image files, or --split train|val; one of the two")
     check_crf_keys(options, overrides)
-    if options.scores is None and config is not None and config.suffix.lower() in _IMAGES:
+    if options.scores is None and config is not None and config.suffix.lower() in IMAGE_ENDINGS:
         raise InputError(
             f"predict {config}: CONFIG stands before the images, a YAML file that --checkpoint needs"
         )

@@ -4,8 +4,8 @@ import math
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from crfnet.errors import printable
 from crfnet.files import read_yaml
@@ -31,11 +31,20 @@ __all__ = ["answer_blocks", "answer_table"]
 
 
 def answer_blocks(
-    folder: Path, arms: Sequence[ArmResult], intervals: MetricIntervals, class_names: Sequence[str]
+    folder: Path,
+    arms: Sequence[ArmResult],
+    intervals: MetricIntervals,
+    class_names: Sequence[str],
+    *,
+    made_up: bool,
 ) -> list[Block]:
-    """Paragraph, table, next steps; commands name paths as seen from where the report was made."""
+    """Paragraph, table, next steps; commands name paths as seen from where the report was made.
+
+    Networks of images that are made up know no photos: ``predict`` is shown with the data set's own.
+    """
     results = results_of(arms, intervals, class_names)
-    steps = next_steps(results, _run_places(folder, arms))
+    run = _run_places(folder, arms)
+    steps = next_steps(results, replace(run, images="--split val") if made_up else run)
     what = "**What to do next** (in the folder where crfnet was started)"
     following: list[Block] = [Text(what), Bullets(steps)] if steps else []
     return [Text(answer(results)), answer_table(arms, results), *following]
@@ -92,14 +101,10 @@ def _run_places(folder: Path, arms: Sequence[ArmResult]) -> RunPlaces:
             crf=_there(searched, BEST_FILE),
             images=_there(searched, IMAGES_FILE),
         )
-    config = _config(folder / CONFIG_FILE)
-    seed, data = config.get("seed"), config.get("data")
-    made_up = isinstance(data, dict) and data.get("name") == "toy"  # whose network knows no photos
     return RunPlaces(
         folder=_from_here(folder),
         config=_there(folder, CONFIG_FILE) or "CONFIG",
-        seed=seed if type(seed) is int else 0,
-        images="--split val" if made_up else RunPlaces.images,
+        seed=_seed(folder / CONFIG_FILE),
         arms=places,
         edges=arms_at_edges(arms),
     )
@@ -123,7 +128,8 @@ def _from_here(path: Path) -> str:
     return printable(str(path))
 
 
-def _config(file: Path) -> dict[str, Any]:
-    """Of a run; nothing where none is."""
-    found = read_yaml(file) if file.is_file() else None
-    return found if isinstance(found, dict) else {}
+def _seed(config: Path) -> int:
+    """That a run was trained with; 0, the default, where nothing tells."""
+    found = read_yaml(config) if config.is_file() else None
+    seed = found.get("seed") if isinstance(found, dict) else None
+    return seed if type(seed) is int else 0

@@ -112,9 +112,11 @@ def write_report(
         "Energy over the iterations": list(energy_blocks(arms)),
         "How this was made": [fact_table(facts)] if facts else [],
     }
+    caveats = _caveats(facts)
+    answer = answer_blocks(folder, arms, intervals, class_names, made_up=bool(caveats))
     document = Document(
         title,
-        [*answer_blocks(folder, arms, intervals, class_names), *_caveats(facts)],
+        [*answer, *caveats],
         [Section(name, blocks) for name, blocks in sections.items() if blocks],
         {"scores.csv": metrics_csv(arms, intervals).encode()},
     )

@@ -10,7 +10,6 @@ from crfnet.crf.layer import CRFConfig
 from crfnet.errors import InputError
 from crfnet.files import one_line, regular, write_atomically, write_csv
 from crfnet.search.config import SearchConfig
-from crfnet.search.counting import PointCounts
 from crfnet.search.grid import AXES, Point
 from crfnet.search.heatmap import write_heatmap
 from crfnet.search.images import SearchImages
@@ -58,7 +57,7 @@ def best_config(point: Point, config: SearchConfig) -> CRFConfig:
 
 
 def write_results(
-    folder: Path, leaderboard: Leaderboard, images: SearchImages, without_crf: PointCounts
+    folder: Path, leaderboard: Leaderboard, images: SearchImages, network_metric: float
 ) -> None:
     """Write all files of a finished search.
 
@@ -66,12 +65,11 @@ def write_results(
         folder: receives them.
         leaderboard: of the whole search.
         images: in the evaluation order, in which they are listed.
-        without_crf: counts of the network alone.
+        network_metric: of the network alone, 0..1.
     """
     config, criterion, overall = leaderboard.config, leaderboard.criterion, leaderboard.overall
     best = leaderboard.best(overall)
     metric = leaderboard.metric(best, overall.selection_images)
-    network_metric = float(criterion.metric(without_crf.criterion[0].sum(0)))
     header = [
         "CRF parameters chosen by a search; theta_alpha, theta_gamma in pixels, theta_beta of 0..255",
         f"scores: {images.scores.source}",

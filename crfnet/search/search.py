@@ -99,7 +99,7 @@ def search(
         ):
             leaderboard = run_tasks(queue, images, config, device, progress=progress)
             _publish_trials(queue, leaderboard)
-        write_results(folder, leaderboard, images, without_crf)
+        write_results(folder, leaderboard, images, network_metric)
     best = leaderboard.best(leaderboard.overall)
     metric = leaderboard.metric(best, leaderboard.overall.selection_images)
     logger.info(

@@ -94,23 +94,24 @@ def load(options: argparse.Namespace, number: int) -> tuple[Tensor, Tensor]:
 
 def ways(image: Tensor, logits: Tensor, config: CRFConfig) -> dict[str, Callable[[], object]]:
     """Log marginals or marginals (l, n) by each of them."""
-    grid, unary = tuple(image.shape[2:]), logits[0].flatten(1).numpy()
-
-    def by_kernels(reduce: float) -> Run:
-        lattice = build_lattice(bilateral_features(image, config.theta_alpha, config.theta_beta).numpy())
-        spatial = grid_of(grid, config.theta_gamma, np.dtype(np.float32))
-        weights = np.array([[config.w1, config.w2]])
-        return mean_field(unary, [lattice], [spatial], weights, iterations=config.iterations, reduce=reduce)
-
+    unary = logits[0].flatten(1).numpy()
     layer = DenseCRF(len(unary), config).eval()
     runs: dict[str, Callable[[], object]] = {
-        "reduced": lambda: by_kernels(1e-4),
-        "all labels": lambda: by_kernels(0),
+        "reduced": lambda: by_kernels(image, logits, config, 1e-4),
+        "all labels": lambda: by_kernels(image, logits, config, 0),
         "layer": lambda: layer(logits, image)[0].flatten(1).numpy(),
     }
     if dcrf is not None:
         runs["pydensecrf"] = lambda: by_pydensecrf(image, unary, config)
     return runs
+
+
+def by_kernels(image: Tensor, logits: Tensor, config: CRFConfig, reduce: float) -> Run:
+    """The compiled loop, lattice included."""
+    lattice = build_lattice(bilateral_features(image, config.theta_alpha, config.theta_beta).numpy())
+    spatial = grid_of(tuple(image.shape[2:]), config.theta_gamma, np.dtype(np.float32))
+    unary, weights = logits[0].flatten(1).numpy(), np.array([[config.w1, config.w2]])
+    return mean_field(unary, [lattice], [spatial], weights, iterations=config.iterations, reduce=reduce)
 
 
 def by_pydensecrf(

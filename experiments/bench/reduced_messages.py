@@ -12,17 +12,13 @@ import argparse
 
 import numpy as np
 import torch
-from mean_field_cpu import add_images, load
+from mean_field_cpu import add_images, by_kernels, load
 from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.crf import reference
 from crfnet.crf.features import bilateral_features, positions
-from crfnet.kernels.cpu.grid import grid_of
-from crfnet.kernels.cpu.lattice import build_lattice
-from crfnet.kernels.cpu.mean_field import mean_field
-
-W1, W2, THETA_GAMMA, ITERATIONS = 4.0, 3.0, 3.0, 10
+from crfnet.crf.layer import CRFConfig
 
 
 def main() -> None:
@@ -39,15 +35,16 @@ def main() -> None:
     print(f"| theta | compared with | {' | '.join(titles)} |\n|{' --- |' * 7}", flush=True)
     for theta in options.theta:
         alpha, beta = map(float, theta.split("/"))
+        config = CRFConfig(w1=4, theta_alpha=alpha, theta_beta=beta, iterations=10)
         whole, small = [], []
         numbers = range(0, options.images * options.every, options.every)
         for number in tqdm(numbers, desc=theta, leave=False, unit="image"):
             image, logits = load(options, number)
-            ours = by_kernels(image, logits, alpha, beta, options.reduce)
-            whole.append(difference(ours, by_kernels(image, logits, alpha, beta, 0.0)))
+            ours = by_kernels(image, logits, config, options.reduce).log_marginals[0]
+            whole.append(difference(ours, by_kernels(image, logits, config, 0).log_marginals[0]))
             image, logits = middle(image, options.crop), middle(logits, options.crop)
-            ours = by_kernels(image, logits, alpha, beta, options.reduce)
-            small.append(difference(ours, by_reference(image, logits, alpha, beta)))
+            ours = by_kernels(image, logits, config, options.reduce).log_marginals[0]
+            small.append(difference(ours, by_reference(image, logits, config)))
         row(theta, "reduce 0", whole)
         row(theta, f"float64 reference, {options.crop[0]} x {options.crop[1]}", small)
 
@@ -64,26 +61,22 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def by_kernels(image: Tensor, logits: Tensor, alpha: float, beta: float, reduce: float) -> np.ndarray:
-    """Log marginals (l, n)."""
-    lattice = build_lattice(bilateral_features(image.float(), alpha, beta).numpy())
-    spatial = grid_of(tuple(image.shape[2:]), THETA_GAMMA, np.dtype(np.float32))
-    weights = np.array([[W1, W2]])
-    unary = logits[0].flatten(1).numpy()
-    run = mean_field(unary, [lattice], [spatial], weights, iterations=ITERATIONS, reduce=reduce)
-    return run.log_marginals[0]
-
-
-def by_reference(image: Tensor, logits: Tensor, alpha: float, beta: float) -> np.ndarray:
+def by_reference(image: Tensor, logits: Tensor, config: CRFConfig) -> np.ndarray:
     """Log marginals (l, n) in float64: matrices, no shortcut."""
-    bilateral = reference.permutohedral_matrix(bilateral_features(image.double(), alpha, beta)[0])
+    bilateral = reference.permutohedral_matrix(
+        bilateral_features(image.double(), config.theta_alpha, config.theta_beta)[0]
+    )
     bilateral = (bilateral / bilateral.sum(1, keepdim=True))[None]
     place = positions(tuple(image.shape[2:]), dtype=torch.float64, device=image.device)
-    spatial = reference.normalized_kernel_matrix(place / THETA_GAMMA, "after")
-    weights = [torch.tensor(weight, dtype=torch.float64) for weight in (W1, W2)]
+    spatial = reference.normalized_kernel_matrix(place / config.theta_gamma, "after")
+    weights = [torch.tensor(weight, dtype=torch.float64) for weight in (config.w1, config.w2)]
     unary = logits.double().flatten(2)
     potts = 1 - torch.eye(unary.shape[1], dtype=torch.float64)
-    return reference.mean_field(unary, [bilateral, spatial], weights, potts, ITERATIONS)[-1][0].log().numpy()
+    return (
+        reference.mean_field(unary, [bilateral, spatial], weights, potts, config.iterations)[-1][0]
+        .log()
+        .numpy()
+    )
 
 
 def middle(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -302,6 +302,18 @@ def test_a_made_up_set_is_no_forecast(tmp_path):
     assert "no forecast" not in write(tmp_path, arms, samples=()).read_text()
 
 
+def test_networks_of_a_made_up_set_are_shown_no_photo(tmp_path):
+    arms = with_folders(make_arms(names=("unary", "posthoc")), tmp_path)
+    network = tmp_path / "unary/train"
+    network.mkdir(exist_ok=True)
+    (network / "checkpoint.pt").write_bytes(b"")
+    arms[0] = dataclasses.replace(arms[0], train_folder=network)
+    made_up = write(tmp_path, arms, samples=(), facts=MADE_UP).read_text()
+    assert "checkpoint.pt --split val`" in made_up
+    assert "YOUR_PHOTO.jpg" not in made_up
+    assert "checkpoint.pt YOUR_PHOTO.jpg`" in write(tmp_path, arms, samples=(), facts={}).read_text()
+
+
 def test_no_borders_at_all(tmp_path):
     """One class everywhere: neither curves nor a word of bands."""
     arm, evaluation = make_arms(names=("unary",))[0], Evaluation(3, CONFIG.max_width)

@@ -61,7 +61,7 @@ class TrainConfig:
         accumulate: parts that each process computes its images in, one after the other, for larger batches
             than memory holds. The same numbers to rounding, but batch normalization sees a part at a time.
         precision: of the network in the forward pass (autocast; float16 with a scaled loss). Weights, the
-            CRF and the loss stay in float32.
+            CRF and the loss stay in float32, on CPUs depthwise convolutions too, which are faster so.
         channels_last: layout of the network's maps and weights; faster on most GPUs at lower precision.
         compile: the network through torch.compile; minutes at the start, and a C++ compiler is needed.
         sync_batch_norm: statistics of batch normalization over all processes instead of each its own; GPUs.

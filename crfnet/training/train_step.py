@@ -15,6 +15,7 @@ from crfnet.data import Sample
 from crfnet.distributed import distributed_data_parallel, no_sync, world_size
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels
+from crfnet.training.autocast import autocast
 from crfnet.training.config import TrainConfig
 from crfnet.training.criterion import CROSS_ENTROPY, Criterion
 from crfnet.training.failures import check_finite
@@ -23,8 +24,6 @@ from crfnet.training.optim import learning_rate_factor, set_learning_rates
 from crfnet.training.stop_signals import StopRequest, sum_loss_and_signal
 
 __all__ = ["ModelWithLoss", "TrainStep", "has_trainable_crf", "prepare_model"]
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class ModelWithLoss(nn.Module):
@@ -125,7 +124,6 @@ class TrainStep:
     def _accumulate_gradient(self, batch: Sample) -> Float[Tensor, ""]:
         """Accumulate the gradient, part by part; return this rank's share of the loss."""
         config, device = self._config, self._parameters[0].device
-        dtype = PRECISIONS[config.precision]
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         all_labels = batch.labels.to(device, non_blocking=True)
         total = torch.zeros((), device=device)
@@ -133,7 +131,7 @@ class TrainStep:
         for number, labels in enumerate(all_labels.chunk(config.accumulate)):
             image = images[number].to(device, non_blocking=True).contiguous(memory_format=layout)
             with no_sync(self._model_with_loss, number + 1 < config.accumulate):
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                with autocast(config, device):
                     loss = self._model_with_loss(image, labels, all_labels)
                 # DistributedDataParallel averages the gradients; the sum is wanted.
                 self._scaler.scale(loss * world_size()).backward()

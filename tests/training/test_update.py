@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
@@ -91,6 +92,45 @@ def test_lower_precision_begins_with_the_same_loss(tmp_path, precision):
         losses.append(losses_in(tmp_path / name))
     assert_close(losses[1], losses[0], "training", getattr(torch, precision))
     assert not torch.equal(losses[1], losses[0])
+
+
+class Separable(Plain):
+    """With a depthwise convolution, as in MobileNets and EfficientNets, and a grouped one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = self.body.out_channels
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.grouped = nn.Conv2d(channels, channels, 3, padding=1, groups=2)
+
+    def all_logits(self, image: Tensor) -> list[Tensor]:
+        return [self.head(torch.relu(self.grouped(self.depthwise(torch.relu(self.body(image))))))]
+
+
+class ConvolutionGradients(TorchDispatchMode):
+    """Notes the type that each convolution's gradient is computed in, by its number of groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, set[torch.dtype]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.seen.setdefault(args[9], set()).update((args[0].dtype, args[1].dtype, args[2].dtype))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_depthwise_convolutions_keep_float32_on_cpus(tmp_path, dataset, precision):
+    model, float32 = Segmenter(Separable()), Segmenter(Separable())
+    float32.load_state_dict(model.state_dict())
+    with ConvolutionGradients() as gradients:
+        train(model, dataset, tiny_config(iterations=1, precision=precision), tmp_path / precision, seed=0)
+    lower = {getattr(torch, precision)}
+    assert gradients.seen == {1: lower, 2: lower, model.network.depthwise.groups: {torch.float32}}
+    train(float32, dataset, tiny_config(iterations=1), tmp_path / "float32", seed=0)
+    for name, value in weights(float32).items():
+        assert_close(weights(model)[name], value, "training", getattr(torch, precision))
 
 
 class Overflows(TinyNetwork):

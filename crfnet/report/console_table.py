@@ -20,7 +20,8 @@ __all__ = ["console_table"]
 def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     """The result in a few lines of plain text: mIoU, its gain on the first arm with interval, trimaps, time.
 
-    Of several seeds the means; the last line says over how many, and what the intervals cover.
+    Of several seeds the means; the last line says over how many, and what the intervals cover. A column that
+    has nothing to show for any arm is left out.
 
     Raises:
         InputError: the arms did not score the same images.
@@ -29,12 +30,13 @@ def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     first = arms[0]
     bands = bands_with_pixels(first.evaluation)
     width = min(BORDER_WIDTH, first.evaluation.max_width)
+    timed = any(not math.isnan(arm.cost("seconds_per_image")) for arm in arms)
     header = [
         "arm",
         "mIoU",
-        f"minus {first.name}",
+        *([f"minus {first.name}"] if len(arms) > 1 else []),
         *(band_name(band, width) for band in bands),
-        COSTS["seconds_per_image"],
+        *([COSTS["seconds_per_image"]] if timed else []),
     ]
     rows = []
     for arm in arms:
@@ -48,9 +50,9 @@ def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
             [
                 arm.name,
                 percent(fmean(float(each.metrics(config.absent).miou) for each in seeds)),
-                "" if arm is first else points(gain),
+                *(["" if arm is first else points(gain)] if len(arms) > 1 else []),
                 *map(percent, inside),
-                number(arm.cost("seconds_per_image")),
+                *([number(arm.cost("seconds_per_image"))] if timed else []),
             ]
         )
     notes = [band_notes(bands, width), f"({coverage(arms)})"]

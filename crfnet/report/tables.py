@@ -85,9 +85,10 @@ def metric_table(arms: Sequence[ArmResult], intervals: MetricIntervals, columns:
 
 
 def cost_table(arms: Sequence[ArmResult]) -> Table:
-    """One row per arm: what it costs."""
-    rows = [[arm_label(arm.name), *(number(arm.cost(cost)) for cost in COSTS)] for arm in arms]
-    return Table("Costs of the arms", ["arm", *COSTS.values()], rows)
+    """One row per arm: what it costs, as far as it was measured for any of them."""
+    known = [cost for cost in COSTS if any(not math.isnan(arm.cost(cost)) for arm in arms)]
+    rows = [[arm_label(arm.name), *(number(arm.cost(cost)) for cost in known)] for arm in arms]
+    return Table("Costs of the arms", ["arm", *(COSTS[cost] for cost in known)], rows)
 
 
 def fold_columns(table: Table, matters: Sequence[str]) -> list[Block]:

@@ -1,6 +1,7 @@
 """The report as a reader gets it: files, links, numbers, sentences."""
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -18,7 +19,7 @@ from crfnet.report.arms import DIFFERENCES, compared_pairs
 from crfnet.report.document import Table
 from crfnet.report.gallery import picture_pairs
 from crfnet.report.results import border_band
-from crfnet.report.tables import fold_columns
+from crfnet.report.tables import cost_table, fold_columns
 from crfnet.report.trimap_names import about_band
 from tests.evaluation.by_hand import paired_interval
 from tests.report.factories import CLASSES, CONFIG, SHIFTS, make_arms, scene, with_folders, write
@@ -169,7 +170,7 @@ def test_costs_tell_how_far_the_clock_is_believed(tmp_path):
     text = write(tmp_path, arms, samples=()).read_text()
     assert "The load of the machine meanwhile was 1.7 per core" in text
     assert "| arm | over the image | 3 px of borders | processor time an image |" in text
-    assert "| `posthoc` | 0.25 | 0.5 | 512 | 1,234 | – |" in text
+    assert "| `posthoc` | 0.25 | 0.5 | 512 | 1,234 |" in text
     assert "posthoc,machine_load,1.7,," in (tmp_path / "scores.csv").read_text()
     quiet = [dataclasses.replace(arm, machine_load=0.6) for arm in arms]
     assert "| 3 px of borders | time an image |" in write(tmp_path, quiet, samples=()).read_text()
@@ -352,7 +353,7 @@ def test_tables_are_whole(report):
     alone = interval(report[0][0].evaluation, "boundary_f", CONFIG)
     shown = f"{100 * alone.estimate:.2f} [{100 * alone.low:.2f}, {100 * alone.high:.2f}] |"
     assert sum(shown in line for line in rows if line.startswith("| `unary` |")) == 1
-    assert "| `unary` | 0.25 | – | 512 | 1,234 | – |" in rows
+    assert "| `unary` | 0.25 | 512 | 1,234 |" in rows
 
 
 def test_numbers_are_those_of_the_bootstrap(report):
@@ -449,6 +450,26 @@ def test_console_table():
     assert re.search(
         r"joint +100\.00 +\+\d+\.\d\d \[\+\d+\.\d\d, \+\d+\.\d\d\] +100\.00 +100\.00 +0\.25", lines[3]
     )
+
+
+def test_console_table_has_no_column_without_a_number():
+    alone = [dataclasses.replace(make_arms()[0], seconds_per_image=math.nan)]
+    header, row, *_ = console_table(alone, CONFIG).splitlines()
+    assert re.split(" {2,}", header) == ["arm", "mIoU", "3 px of void", "3 px of borders"]
+    assert len(row.split()) == 4
+    one = [alone[0], make_arms()[1]]
+    header, first, *_ = console_table(one, CONFIG).splitlines()
+    assert header.endswith("s / image")
+    assert first.endswith("–")
+
+
+def test_cost_table_has_no_column_without_a_number():
+    arms = make_arms()
+    assert cost_table(arms).header == ["arm", "s / image", "peak MB", "training s"]
+    searched = [arms[0], dataclasses.replace(arms[1], search_seconds=7.0)]
+    table = cost_table(searched)
+    assert table.header[-1] == "search s"
+    assert [row[-1] for row in table.rows] == ["–", "7"]
 
 
 def test_compared_pairs():

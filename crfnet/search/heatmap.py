@@ -95,9 +95,13 @@ def _draw_heatmap(
     panel.set_yticks(range(len(betas)), [f"{b:g}" for b in betas], fontsize=7)
     for (j, i), value in np.ndenumerate(values):
         color = "white" if value < sum(limits) / 2 else "black"
-        text = "-" if math.isnan(value) else f"{value:.1f}"
-        panel.text(i, j, text, ha="center", va="center", fontsize=6, color=color)
+        panel.text(i, j, _cell_text(value, limits), ha="center", va="center", fontsize=6, color=color)
     return image
+
+
+def _cell_text(value: float, limits: tuple[float, float]) -> str:
+    """In one decimal, in two where all values lie within a point; a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:.{1 if limits[1] - limits[0] > 1 else 2}f}"
 
 
 def _frame_best(panel: Any, points: list[Point], best: Point) -> None:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from crfnet.search import SearchConfig
 from crfnet.search.config import DrawnPoints
 from crfnet.search.counting import PointCounts
 from crfnet.search.grid import Point
-from crfnet.search.heatmap import write_heatmap
+from crfnet.search.heatmap import _cell_text, write_heatmap
 from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.result_files import best_config, write_folds, write_table
 from crfnet.search.task_queue import TaskResult
@@ -121,3 +123,9 @@ def test_folds_table(tmp_path):
 def test_heatmap(tmp_path, changes):
     write_heatmap(tmp_path / "h.png", finished_search(SearchConfig(images=1, **changes)))
     assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_heatmap_tells_cells_within_a_point_apart():
+    values = (71.16, 71.22, math.nan)
+    assert [_cell_text(value, (71.1, 71.3)) for value in values] == ["71.16", "71.22", "-"]
+    assert [_cell_text(value, (60.0, 72.0)) for value in values] == ["71.2", "71.2", "-"]

@@ -4,9 +4,10 @@ import _thread
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import NoReturn
 
 __all__ = ["Terminated", "terminable"]
@@ -32,9 +33,9 @@ def terminable() -> Iterator[None]:
     def dropped(what: "sys.UnraisableHookArgs") -> None:
         if isinstance(what.exc_value, Terminated):
             signal.signal(signal.SIGTERM, _terminate)
-            _come_again(signal.SIGTERM)
+            _come_again(signal.SIGTERM, dropped.__code__)
         elif isinstance(what.exc_value, KeyboardInterrupt):
-            _come_again(signal.SIGINT)
+            _come_again(signal.SIGINT, dropped.__code__)
         else:
             hook(what)
 
@@ -52,10 +53,19 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated(128 + number)
 
 
-def _come_again(number: signal.Signals) -> None:
-    timer = threading.Timer(0.01, _interrupt, [number])
-    timer.daemon = True
-    timer.start()
+def _come_again(number: signal.Signals, hook: CodeType) -> None:
+    """As soon as the main thread is out of the hook, in which Python would drop it for good."""
+    _thread.start_new_thread(_interrupt_outside, (number, hook))
+
+
+def _interrupt_outside(number: signal.Signals, hook: CodeType) -> None:
+    while True:
+        time.sleep(0.01)
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame is not None and frame.f_code is not hook:
+            frame = frame.f_back
+        if frame is None:
+            return _interrupt(number)
 
 
 def _interrupt(number: signal.Signals) -> None:

@@ -1,8 +1,9 @@
 """The numbers of a report as the last lines of a command."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
+from typing import SupportsFloat
 
 from crfnet.evaluation.bootstrap import Interval
 from crfnet.evaluation.evaluator import Evaluation, EvaluationConfig
@@ -11,7 +12,7 @@ from crfnet.report.arms import ArmResult, check_arms
 from crfnet.report.explanations import coverage
 from crfnet.report.metric_intervals import bands_with_pixels, few_images
 from crfnet.report.numbers import number, percent, points
-from crfnet.report.tables import BORDER_WIDTH, COSTS
+from crfnet.report.tables import BORDER_WIDTH, COSTS, measured_costs
 from crfnet.report.trimap_names import band_name, band_notes
 
 __all__ = ["console_table"]
@@ -30,45 +31,42 @@ def console_table(arms: Sequence[ArmResult], config: EvaluationConfig) -> str:
     first = arms[0]
     bands = bands_with_pixels(first.evaluation)
     width = min(BORDER_WIDTH, first.evaluation.max_width)
-    timed = any(not math.isnan(arm.cost("seconds_per_image")) for arm in arms)
-    header = [
-        "arm",
-        "mIoU",
-        *([f"minus {first.name}"] if len(arms) > 1 else []),
-        *(band_name(band, width) for band in bands),
-        *([COSTS["seconds_per_image"]] if timed else []),
+    seeds = [[each.evaluation for each in arm.seeds] for arm in arms]
+    columns = [
+        ["arm", *(arm.name for arm in arms)],
+        ["mIoU", *(percent(_mean(each.metrics(config.absent).miou for each in those)) for those in seeds)],
     ]
-    rows = []
-    for arm in arms:
-        seeds = [each.evaluation for each in arm.seeds]
+    if len(arms) > 1:
+        few = few_images(arms)
+        gains = [points(_gain(seeds[0], those, config, few=few)) for those in seeds[1:]]
+        columns.append([f"minus {first.name}", "", *gains])
+    for band in bands:
         inside = [
-            fmean(float(each.trimap_metrics(band, config.absent).miou[width - 1]) for each in seeds)
-            for band in bands
+            _mean(each.trimap_metrics(band, config.absent).miou[width - 1] for each in those)
+            for those in seeds
         ]
-        gain = _gain([each.evaluation for each in first.seeds], seeds, config, few=few_images(arms))
-        rows.append(
-            [
-                arm.name,
-                percent(fmean(float(each.metrics(config.absent).miou) for each in seeds)),
-                *(["" if arm is first else points(gain)] if len(arms) > 1 else []),
-                *map(percent, inside),
-                *([number(arm.cost("seconds_per_image"))] if timed else []),
-            ]
-        )
+        columns.append([band_name(band, width), *map(percent, inside)])
+    cost = "seconds_per_image"
+    if cost in measured_costs(arms):
+        columns.append([COSTS[cost], *(number(arm.cost(cost)) for arm in arms)])
     notes = [band_notes(bands, width), f"({coverage(arms)})"]
-    return "\n".join([_aligned([header, *rows]), *filter(None, notes)])
+    return "\n".join([_aligned(columns), *filter(None, notes)])
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def _aligned(columns: Sequence[Sequence[str]]) -> str:
     """Columns padded to equal width: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if i else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in rows
+        for row in zip(*columns, strict=True)
     )
+
+
+def _mean(values: Iterable[SupportsFloat]) -> float:
+    return fmean(map(float, values))
 
 
 def _gain(

@@ -1,6 +1,5 @@
 """Writes the report of a comparison: report.md with PNGs beside it, report.html by itself, scores.csv."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,13 +45,13 @@ from crfnet.report.results import border_band, results_of
 from crfnet.report.stage_blocks import energy_blocks, search_blocks, training_blocks
 from crfnet.report.tables import (
     BORDER_WIDTH,
-    COSTS,
     class_table,
     cost_table,
     crf_table,
     difference_table,
     fact_table,
     fold_columns,
+    measured_costs,
     metric_table,
     metrics_csv,
     shown_metrics,
@@ -201,5 +200,4 @@ def _classes(
 
 
 def _costs(arms: Sequence[ArmResult]) -> list[Block]:
-    known = any(not math.isnan(arm.cost(cost)) for arm in arms for cost in COSTS)
-    return [Text(about_costs(arms)), cost_table(arms)] if known else []
+    return [Text(about_costs(arms)), cost_table(arms)] if measured_costs(arms) else []

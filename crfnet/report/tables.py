@@ -33,6 +33,7 @@ __all__ = [
     "difference_table",
     "fact_table",
     "fold_columns",
+    "measured_costs",
     "metric_table",
     "metrics_csv",
     "shown_metrics",
@@ -86,9 +87,14 @@ def metric_table(arms: Sequence[ArmResult], intervals: MetricIntervals, columns:
 
 def cost_table(arms: Sequence[ArmResult]) -> Table:
     """One row per arm: what it costs, as far as it was measured for any of them."""
-    known = [cost for cost in COSTS if any(not math.isnan(arm.cost(cost)) for arm in arms)]
+    known = measured_costs(arms)
     rows = [[arm_label(arm.name), *(number(arm.cost(cost)) for cost in known)] for arm in arms]
     return Table("Costs of the arms", ["arm", *(COSTS[cost] for cost in known)], rows)
+
+
+def measured_costs(arms: Sequence[ArmResult]) -> list[str]:
+    """Those of `COSTS` that were measured for any arm."""
+    return [cost for cost in COSTS if any(not math.isnan(arm.cost(cost)) for arm in arms)]
 
 
 def fold_columns(table: Table, matters: Sequence[str]) -> list[Block]:

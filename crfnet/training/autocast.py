@@ -1,7 +1,7 @@
 """Autocast of a training step, but for what is slower at lower precision: depthwise convolutions on CPUs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from torch.overrides import TorchFunctionMode
 
 from crfnet.training.config import TrainConfig
 
-__all__ = ["PRECISIONS", "autocast"]
+__all__ = ["autocast"]
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @contextmanager
@@ -23,14 +23,14 @@ def autocast(config: TrainConfig, device: torch.device) -> Iterator[None]:
     oneDNN's gradients of them are two to seven times slower in bfloat16 than in float32, and half the time of
     an EfficientNet's step. torch.compile is left to its own choice.
     """
-    dtype = PRECISIONS[config.precision]
+    dtype = _PRECISIONS[config.precision]
     lower = dtype != torch.float32
-    with torch.autocast(device.type, dtype, enabled=lower):
-        if lower and device.type == "cpu" and not config.compile:
-            with _DepthwiseInFloat32(dtype):
-                yield
-        else:
-            yield
+    by_onednn = lower and device.type == "cpu" and not config.compile
+    with (
+        torch.autocast(device.type, dtype, enabled=lower),
+        _DepthwiseInFloat32(dtype) if by_onednn else nullcontext(),
+    ):
+        yield
 
 
 class _DepthwiseInFloat32(TorchFunctionMode):

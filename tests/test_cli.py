@@ -184,12 +184,14 @@ def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, ca
     for stage in ("joint/train", "joint/predictions"):
         (out / stage / "stage.json").unlink()
     (out / "joint/train/checkpoint.pt").unlink()
-    main(["compare", str(config), "--resume"])
+    main(["compare", str(config), "--resume", "--title", "Again", "--threads", str(torch.get_num_threads())])
+    assert (out / "report.md").read_text().startswith("# Again")
     keep = lambda text: [line for line in text.splitlines() if "second" not in line and "memory" not in line]  # noqa: E731
     assert keep((out / "scores.csv").read_text()) == keep(scores)
 
     assert "already holds files" in refused("compare", config)
-    assert "another configuration" in refused("compare", config, "--resume", "--joint.lr", "0.5")
+    assert "joint.lr was 0.001, now it is 0.5" in refused("compare", config, "--resume", "--joint.lr", "0.5")
+    assert "seed was 0, now it is 1" in refused("compare", config, "--resume", "--seed", "1")
 
 
 def test_how_labels_are_predicted_reaches_every_command(config, tmp_path, capsys, refused):

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 import crfnet
+from crfnet.config.nested import flat
+from crfnet.config.variants import free_keys, to_plain
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
 from crfnet.files import (
@@ -33,6 +35,8 @@ from crfnet.files import (
 from crfnet.pipeline.cost import Cost
 from crfnet.pipeline.digests import check_digests
 from crfnet.pipeline.run_config import Run, dump_run
+from crfnet.report.arms import short
+from crfnet.report.seeds import CONFIG_FILE, written_config
 
 __all__ = ["check_folder", "open_run", "output_folder", "provenance", "stage_seconds", "run_stage"]
 
@@ -104,34 +108,39 @@ def open_run(
         digests: of what the run reads, by its name: see `check_digests`.
 
     Raises:
-        InputError: see `output_folder`; or the run is resumed with another configuration or other inputs.
+        InputError: see `output_folder`; or the run is resumed with other inputs, or with another value of a
+            key that changes results.
     """
     with output_folder(run.output, resume=resume, overwrite=overwrite):
         yield on_rank_zero(lambda: _begin(run, digests, resume=resume, command=command))
 
 
 def _begin(run: Run, digests: Mapping[str, str], *, resume: bool, command: str) -> dict[str, str]:
-    config, mark = run.output / "config.yaml", run.output / _RUN_FILE
+    mark = run.output / _RUN_FILE
     facts = provenance(command)
     if resume and mark.is_file():
         facts = _read_json(mark)
-    if resume and config.is_file():
-        began, now = config.read_text(encoding="utf-8", errors="replace"), dump_run(run)
-        if began != now:
-            raise InputError(
-                f"{config}: the run was begun with another configuration: {_changed(began, now)}"
-            )
+    if resume:
+        _check_unchanged(run)
     write_json(mark, facts)  # first: a kill leaves a folder that is known as ours
     check_digests(run.output, digests, "a run goes on with what it began with, or again with --overwrite")
-    write_atomically(config, dump_run(run).encode())
+    write_atomically(run.output / CONFIG_FILE, dump_run(run).encode())
     return facts
 
 
-def _changed(old: str, new: str) -> str:
-    pairs = zip(old.splitlines(), new.splitlines(), strict=False)
-    return next(
-        (f"{a.strip()!r} became {b.strip()!r}" for a, b in pairs if a != b), "keys were added or removed"
-    )
+def _check_unchanged(run: Run) -> None:
+    """Refuse to go on where the run began with another value of a key that changes results."""
+    if not (began := written_config(run.output)):
+        return
+    now = flat(to_plain(run))
+    may_differ = free_keys(Run) - {"seed"}  # which is free from one run to the next
+    for key in dict.fromkeys((*began, *now)):
+        if key not in may_differ and began.get(key) != now.get(key):
+            there, here = short(began.get(key)), short(now.get(key))
+            raise InputError(
+                f"{run.output / CONFIG_FILE}: the run was begun with another configuration: {key} was "
+                f"{there}, now it is {here}"
+            )
 
 
 def run_stage(

@@ -13,7 +13,7 @@ from crfnet.files import read_yaml
 from crfnet.report.arms import ArmResult, short
 from crfnet.report.report_json import ReportInputs, read_report_json
 
-__all__ = ["CONFIG_FILE", "combine"]
+__all__ = ["CONFIG_FILE", "combine", "written_config"]
 
 CONFIG_FILE = "config.yaml"  #: in a run's folder: the configuration that it was begun with
 
@@ -45,7 +45,7 @@ def combine(folders: Sequence[Path], unimportant: Collection[str]) -> ReportInpu
     runs = [read_report_json(folder) for folder in folders]
     if len(runs) == 1:
         return runs[0]
-    configs = [_config(folder) for folder in folders]
+    configs = [written_config(folder) for folder in folders]
     for folder, run, config in zip(folders, runs, configs, strict=True):
         if any(arm.repeats for arm in run.arms):
             raise InputError(f"{folder}: a report of several runs already; give the folders of its runs")
@@ -113,12 +113,11 @@ def _check_configs(
     """Refuse a run of another configuration; runs without one are taken as they are."""
     if not first or not config:
         return
-    theirs, mine = flat(first), flat(config)
-    for key in dict.fromkeys((*theirs, *mine)):
+    for key in dict.fromkeys((*first, *config)):
         if key in unimportant:
             continue
-        if theirs.get(key) != mine.get(key):
-            there, here = (f"{key} is {short(each.get(key))}" for each in (theirs, mine))
+        if first.get(key) != config.get(key):
+            there, here = (f"{key} is {short(each.get(key))}" for each in (first, config))
             _refuse(first_folder / CONFIG_FILE, there, folder / CONFIG_FILE, here)
 
 
@@ -134,12 +133,16 @@ def _check_seeds(folders: Sequence[Path], seeds: Sequence[int | None]) -> None:
         seen[key] = folder
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """The configuration in a run's folder, as it stands there; nothing where there is none."""
+def written_config(folder: Path) -> dict[str, Any]:
+    """The configuration in a run's folder, its keys ``section.key``; nothing where there is none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     path = folder / CONFIG_FILE
     if not path.is_file():
         return {}
     found = read_yaml(path)
     if not isinstance(found, dict):
         raise InputError(f"{path}: cannot be read as a configuration, must be keys and values")
-    return found
+    return flat(found)

@@ -196,7 +196,8 @@ def about_search(arms: Sequence[str], seed: str) -> str:
     used = ", ".join(map(arm_label, arms))
     return (
         f"The search behind {used}{_alone(seed)}: its criterion in % over theta_alpha and theta_beta, one "
-        "panel per w1. The red frame is the point that was chosen."
+        "panel per w1; of several w2, theta_gamma or iterations a cell is the best. The red frame is the "
+        "point that was chosen."
     )
 
 

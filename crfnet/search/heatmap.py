@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crfnet.files import write_atomically
 from crfnet.search.grid import Point
@@ -23,9 +24,9 @@ _MAX_PIXELS = 30_000  #: of a side; of many values each is smaller (Matplotlib t
 def write_heatmap(path: Path, leaderboard: Leaderboard) -> None:
     """Draw the criterion in percent over theta_alpha and theta_beta.
 
-    A grid search is a heat map per round (rows) and w1 (columns), of the points that agree with the best in
-    w2, theta_gamma and iterations; other samplers are one scatter plot. One color scale for all. A red frame
-    marks the best point, a dash those that a race eliminated.
+    A grid search is a heat map per round (rows) and w1 (columns); where it has several w2, theta_gamma or
+    iterations, a cell is the best of them. Other samplers are one scatter plot. One color scale for all. A
+    red frame marks the best point, a dash those that a race eliminated.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -41,8 +42,7 @@ def write_heatmap(path: Path, leaderboard: Leaderboard) -> None:
     FigureCanvasAgg(figure)
     label = f"{leaderboard.criterion.label} (%)"
     if leaderboard.config.sampler == "grid":
-        rounds = [[p for p in points if p[3:] == best[3:]] for points in leaderboard.overall.rounds]
-        _draw_grid(figure, [points for points in rounds if points], metrics, best, label)
+        _draw_grid(figure, [points for points in leaderboard.overall.rounds if points], metrics, best, label)
     else:
         _draw_scatter(figure, metrics, best, label)
     content = io.BytesIO()
@@ -87,8 +87,7 @@ def _draw_heatmap(
 ) -> Any:
     """Draw one panel, theta_beta x theta_alpha, with the numbers written in its cells."""
     alphas, betas = _axis_values(points)
-    cells = {(p.theta_alpha, p.theta_beta): metrics.get(p, math.nan) for p in points}
-    values = np.array([[cells.get((a, b), math.nan) for a in alphas] for b in betas])
+    values = _cell_values(points, metrics)
     image = panel.imshow(values, origin="lower", cmap="viridis", aspect="auto")
     image.set_clim(*limits)
     panel.set_xticks(range(len(alphas)), [f"{a:g}" for a in alphas], fontsize=7)
@@ -97,6 +96,16 @@ def _draw_heatmap(
         color = "white" if value < sum(limits) / 2 else "black"
         panel.text(i, j, _cell_text(value, limits), ha="center", va="center", fontsize=6, color=color)
     return image
+
+
+def _cell_values(points: list[Point], metrics: dict[Point, float]) -> NDArray[np.float64]:
+    """The best metric of every theta_beta (rows) and theta_alpha (columns); NaN where no point has one."""
+    alphas, betas = _axis_values(points)
+    values = np.full((len(betas), len(alphas)), math.nan)
+    for point in points:
+        cell = betas.index(point.theta_beta), alphas.index(point.theta_alpha)
+        values[cell] = np.fmax(values[cell], metrics.get(point, math.nan))
+    return values
 
 
 def _cell_text(value: float, limits: tuple[float, float]) -> str:

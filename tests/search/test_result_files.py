@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from crfnet.search import SearchConfig
 from crfnet.search.config import DrawnPoints
 from crfnet.search.counting import PointCounts
 from crfnet.search.grid import Point
-from crfnet.search.heatmap import _cell_text, write_heatmap
+from crfnet.search.heatmap import _cell_text, _cell_values, write_heatmap
 from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.result_files import best_config, write_folds, write_table
 from crfnet.search.task_queue import TaskResult
@@ -123,6 +124,22 @@ def test_folds_table(tmp_path):
 def test_heatmap(tmp_path, changes):
     write_heatmap(tmp_path / "h.png", finished_search(SearchConfig(images=1, **changes)))
     assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cell_of_the_heatmap_is_the_best_of_the_parameters_not_on_its_axes():
+    metrics = {
+        Point(1.0, alpha, beta, w2=w2): metric
+        for alpha, beta, w2, metric in [
+            (4.0, 2.0, 1.0, 70.0),
+            (4.0, 2.0, 3.0, 71.0),
+            (8.0, 2.0, 1.0, 69.0),
+            (8.0, 2.0, 3.0, math.nan),  # eliminated
+            (4.0, 3.0, 1.0, math.nan),
+            (4.0, 3.0, 3.0, math.nan),
+        ]
+    }
+    expected = [[71.0, 69.0], [math.nan, math.nan]]  # (8, 3) is no point of the round
+    np.testing.assert_array_equal(_cell_values(list(metrics), metrics), expected)
 
 
 def test_heatmap_tells_cells_within_a_point_apart():

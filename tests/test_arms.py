@@ -195,7 +195,7 @@ def test_search_and_evaluate_commands(compared, capsys):
     assert best.read_bytes() == found
     with pytest.raises(SystemExit):
         main([*again, *plain, "--domain_transform_search.rounds", "1"])
-    assert "rounds: 2' became 'rounds: 1'" in capsys.readouterr().err
+    assert "domain_transform_search.rounds was 2, now it is 1" in capsys.readouterr().err
     assert isinstance(load_refinement(best), DomainTransformConfig)
     main(["evaluate", run, "--output", out, "--scores", f"{out}/scores", "--crf", str(best)])
     report = json.loads((compared / "commands/evaluation/report.json").read_text())

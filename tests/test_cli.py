@@ -192,6 +192,9 @@ def test_compare_writes_the_report_and_goes_on_where_it_was(config, tmp_path, ca
     assert "already holds files" in refused("compare", config)
     assert "joint.lr was 0.001, now it is 0.5" in refused("compare", config, "--resume", "--joint.lr", "0.5")
     assert "seed was 0, now it is 1" in refused("compare", config, "--resume", "--seed", "1")
+    for damaged, said in (("{}", "seed was None, now it is 0"), ("1: 2", "1 was 2, now it is None")):
+        (out / "config.yaml").write_text(damaged)
+        assert said in refused("compare", config, "--resume")
 
 
 def test_how_labels_are_predicted_reaches_every_command(config, tmp_path, capsys, refused):

@@ -1,16 +1,16 @@
 """Nested mappings, as YAML has them, and flat ones with keys such as ``section.key``."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-__all__ = ["changed", "flat", "nested"]
+__all__ = ["changed", "differing", "flat", "nested"]
 
 
 def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, ``section.key``."""
     keys: dict[str, Any] = {}
     for name, value in plain.items():
-        keys |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        keys |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return keys
 
 
@@ -35,3 +35,8 @@ def changed(
         key: changed(value, default.get(key, {})) if isinstance(value, Mapping) else value
         for key, value in kept.items()
     }
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    """The keys whose values differ, those of the first mapping first; a key that is missing is None."""
+    return (key for key in dict.fromkeys((*first, *second)) if first.get(key) != second.get(key))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import crfnet
-from crfnet.config.nested import flat
+from crfnet.config.nested import differing, flat
 from crfnet.config.variants import free_keys, to_plain
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError
@@ -120,7 +120,7 @@ def _begin(run: Run, digests: Mapping[str, str], *, resume: bool, command: str) 
     facts = provenance(command)
     if resume and mark.is_file():
         facts = _read_json(mark)
-    if resume:
+    if resume and (run.output / CONFIG_FILE).is_file():
         _check_unchanged(run)
     write_json(mark, facts)  # first: a kill leaves a folder that is known as ours
     check_digests(run.output, digests, "a run goes on with what it began with, or again with --overwrite")
@@ -130,12 +130,10 @@ def _begin(run: Run, digests: Mapping[str, str], *, resume: bool, command: str) 
 
 def _check_unchanged(run: Run) -> None:
     """Refuse to go on where the run began with another value of a key that changes results."""
-    if not (began := written_config(run.output)):
-        return
-    now = flat(to_plain(run))
+    began, now = written_config(run.output), flat(to_plain(run))
     may_differ = free_keys(Run) - {"seed"}  # which is free from one run to the next
-    for key in dict.fromkeys((*began, *now)):
-        if key not in may_differ and began.get(key) != now.get(key):
+    for key in differing(began, now):
+        if key not in may_differ:
             there, here = short(began.get(key)), short(now.get(key))
             raise InputError(
                 f"{run.output / CONFIG_FILE}: the run was begun with another configuration: {key} was "

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
-from crfnet.config.nested import flat
+from crfnet.config.nested import differing, flat
 from crfnet.errors import InputError
 from crfnet.files import read_yaml
 from crfnet.report.arms import ArmResult, short
@@ -113,10 +113,8 @@ def _check_configs(
     """Refuse a run of another configuration; runs without one are taken as they are."""
     if not first or not config:
         return
-    for key in dict.fromkeys((*first, *config)):
-        if key in unimportant:
-            continue
-        if first.get(key) != config.get(key):
+    for key in differing(first, config):
+        if key not in unimportant:
             there, here = (f"{key} is {short(each.get(key))}" for each in (first, config))
             _refuse(first_folder / CONFIG_FILE, there, folder / CONFIG_FILE, here)
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crfnet.config.nested import differing
 from crfnet.errors import InputError
 from crfnet.files import check_type, regular, why
 from crfnet.search.task_queue import StudyLocation, TaskQueue
@@ -130,12 +131,11 @@ def _check_settings(study: "optuna.Study", settings: Mapping[str, Any], place: s
     if stored is None:
         study.set_user_attr(_SETTINGS_ATTRIBUTE, settings)
         return
-    for key in [*settings, *(k for k in stored if k not in settings)]:
-        if stored.get(key) != settings.get(key):
-            raise InputError(
-                f"{place}: was created with {key} = {_truncate(stored.get(key))}, "
-                f"now it is {_truncate(settings.get(key))}; keep it, or give another --output or --overwrite"
-            )
+    for key in differing(settings, stored):
+        raise InputError(
+            f"{place}: was created with {key} = {_truncate(stored.get(key))}, "
+            f"now it is {_truncate(settings.get(key))}; keep it, or give another --output or --overwrite"
+        )
 
 
 def _display_name(url: str) -> str:

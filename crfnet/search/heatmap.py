@@ -101,11 +101,11 @@ def _draw_heatmap(
 def _cell_values(points: list[Point], metrics: dict[Point, float]) -> NDArray[np.float64]:
     """The best metric of every theta_beta (rows) and theta_alpha (columns); NaN where no point has one."""
     alphas, betas = _axis_values(points)
-    values = np.full((len(betas), len(alphas)), math.nan)
+    cells: dict[tuple[float, float], float] = {}
     for point in points:
-        cell = betas.index(point.theta_beta), alphas.index(point.theta_alpha)
-        values[cell] = np.fmax(values[cell], metrics.get(point, math.nan))
-    return values
+        cell = point.theta_alpha, point.theta_beta
+        cells[cell] = np.fmax(cells.get(cell, math.nan), metrics.get(point, math.nan))
+    return np.array([[cells.get((a, b), math.nan) for a in alphas] for b in betas])
 
 
 def _cell_text(value: float, limits: tuple[float, float]) -> str:

@@ -22,7 +22,7 @@ from crfnet.checkpoints.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from crfnet.config.nested import flat
+from crfnet.config.nested import differing, flat
 from crfnet.config.variants import free_keys, to_plain
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import all_gather, broadcast, on_rank_zero, rank, world_size
@@ -79,12 +79,11 @@ class CheckpointSaver:
         """
         checkpoint = read_checkpoint(self.path)
         began = checkpoint["settings"]
-        for name in {**began, **self.settings}:
-            if began.get(name) != self.settings.get(name):
-                raise InputError(
-                    f"{self.path}: the run began with {name} {began.get(name)!r}, now it is "
-                    f"{self.settings.get(name)!r}; a run is resumed with the settings that it began with"
-                )
+        for name in differing(began, self.settings):
+            raise InputError(
+                f"{self.path}: the run began with {name} {began.get(name)!r}, now it is "
+                f"{self.settings.get(name)!r}; a run is resumed with the settings that it began with"
+            )
         done, last = checkpoint["step"], began.get("iterations", math.inf)
         require(f"{self.path}: its step", done, done <= last, f"at most {last}, the iterations")
         restore(self.path, checkpoint, self.model, self.optimizer)

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Read when torch is imported: its threads sleep while they wait. Those that spin make a command several
     # times as slow beside other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Tensors of megabytes in pages of megabytes, where the system has them: each is cleared at its first use.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     handler = logging.StreamHandler(sys.stderr)

@@ -13,6 +13,7 @@ from torch.optim import SGD
 
 from crfnet.data import Sample
 from crfnet.distributed import distributed_data_parallel, no_sync, world_size
+from crfnet.memory import keep_freed_memory
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, Labels
 from crfnet.training.autocast import autocast
@@ -81,6 +82,7 @@ class TrainStep:
         path: Path,
         criterion: Criterion = CROSS_ENTROPY,
     ) -> None:
+        keep_freed_memory()  # what one step frees the next one needs
         self._model, self._optimizer, self._scaler = model, optimizer, scaler
         self._config, self._path = config, path
         self._model_with_loss = distributed_data_parallel(ModelWithLoss(model, config, criterion))

@@ -25,8 +25,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for what it allocates next; return whether it does so.
 
     A training step frees and allocates gigabytes. glibc gives each large block back to the system, which
-    clears it page by page when it is wanted again: a quarter of a step on one thread, half of one on two.
-    With another C library nothing changes.
+    clears it page by page when it is wanted again: a fifth of a step. With another C library nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -52,7 +52,12 @@ class ModelWithLoss(nn.Module):
 
 
 def prepare_model(model: Segmenter, config: TrainConfig) -> None:
-    """Set memory layout and batch normalization of the network, in place; weights keep names and values."""
+    """Set memory layout and batch normalization of the network, in place; weights keep names and values.
+
+    On a CPU the process keeps from here on what a step frees, see `keep_freed_memory`.
+    """
+    if next(model.parameters()).device.type == "cpu":
+        keep_freed_memory()  # the next step needs what this one frees
     if config.channels_last:
         model.network.to(memory_format=torch.channels_last)
     if world_size() > 1 and config.sync_batch_norm:
@@ -82,7 +87,6 @@ class TrainStep:
         path: Path,
         criterion: Criterion = CROSS_ENTROPY,
     ) -> None:
-        keep_freed_memory()  # what one step frees the next one needs
         self._model, self._optimizer, self._scaler = model, optimizer, scaler
         self._config, self._path = config, path
         self._model_with_loss = distributed_data_parallel(ModelWithLoss(model, config, criterion))

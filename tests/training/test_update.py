@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from crfnet.checkpoints.checkpoint import read_checkpoint
 from crfnet.errors import InputError
 from crfnet.segmenter import Segmenter
-from crfnet.training import TrainingDivergedError, train
+from crfnet.training import TrainingDivergedError, train, train_step
 from tests.tolerances import assert_close
 from tests.training.conftest import (
     TinyDataset,
@@ -186,6 +186,14 @@ def test_the_scaler_goes_on_after_a_kill(tmp_path):
     scales = [read_checkpoint(tmp_path / name / "checkpoint.pt")["scaler"] for name in ("whole", "parts")]
     assert scales[0] == scales[1]
     assert scales[0]["scale"] == 2**15
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cpu", 1), ("meta", 0)])
+def test_what_a_step_frees_is_kept_on_a_cpu(monkeypatch, device, calls):
+    asked = []
+    monkeypatch.setattr(train_step, "keep_freed_memory", lambda: asked.append(True))
+    train_step.prepare_model(tiny_segmenter().to(device), tiny_config())
+    assert len(asked) == calls
 
 
 def test_channels_last_is_the_layout_of_maps_and_weights(tmp_path, dataset):

@@ -69,6 +69,11 @@ class NetworkSize:
         padded = _padded(image, self.multiple)
         return _checked(network(padded), padded), _size(padded)
 
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns that an image of that size was padded to when the network ran on it."""
+        rows, columns = (pixels + -pixels % self.multiple for pixels in size)
+        return rows, columns
+
     def _find(self, network: _Network, image: Tensor) -> int | None:
         """The smallest multiple above the present one that works; None where none does.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ from crfnet.models import ModelConfig, build_network
 from crfnet.models.input_channels import adapt_first_convolution, channel_statistics
 from crfnet.network_size import NetworkSize
 from crfnet.resize import AlignCorners, resize_logits
-from crfnet.shapes import Image, LogitMap, Logits, StridedLogits
+from crfnet.shapes import EdgeMap, Image, LogitMap, Logits, StridedLogits
 
 __all__ = ["CAFFE_MEAN_BGR", "RefinementConfig", "Segmenter", "build_refinement", "build_segmenter"]
 
@@ -134,19 +135,33 @@ class Segmenter(nn.Module):
         """Compute the logits of `forward` and those at the network's stride, for a loss on each."""
         if self.crf is not None:
             refuse_export()
-        if isinstance(self.crf, DomainTransform) and self.crf.edge_net is not None:
-            return self._both_with_edges(image, self.crf.edge_net)
-        strided = self.strided_logits(image)
-        logits = self.upsample(strided, (image.shape[2], image.shape[3]))
-        return (logits if self.crf is None else self.crf(logits, image)), strided
-
-    def _both_with_edges(self, image: Image, edge_net: EdgeNet) -> tuple[Logits, StridedLogits]:
-        assert self.crf is not None
         size = (image.shape[2], image.shape[3])
-        with features_of(self.network, edge_net.layers) as features:
+        with self.edge_features() as features:
             strided = self.strided_logits(image)
-        edges = edge_net(features, size)
-        return self.crf(self.upsample(strided, size), image, edges=edges), strided
+        edges = self.learned_edges(features, size)
+        return self.refine(self.upsample(strided, size), image, edges), strided
+
+    @property
+    def edge_net(self) -> EdgeNet | None:
+        """What learns the edges of a domain transform from the network's features, if anything does."""
+        return self.crf.edge_net if isinstance(self.crf, DomainTransform) else None
+
+    def edge_features(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """Collect, while the network runs on a batch, what `learned_edges` are made of."""
+        return nullcontext({}) if self.edge_net is None else features_of(self.network, self.edge_net.layers)
+
+    def learned_edges(self, features: Mapping[str, Tensor], size: tuple[int, int]) -> EdgeMap | None:
+        """Compute the learned edges of images of that size (rows, columns); None where none are learned."""
+        if self.edge_net is None:
+            return None
+        edges = self.edge_net(features, self.size.padded(size))
+        return edges[:, :, : size[0], : size[1]]
+
+    def refine(self, logits: Logits, image: Image, edges: EdgeMap | None = None) -> Logits:
+        """Put logits at image size through the CRF, if there is one, with `learned_edges` where given."""
+        if self.crf is None:
+            return logits
+        return self.crf(logits, image) if edges is None else self.crf(logits, image, edges=edges)
 
     def upsample(self, strided: StridedLogits, size: tuple[int, int]) -> Logits:
         """Scores resized to ``size`` (rows, columns); see `resize_logits`."""

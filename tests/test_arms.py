@@ -11,7 +11,7 @@ from crfnet.domain_transform import DomainTransformConfig
 from crfnet.domain_transform.config_file import load_domain_transform, save_domain_transform
 from crfnet.errors import InputError
 from crfnet.pipeline.arms import ARMS, FIVE, Arm, described, ordered_arms, stages_of
-from crfnet.pipeline.build import load_refinement
+from crfnet.pipeline.build import build_run_segmenter, load_refinement
 from crfnet.pipeline.run_config import dump_run, load_run
 from tests.test_cli import CONFIG
 
@@ -43,6 +43,8 @@ def test_stages_that_an_arm_took():
         ([], {}, "one or more names, each once"),
         (["unary"], {"unary": Arm()}, "must be a name that is not built in"),
         (["../x"], {"../x": Arm()}, "must be a name of letters, digits"),
+        (["unary_plus"], {"unary_plus": Arm()}, "must be another name"),
+        (["x+"], {"x+": Arm(), "x_plus": Arm()}, "must be another name"),
         (
             ["a"],
             {"a": Arm(behind="domain_transform", parameters="posthoc")},
@@ -113,6 +115,15 @@ def test_wrong_rows_in_a_file_and_on_the_command_line(text, said, tmp_path):
         load_run(None, ["--own_arms", text])
 
 
+def test_learned_edges_that_nothing_learns_are_refused():
+    learned = ["--domain_transform.edges", "learned", "--domain_transform.layers", "[backbone]"]
+    own = ["--own_arms", "{a: {behind: domain_transform, parameters: config}}", "--arms", "[a]"]
+    with pytest.raises(InputError, match=r"own_arms.a.train is '', must be given where .* is learned"):
+        load_run(None, [*learned, *own])
+    load_run(None, own)
+    load_run(None, [*learned, *own, "--own_arms.a.train", "joint"])
+
+
 def test_rows_on_the_command_line(tmp_path):
     run = load_run(None, ["--own_arms", "{a: {control: [unary]}}", "--own_arms.b", "{train: joint}"])
     assert run.own_arms == {"a": Arm(control=("unary",)), "b": Arm(train="joint")}
@@ -168,6 +179,10 @@ def test_learned_edges_are_trained_and_kept(compared):
     crf = checkpoint_crf(checkpoint)
     assert isinstance(crf, DomainTransformConfig)
     assert crf.layers == ("backbone",)
+    run = load_run(compared / "run.yaml")
+    start = build_run_segmenter(run, 6, None, crf).edge_net.state_dict()  # of the same seed
+    for name, value in start.items():
+        assert (state[f"crf.edge_net.{name}"] - value).abs().max() > 1e-7, name
     searched = load_domain_transform(compared / "out/dt/search/best.yaml")
     assert crf.sigma_s == searched.sigma_s
 

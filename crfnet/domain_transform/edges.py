@@ -30,7 +30,8 @@ class EdgeNet(nn.Module):
     """A map of edges from features of a network, learned through the loss of the segmentation alone.
 
     Chen et al. 2016, section 3: feature maps of early layers, each resized bilinearly to the image's size,
-    concatenated, and one 1 x 1 convolution with a rectifier behind it.
+    concatenated, and one 1 x 1 convolution with a rectifier behind it. Times 255 here, so that learned edges
+    begin on the scale of an image's differences, which sigma_r is chosen for.
 
     Args:
         channels: of the feature maps, by the names of the network's modules that give them (as in
@@ -77,7 +78,7 @@ class EdgeNet(nn.Module):
             for name in self.layers
         ]
         with torch.autocast(maps[0].device.type, enabled=False):
-            return F.relu(self.predict(torch.cat(maps, dim=1)))
+            return 255 * F.relu(self.predict(torch.cat(maps, dim=1)))
 
 
 @contextmanager

@@ -65,7 +65,8 @@ class DomainTransform(nn.Module):
 
         Raises:
             ValueError: shapes, dtypes or devices do not fit, values are not finite, the image is clearly not
-                0..255, edges are below 0, or there is neither an image nor edges.
+                0..255, edges are below 0, there is neither an image nor edges, or no edges though there is an
+                `EdgeNet` to make them (`Segmenter` does).
         """
         smooth = torch.compiler.disable(self._smooth) if torch.compiler.is_compiling() else self._smooth
         return smooth(logits, image, edges, mask)
@@ -75,6 +76,8 @@ class DomainTransform(nn.Module):
     ) -> Tensor:
         check_input(logits, image, logits.shape[1], mask=mask)
         if edges is None:
+            if self.edge_net is not None:
+                raise ValueError("edges are None, must be those of edge_net: Segmenter gives them")
             if image is None:
                 raise ValueError("image is None, must be given where edges are not")
             edges = image_edges(image)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from crfnet.errors import require
 from crfnet.resize import AlignCorners, rescale_image, resize_logits
 from crfnet.segmenter import Segmenter
-from crfnet.shapes import Image, LabelMap, Logits, StridedLogits
+from crfnet.shapes import EdgeMap, Image, LabelMap, Logits, StridedLogits
 
 __all__ = ["PredictConfig", "TiledInference", "predict_labels", "tiled"]
 
@@ -103,7 +103,7 @@ class TiledInference(nn.Module):
     """A segmenter with multi-scale, mirrored or tiled inference: image in, logits at image size out.
 
     The CRF, where there is one, runs once, on the fused logits (logarithms of the mean probabilities) and the
-    image as it came.
+    image as it came; learned edges are those of the image at scale 1.
 
     Args:
         model: the segmenter.
@@ -117,8 +117,29 @@ class TiledInference(nn.Module):
     @torch.no_grad()
     def forward(self, image: Image) -> Logits:
         """Logits at image size, through the CRF if there is one; without gradients."""
-        logits = self.unary(image)
-        return logits if self.model.crf is None else self.model.crf(logits, image)
+        with self.model.edge_features() as features:
+            logits = self.unary(image)
+        if self.model.edge_net is None:
+            return self.model.refine(logits, image)
+        size = (image.shape[2], image.shape[3])
+        if self.config.single_pass:
+            edges = self._edges(features, self.config.size or size)
+        else:  # by a pass of their own: at scale 1, not mirrored
+            given, config = self._given(image).float(), self.config
+            edges = tiled(self._edges_of, given, config.tile, config.overlap, blend=config.blend)
+        if edges.shape[2:] != size:
+            edges = F.interpolate(edges, size, mode="bilinear", align_corners=False)
+        return self.model.refine(logits, image, edges)
+
+    def _edges_of(self, image: Image) -> EdgeMap:
+        with self.model.edge_features() as features:
+            self.model.strided_logits(image)
+        return self._edges(features, (image.shape[2], image.shape[3]))
+
+    def _edges(self, features: Mapping[str, Tensor], size: tuple[int, int]) -> EdgeMap:
+        edges = self.model.learned_edges(features, size)
+        assert edges is not None
+        return edges
 
     @torch.no_grad()
     def unary(self, image: Image) -> Logits:

@@ -7,7 +7,17 @@ from typing import Literal, NamedTuple
 from crfnet.config.variants import check_choices
 from crfnet.errors import InputError, require
 
-__all__ = ["ARMS", "FIVE", "SEARCH", "Arm", "Stages", "described", "ordered_arms", "stages_of"]
+__all__ = [
+    "ARMS",
+    "FIVE",
+    "SEARCH",
+    "Arm",
+    "Stages",
+    "described",
+    "folder_name",
+    "ordered_arms",
+    "stages_of",
+]
 
 SEARCH = "search"  #: parameters that are chosen on the held-out images
 
@@ -65,6 +75,11 @@ ARMS: dict[str, Arm] = {
 }
 
 
+def folder_name(arm: str) -> str:
+    """The name of an arm's folder."""
+    return arm.replace("+", "_plus")
+
+
 def ordered_arms(names: Sequence[str], own: Mapping[str, Arm]) -> dict[str, Arm]:
     """The arms to work on, each after those that it needs, which are added where they were not named.
 
@@ -101,6 +116,8 @@ def _check_names(names: Sequence[str], own: Mapping[str, Arm]) -> None:
         require("own_arms", name, name not in ARMS, "a name that is not built in")
         plain = name.replace("_", "").replace("+", "").isalnum() and name.isascii()
         require("own_arms", name, plain, "a name of letters, digits, _ and +")
+        folders = [folder_name(other) for other in (*ARMS, *own) if other != name]
+        require("own_arms", name, folder_name(name) not in folders, "another name: _plus in a folder is a +")
     once = bool(names) and len(set(names)) == len(names)
     require("arms", list(names), once, "one or more names, each once")
 

@@ -27,7 +27,7 @@ from crfnet.crf.layer import DenseCRF
 from crfnet.data import SegmentationDataset, Subset, load_dataset, shared_images, shared_images_line
 from crfnet.distributed import on_rank_zero
 from crfnet.errors import InputError, require
-from crfnet.pipeline.arms import SEARCH, Arm, described, ordered_arms, stages_of
+from crfnet.pipeline.arms import SEARCH, Arm, described, folder_name, ordered_arms, stages_of
 from crfnet.pipeline.build import build_run_segmenter, load_refinement, resolve_device, warm_start
 from crfnet.pipeline.cache_scores import cache_scores
 from crfnet.pipeline.digests import state_digest, text_digest, weights_digest
@@ -231,7 +231,7 @@ class _Job:
         return [*filter(None, lines)]
 
     def folder(self, arm: str) -> Path:
-        return self.run.output / arm.replace("+", "_plus")
+        return self.run.output / folder_name(arm)
 
     def prepare(self, name: str, arm: Arm, others: Mapping[str, _Network]) -> _Network:
         """Train and search what an arm needs and no other has."""

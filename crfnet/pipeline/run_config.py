@@ -83,7 +83,12 @@ class Run:
         object.__setattr__(self, "output", expanded(self.output))
         require("output", str(self.output), "\0" not in str(self.output), "the name of a folder")
         require("seed", self.seed, 0 <= self.seed < 2**32, f"in 0..{2**32 - 1}")
-        ordered_arms(self.arms, self.own_arms)
+        for name, arm in ordered_arms(self.arms, self.own_arms).items():
+            frozen = arm.behind == "domain_transform" and arm.parameters == "config" and not arm.train
+            trained = not frozen or self.domain_transform.edges == "image"
+            require(
+                f"own_arms.{name}.train", arm.train, trained, "given where domain_transform.edges is learned"
+            )
         require("threads", self.threads, 0 <= self.threads <= 1024, "in 0..1024")
         require("pictures", self.pictures, self.pictures >= 1, ">= 1")
 

@@ -89,13 +89,18 @@ def _with_gain(results: Results, name: str, metric: str) -> str:
     return "\n".join((level, shown, f"[{signed(gain.low)}, {signed(gain.high)}]"))
 
 
+#: Whose network an arm is behind, where it has none of its own.
+_NETWORKS = {"posthoc": "unary", "dt": "unary", "posthoc+": "unary+", "dt+": "unary+"}
+
+
 def _run_places(folder: Path, arms: Sequence[ArmResult]) -> RunPlaces:
     """What commands name of the run, and what each arm is used with: the network of another, where shared."""
     trained = {arm.name: arm.train_folder for arm in arms if arm.train_folder is not None}
     places = {}
     for arm in arms:
-        network = trained.get(arm.name.replace("posthoc", "unary"))
-        searched = arm.search_folder if arm.name != "joint" else None  # its checkpoint holds its CRF
+        network = trained.get(_NETWORKS.get(arm.name, arm.name))
+        has_own = arm.name == "joint" or arm.train_folder is not None  # in its checkpoint, trained with it
+        searched = None if has_own else arm.search_folder
         places[arm.name] = Places(
             checkpoint=_there(network, "checkpoint.pt"),
             crf=_there(searched, BEST_FILE),

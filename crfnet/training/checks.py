@@ -31,9 +31,9 @@ def check_training(
         place: the section of the configuration for messages, as ``joint.``.
 
     Raises:
-        InputError: the loss has no use for the model's CRF; validation or class weights that do not fit; a
-            batch that the processes cannot share, or too small for batch normalization; statistics over
-            several processes on CPUs.
+        InputError: the loss has no use for the model's CRF, or ``compile`` for its learned edges; validation
+            or class weights that do not fit; a batch that the processes cannot share, or too small for batch
+            normalization; statistics over several processes on CPUs.
     """
     if dataset.num_classes < 2:
         raise InputError(
@@ -43,6 +43,8 @@ def check_training(
         raise InputError(
             f"{place}loss is 'stride', must be image for a model with a CRF: stride leaves it untrained"
         )
+    by_hooks = model.edge_net is not None  # which a compiled network does not run
+    require(f"{place}compile", config.compile, not (config.compile and by_hooks), "false with learned edges")
     without_images = validation is None and config.validate_every > 0
     require(
         f"{place}validate_every", config.validate_every, not without_images, "0 without validation images"

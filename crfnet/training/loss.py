@@ -99,7 +99,8 @@ def training_loss(
     Returns:
         The loss; not finite when the network's logits are not.
     """
-    maps = (all_logits or model.all_logits)(image)
+    with model.edge_features() as features:
+        maps = (all_logits or model.all_logits)(image)
     all_labels: Tensor = labels if batch is None else batch
     # Counted before anything that may end differently on another rank: all have to take part.
     counts = all_reduce_sum(
@@ -115,9 +116,8 @@ def training_loss(
     scores = maps[0]
     if not scores.isfinite().all():
         return scores.sum()  # not finite either; the CRF would refuse such logits as an input error
-    logits = model.upsample(scores, (image.shape[2], image.shape[3]))
-    if model.crf is not None:
-        logits = model.crf(logits, image)
+    size = (image.shape[2], image.shape[3])
+    logits = model.refine(model.upsample(scores, size), image, model.learned_edges(features, size))
     total = criterion.loss(logits, labels, counts[0])
     return (
         total + config.unary_loss * _sum_stride_losses(criterion, maps, labels, counts[1:])

@@ -174,6 +174,25 @@ def test_edges_are_learned_through_the_loss():
     assert not network.first._forward_hooks
 
 
+def test_learned_edges_of_a_padded_image_are_cropped():
+    network = TwoLayers()
+    edge_net = EdgeNet.behind(network, ["second"])
+    model = Segmenter(network, DomainTransform(edge_net=edge_net), multiple=16).eval()
+    image = torch.rand(1, 3, 20, 30) * 255
+    padded = nn.functional.pad(image, (0, 2, 0, 12), mode="replicate")
+    with torch.no_grad(), model.edge_features() as features:
+        model.strided_logits(image)
+    with torch.no_grad():
+        expected = edge_net({"second": network.second(network.first(model.normalized(padded)))}, (32, 32))
+    assert torch.equal(model.learned_edges(features, (20, 30)), expected[:, :, :20, :30])
+
+
+def test_edges_that_are_learned_must_be_given():
+    layer = DomainTransform(edge_net=EdgeNet({"first": 4}))
+    with pytest.raises(ValueError, match="edges are None, must be those of edge_net"):
+        layer(*logits_and_image())
+
+
 def test_edge_net_refuses_layers_that_are_not_there():
     with pytest.raises(InputError, match=r"layer is 'third', must be a module of the network: first, second"):
         EdgeNet.behind(TwoLayers(), ["third"])

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crfnet.domain_transform import DomainTransform, EdgeNet
 from crfnet.errors import InputError
 from crfnet.evaluation.inference import PredictConfig, TiledInference, predict_labels, tiled
 from crfnet.segmenter import Segmenter
@@ -33,6 +34,48 @@ class SpyCRF(nn.Module):
 def test_the_default_is_the_segmenter_itself():
     model = Segmenter(nn.Conv2d(3, 4, 9, 8), SpyCRF()).eval()
     image = photo()
+    assert torch.equal(TiledInference(model, PredictConfig())(image), model(image))
+
+
+def edged() -> Segmenter:
+    """A domain transform whose edges are learned from what `strided` gives."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 9, 8, padding=4))
+    model = Segmenter(network, DomainTransform(edge_net=EdgeNet.behind(network, ["0"]))).eval()
+    nn.init.normal_(model.edge_net.predict.weight)
+    return model
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PredictConfig(),
+        PredictConfig(scales=(0.5, 1.0), mirror=True),
+        PredictConfig(tile=96, overlap=64),
+        PredictConfig(tile=96, overlap=64, blend=True),
+        PredictConfig(size=(97, 129)),
+        PredictConfig(size=(96, 128), mirror=True),
+    ],
+    ids=["one pass", "scales", "tiles", "blended", "size", "size mirrored"],
+)
+@torch.no_grad()
+def test_learned_edges_are_those_of_the_image_at_scale_1(config):
+    model, image = edged(), photo(160, 112)
+    given = image
+    if config.size:
+        given = F.interpolate(image.float(), config.size, mode="bilinear", antialias=True)
+    with model.edge_features() as features:
+        model.strided_logits(given)
+    edges = model.learned_edges(features, given.shape[2:])
+    edges = F.interpolate(edges, image.shape[2:], mode="bilinear")
+    inference = TiledInference(model, config)
+    expected = model.crf(inference.unary(image), image, edges=edges)
+    assert_close(inference(image), expected, *CLOSE)
+    assert not torch.allclose(expected, DomainTransform()(inference.unary(image), image), atol=0.1)
+
+
+@torch.no_grad()
+def test_learned_edges_in_one_pass_are_the_segmenters():
+    model, image = edged(), photo()
     assert torch.equal(TiledInference(model, PredictConfig())(image), model(image))
 
 

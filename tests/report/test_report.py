@@ -149,6 +149,23 @@ def test_commands_name_what_is_there_as_seen_from_here(tmp_path, monkeypatch):
     assert "`crfnet report ../a ../a_seed4 --output ../a_seeds`" in text
 
 
+@pytest.mark.parametrize(("name", "network"), [("dt_joint", "dt_joint"), ("dt", "unary")])
+def test_a_trained_arm_is_used_with_what_its_training_made_of_its_parameters(tmp_path, name, network):
+    arms = with_folders(make_arms(names=("unary", "posthoc")), tmp_path)
+    arms[1] = dataclasses.replace(arms[1], name=name)
+    for arm, folder in enumerate(dict.fromkeys(("unary", network))):
+        (tmp_path / folder / "train").mkdir(parents=True)
+        (tmp_path / folder / "train/checkpoint.pt").write_bytes(b"")
+        arms[arm] = dataclasses.replace(arms[arm], train_folder=tmp_path / folder / "train")
+    best = tmp_path / "dt/search/best.yaml"
+    best.parent.mkdir(parents=True)
+    best.write_text("")
+    arms[1] = dataclasses.replace(arms[1], search_folder=best.parent)
+    text = write(tmp_path, arms, samples=()).read_text()
+    assert f"--checkpoint {tmp_path}/{network}/train/checkpoint.pt" in text
+    assert (f"--crf {best}" in text) == (name == "dt")
+
+
 def test_columns_that_do_not_matter_are_folded():
     table = Table("T", ["arm", "a", "b", "c"], [["x", "1", "2", "3"]], note="N")
     shown, folded = fold_columns(table, ["b"])

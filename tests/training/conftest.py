@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from crfnet.crf.filters import PermutohedralFilter
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import AugmentConfig, Sample, SegmentationDataset
+from crfnet.domain_transform import DomainTransform, EdgeNet
 from crfnet.segmenter import Segmenter
 from crfnet.training import TrainConfig
 
@@ -61,6 +62,13 @@ def tiny_segmenter(*, crf: bool = False, **changes: object) -> Segmenter:
         CRFConfig(iterations=2, train_iterations=2, filter=PermutohedralFilter(rows=16)), **changes
     )
     return Segmenter(TinyNetwork(), DenseCRF(3, config) if crf else None)
+
+
+def tiny_segmenter_with_edges() -> Segmenter:
+    """With a domain transform behind it whose edges are learned from the features of its first layer."""
+    torch.manual_seed(1)
+    network = TinyNetwork()
+    return Segmenter(network, DomainTransform(edge_net=EdgeNet.behind(network, ["body"])))
 
 
 def tiny_config(**changes: object) -> TrainConfig:

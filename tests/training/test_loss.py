@@ -8,7 +8,7 @@ from torch import nn
 
 from crfnet.segmenter import Segmenter
 from crfnet.training.loss import image_loss, sampled_positions, stride_loss, training_loss
-from tests.training.conftest import tiny_config, tiny_segmenter
+from tests.training.conftest import tiny_config, tiny_segmenter, tiny_segmenter_with_edges
 
 
 def test_image_loss_by_hand():
@@ -87,14 +87,24 @@ def test_training_loss_at_the_stride_is_of_the_scores(batch):
     assert torch.equal(training_loss(model, *batch, tiny_config()), expected)
 
 
-@pytest.mark.parametrize("crf", [False, True])
-def test_joint_loss_is_the_sum(batch, crf):
-    model = tiny_segmenter(crf=crf).eval()
+@pytest.mark.parametrize(
+    "build",
+    [tiny_segmenter, lambda: tiny_segmenter(crf=True), tiny_segmenter_with_edges],
+    ids=["alone", "crf", "learned edges"],
+)
+def test_joint_loss_is_the_sum(batch, build):
+    model = build().eval()
     logits, scores = model.both(batch[0])
     expected = image_loss(logits, batch[1]) + 0.5 * stride_loss(scores, batch[1])
     assert torch.equal(training_loss(model, *batch, tiny_config(loss="image", unary_loss=0.5)), expected)
     without = training_loss(model, *batch, tiny_config(loss="image"))
     assert torch.equal(without, image_loss(model(batch[0]), batch[1]))
+
+
+def test_the_loss_reaches_learned_edges(batch):
+    model = tiny_segmenter_with_edges()
+    training_loss(model, *batch, tiny_config(loss="image")).backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in model.edge_net.parameters())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

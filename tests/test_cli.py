@@ -287,6 +287,12 @@ def test_import_says_what_a_file_is_and_converts_it(config, tmp_path, capsys, re
     start_of = ["--checkpoint", str(tmp_path / "start.pt"), "--output", str(tmp_path / "there")]
     main(["predict", str(tmp_path / "start.yaml"), *toy, *start_of])
     assert "exists already" in refused("import", unary, *start)
+    before = (tmp_path / "start.pt").read_bytes()
+    (tmp_path / "start.pt").write_bytes(b"")
+    main(["import", str(unary), *start, "--overwrite"])
+    assert (tmp_path / "start.pt").read_bytes() == before
+    (tmp_path / "start.yaml").write_text("model: {}\ntrain: {}\n")
+    assert "not written by crfnet import" in refused("import", unary, *start, "--overwrite")
 
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "foreign.pth")
     assert "no DeepLab layout that is known" in refused("import", tmp_path / "foreign.pth")
@@ -448,6 +454,11 @@ def test_two_folders_and_what_is_wrong_with_them(config, tmp_path, refused):
     assert "--split: needs a CONFIG" in refused("evaluate", *folders, "--split", "val")
     assert "--data.name" in refused("evaluate", *folders, "--data.name", "voc")
     assert "3 names" in refused("evaluate", *folders, "--class-names", "a,b,c")
+    for names in ("a,a", "a, "):
+        assert f"is {names!r}, must be names that differ" in refused(
+            "evaluate", *folders, "--class-names", names
+        )
+    assert "--device changes a config" in refused("convert-scores", tmp_path, "--to", "x", "--device", "cpu")
     assert "--num-classes is 1, must be 2..255" in refused("evaluate", *folders[:5], 1)
     assert "element" in refused("evaluate", *folders, "--evaluation.element", "ring")
     assert "f_width" in refused("evaluate", *folders, "--evaluation.boundary.f_width", "0")

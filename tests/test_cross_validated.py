@@ -1,6 +1,7 @@
 """Cross-validated figures of a search with folds, through the command line."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_every_image_gets_what_the_other_folds_chose(searched, tmp_path):
     out = ["--output", str(tmp_path), "--folds", str(searched / "out/search/folds.csv")]
     main(["evaluate", str(searched / "run.yaml"), "--scores", str(searched / "out/scores"), *out])
     found = Evaluation.load(tmp_path / "evaluation/posthoc/evaluation.npz")
-    assert sorted(found.ids) == sorted(name for row in folds for name in row["ids"].split())
+    assert sorted(found.ids) == sorted(name for row in folds for name in json.loads(row["ids"]))
     assert float(found.metrics().miou) == pytest.approx(float(overall["held_out_metric"]), abs=2e-6)
 
     # Image by image, of a layer that is built of the numbers in the table.
@@ -63,7 +64,7 @@ def test_every_image_gets_what_the_other_folds_chose(searched, tmp_path):
     for row in folds:
         names = ("w1", "theta_alpha", "theta_beta", "w2", "theta_gamma")
         crf = DenseCRF.preset("deeplab", 6, iterations=2, **{name: float(row[name]) for name in names}).eval()
-        for sample in (dataset[dataset.ids.index(name)] for name in row["ids"].split()):
+        for sample in (dataset[dataset.ids.index(name)] for name in json.loads(row["ids"])):
             with torch.inference_mode():
                 labels = crf.map(scores.logits(sample.id, (32, 40)), sample.image[None])[0]
             assert torch.equal(
@@ -134,3 +135,16 @@ def test_damaged_folds_are_told(line, text, reason, searched, tmp_path):
     (tmp_path / "best.yaml").write_bytes((searched / "out/search/best.yaml").read_bytes())
     with pytest.raises(InputError, match=rf"folds\.csv: not the folds\.csv of a search .*{reason}"):
         read_folds(tmp_path / "folds.csv")
+
+
+def test_ids_with_spaces_and_files_of_the_first_version(searched, tmp_path):
+    (tmp_path / "best.yaml").write_bytes((searched / "out/search/best.yaml").read_bytes())
+    text = (searched / "out/search/folds.csv").read_text()
+    expected = read_folds(searched / "out/search/folds.csv")
+    (tmp_path / "folds.csv").write_text(text.replace("val_00001", "IMG 1, a").replace("val_00002", "=x"))
+    renamed = {"val_00001": "IMG 1, a", "val_00002": "=x"}
+    assert read_folds(tmp_path / "folds.csv") == {renamed.get(k, k): crf for k, crf in expected.items()}
+    first = text.replace('"[""', "").replace('""]"', "").replace('"", ""', " ")
+    assert "[" not in first
+    (tmp_path / "folds.csv").write_text(first)
+    assert read_folds(tmp_path / "folds.csv") == expected

@@ -14,14 +14,18 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from crfnet.checkpoints.checkpoint import read_checkpoint
+from crfnet.checkpoints.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from crfnet.cli.main import main
+from crfnet.config.nested import flat
+from crfnet.config.variants import to_plain
 from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.domain_transform import DomainTransformConfig
+from crfnet.domain_transform.config_file import load_refinement
 from crfnet.errors import InputError, how_to_install
 from crfnet.models import ModelConfig
 from crfnet.pipeline.export import export_onnx
-from crfnet.segmenter import Segmenter, build_segmenter
+from crfnet.segmenter import RefinementConfig, Segmenter, build_segmenter
 from tests.test_cli import CONFIG
 
 pytestmark = [
@@ -189,6 +193,31 @@ def test_the_config_may_be_given(checkpoints: Path, tmp_path: Path, monkeypatch:
     assert crf is not None
     weights = read_checkpoint(alone)["model"]
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("behind", [DomainTransformConfig(sigma_s=9.0), CRFConfig(w1=7.0, iterations=1)])
+def test_a_gray_network_with_what_stands_behind_it(tmp_path: Path, behind: RefinementConfig) -> None:
+    """Weights that the config began with are not read again: the file is gone."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    model = build_segmenter(TINY, 3, behind, channels=1).eval()
+    key = "crf" if isinstance(behind, CRFConfig) else "domain_transform"
+    settings = {"num_classes": 3, **flat(to_plain(behind), f"{key}.")}
+    checkpoint = Checkpoint(
+        step=0, seconds=0.0, settings=settings, model=model.state_dict(), optimizer={}, random={}
+    )
+    save_checkpoint(tmp_path / "a.pt", checkpoint)
+    data = {"name": "folders", "root": "gone", "classes": ["a", "b", "c"], "channels": 1}
+    network = {"backbone": "resnet18", "width": 0.125, "backbone_weights": str(tmp_path / "gone.pth")}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"data": data, "model": network}))
+    command = [sys.executable, "-m", "crfnet", "export", str(tmp_path / "a.pt"), "--to", "onnx"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "images (b, 1, h, w)" in done.stdout
+    found = load_refinement(tmp_path / "a_crf.yaml")
+    assert type(found) is type(behind)
+    name = "w1" if isinstance(behind, CRFConfig) else "sigma_s"
+    assert getattr(found, name) == pytest.approx(getattr(behind, name))
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

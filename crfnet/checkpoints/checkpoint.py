@@ -225,7 +225,7 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
-    if device.type == "cuda":
+    if device.type == "cuda" and state["cuda"] is not None:  # None: begun on a CPU
         torch.cuda.set_rng_state(state["cuda"], device)
     random.setstate(state["python"])
     bits = state["numpy"]

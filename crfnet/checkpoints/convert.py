@@ -22,6 +22,7 @@ from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
 from crfnet.files.weight_files import read_safetensors, read_unwrapped, write_safetensors
 from crfnet.models import ModelConfig, build_network
+from crfnet.models.input_channels import adapt_first_convolution
 from crfnet.segmenter import Segmenter, build_segmenter
 
 __all__ = ["Converted", "convert_file", "fitted", "model_yaml", "public_segmenter", "write_converted"]
@@ -131,11 +132,12 @@ def public_segmenter(
     return model.eval()
 
 
-def fitted(converted: Converted, config: ModelConfig, num_classes: int) -> Converted:
+def fitted(converted: Converted, config: ModelConfig, num_classes: int, channels: int = 3) -> Converted:
     """The same weights in the model of ``config``: what fits by name and shape is taken, the rest is named.
 
     So MSc begins from a plain DeepLab v1, and a network for other classes from a published one. The other
-    weights of the network start as in training; a CRF in ``converted`` is left out.
+    weights of the network start as in training; a CRF in ``converted`` is left out. For images of other
+    ``channels`` the first convolution is `adapt_first_convolution`'s.
 
     Raises:
         InputError: nothing fits.
@@ -157,9 +159,11 @@ def fitted(converted: Converted, config: ModelConfig, num_classes: int) -> Conve
     notes += [f"skipped: {_listed(left)}"] * bool(left) + [f"new, started at random: {_listed(new)}"] * bool(
         new
     )
+    network.load_state_dict({name.removeprefix("network."): value for name, value in (ours | taken).items()})
+    adapt_first_convolution(network, channels)
     return Converted(
         converted.what,
-        ours | taken,
+        {f"network.{name}": value for name, value in network.state_dict().items()},
         config,
         (*converted.notes, *notes),
         {"source": converted.what, "num_classes": num_classes},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crfnet.cli.shared import check_apart
+from crfnet.errors import InputError
 
 __all__ = ["add_parser", "run"]
 
@@ -61,7 +62,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.files import check_writable
     from crfnet.score_cache.converters import ConvertOptions, convert_scores
 
-    del overrides, command
+    del command
+    if overrides:
+        raise InputError(f"convert-scores: {overrides[0]} changes a config, but there is none")
     check_apart(options, None, options.to)
     check_writable(options.to)
     given = {field.name: getattr(options, field.name) for field in fields(ConvertOptions)}

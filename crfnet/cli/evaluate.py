@@ -125,4 +125,6 @@ def _class_names(options: Namespace) -> list[str]:
         raise InputError(
             f"evaluate --class-names: {len(names)} names, must be {number} as --num-classes says"
         )
+    once = all(names) and len(set(names)) == number
+    require("evaluate --class-names", options.class_names, once, "names that differ, none of them empty")
     return names

@@ -46,6 +46,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Export the network of a checkpoint."""
+    from crfnet.crf.config import CRFConfig
     from crfnet.files import check_writable
     from crfnet.pipeline.export import export_onnx, model_of_checkpoint
 
@@ -62,7 +63,9 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     model, crf = model_of_checkpoint(options.checkpoint, options.config, overrides)
     made = export_onnx(model, out, crf, size=size)
     sizes = {0: f"{size} alone", 1: "any size"}.get(made.multiple, f"multiples of {made.multiple}")
-    lines = [f"{out}: images (b, 3, h, w) of {sizes} to logits, the network's within {made.difference:.1g}"]
+    images = f"images (b, {model.mean.numel()}, h, w) of {sizes}"
+    lines = [f"{out}: {images} to logits, the network's within {made.difference:.1g}"]
     if crf is not None:
-        lines.append(f"{beside}: the CRF of the checkpoint, for DenseCRF; it is no part of the ONNX file")
+        what = "CRF of the checkpoint, for DenseCRF" if isinstance(crf, CRFConfig) else "domain transform"
+        lines.append(f"{beside}: the {what}; it is no part of the ONNX file")
     return "\n".join(lines)

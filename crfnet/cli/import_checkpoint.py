@@ -61,7 +61,7 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     from crfnet.checkpoints.convert import convert_file, fitted, model_yaml, write_converted
     from crfnet.config.nested import changed
     from crfnet.config.variants import to_plain
-    from crfnet.data import DataConfig, load_dataset
+    from crfnet.data import DataConfig, classes_of
     from crfnet.pipeline.run_config import load_run
 
     del command
@@ -75,10 +75,10 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     )
     if options.config is not None:
         run = load_run(options.config, overrides)
-        classes = options.classes or len(load_dataset(run.data, "train").classes)
+        classes = options.classes or len(classes_of(run.data).names)
         torch.manual_seed(run.seed)
         data = changed(to_plain(run.data), to_plain(DataConfig()), always=("name",))
-        converted = replace(fitted(converted, run.model, classes), data=data)
+        converted = replace(fitted(converted, run.model, classes, run.data.channels), data=data)
     lines = [f"{options.file}: {converted.what}", *converted.notes]
     if converted.config is not None:
         lines += ["", model_yaml(converted.config).rstrip()]
@@ -100,11 +100,11 @@ def _check_out(options: Namespace) -> None:
 
 
 def _check_replaced(config: Path) -> None:
-    """The config that is replaced must be one of a model alone, as this command writes it."""
+    """The config that is replaced must be one of a model and its classes alone, as this command writes it."""
     from crfnet.files import read_yaml
 
     if config.exists():
         content = read_yaml(config)
-        ours = isinstance(content, dict) and set(content) == {"model"}
+        ours = isinstance(content, dict) and set(content) in ({"model"}, {"model", "data"})
         if not ours:
             raise InputError(f"{config}: not written by crfnet import, so it is left alone; another --out")

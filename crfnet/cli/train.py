@@ -45,7 +45,8 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     folder = run.output / options.stage / "train"
     check_apart(options, run, folder)
     joint = options.stage == "joint"
-    if joint and options.checkpoint is None and not options.resume:
+    going_on = options.resume and (folder / "checkpoint.pt").is_file()
+    if joint and options.checkpoint is None and not going_on:
         raise InputError("train --stage joint starts from a trained network: give --checkpoint CKPT")
     if options.crf is not None and not joint:
         raise InputError("train --crf: only --stage joint trains a CRF")
@@ -56,6 +57,8 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     model = build_run_segmenter(run, dataset.num_classes, options.checkpoint, crf)
     check_training(model, dataset, config, validation)
     digests = _digests(options, dataset, validation)
+    if options.resume and not going_on and options.checkpoint is None:
+        _refuse_another_start(folder)
     run = replace(run, output=folder)
     how = {"resume": options.resume, "overwrite": options.overwrite, "command": command}
     with open_run(run, digests=digests, **how):
@@ -69,6 +72,14 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
             resume=options.resume,
         )
     return f"checkpoint: {result.path}"
+
+
+def _refuse_another_start(folder: Path) -> None:
+    """A run that was killed before its first checkpoint begins again, with the weights that it began with."""
+    from crfnet.pipeline.digests import started_from_weights
+
+    if started_from_weights(folder):
+        raise InputError(f"{folder}: was begun with --checkpoint and has none of its own yet: give it again")
 
 
 def _behind(path: Path | None, run: "Run") -> "RefinementConfig":
@@ -87,7 +98,7 @@ def _digests(
 ) -> dict[str, str]:
     """Of all that decides the weights, beside the configuration; reads every sample once."""
     from crfnet.distributed import on_rank_zero
-    from crfnet.pipeline.digests import file_digest, weights_digest
+    from crfnet.pipeline.digests import START, file_digest, weights_digest
 
     found: dict[str, str] = {}
     checked = {"training": on_rank_zero(lambda: dataset.check("train"))}
@@ -97,7 +108,7 @@ def _digests(
     for split, digest in checked.items():
         found |= {f"{split} images": digest.images, f"{split} labels": digest.labels}
     if options.checkpoint is not None:
-        found["weights to start from"] = on_rank_zero(lambda: weights_digest(options.checkpoint))
+        found[START] = on_rank_zero(lambda: weights_digest(options.checkpoint))
     if options.crf is not None:
         found["parameters of the CRF"] = on_rank_zero(lambda: file_digest(options.crf))
     return found

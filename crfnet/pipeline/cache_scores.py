@@ -18,6 +18,7 @@ from crfnet.pipeline.digests import text_digest
 from crfnet.pipeline.samples import select_samples, with_progress
 from crfnet.score_cache import ScoreFolder, add_scores, missing_scores, prepare_score_folder
 from crfnet.segmenter import Segmenter
+from crfnet.shapes import Image, LogitMap
 
 __all__ = ["cache_scores"]
 
@@ -36,7 +37,8 @@ def cache_scores(
     """Write the network's own scores of the images `ids` into `folder`; existing ones are kept.
 
     At the network's stride where `config` is one pass over the whole image and the corners of the network's
-    map are the image's; at image size where not, or where passes or tiles are put together.
+    map are the image's; at image size where not, where passes or tiles are put together, or where the map is
+    larger than the image, which a network of a fixed input size may make.
 
     Args:
         model: the network.
@@ -51,7 +53,6 @@ def cache_scores(
     digest = text_digest(dict(digests), to_plain(config)) if digests else ""
     inference = TiledInference(model, config)
     geometry = inference.geometry
-    network_logits = inference.unary if geometry is None else inference.strided
     align_corners = model.align_corners if geometry is None else geometry
     classes, device = len(dataset.classes), next(model.parameters()).device
 
@@ -59,10 +60,15 @@ def cache_scores(
         prepare_score_folder(folder, classes, align_corners, source, digest=digest, overwrite=overwrite)
         return missing_scores(folder, ids)
 
+    def scores_of(image: Image) -> LogitMap:
+        strided = inference.unary(image) if geometry is None else inference.strided(image)
+        larger = any(a > b for a, b in zip(strided.shape[2:], image.shape[2:], strict=True))
+        return inference.unary(image) if larger else strided
+
     def compute(missing: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         for sample in with_progress(select_samples(dataset, missing), "scores", len(missing)):
             with torch.inference_mode():
-                yield sample.id, network_logits(sample.image[None].to(device))[0].float()
+                yield sample.id, scores_of(sample.image[None].to(device))[0].float()
 
     missing = shard(on_rank_zero(open_folder))
     on_all_ranks(lambda: add_scores(folder, compute(missing), classes))

@@ -13,15 +13,18 @@ from crfnet.files import check_type, one_line, regular, write_json
 
 __all__ = [
     "DIGESTS_FILE",
+    "START",
     "check_digests",
     "file_digest",
     "files_digest",
+    "started_from_weights",
     "state_digest",
     "text_digest",
     "weights_digest",
 ]
 
 DIGESTS_FILE = "digests.json"
+START = "weights to start from"  #: the name of a training's first weights there
 
 
 def check_digests(folder: Path, digests: Mapping[str, str], again: str) -> None:
@@ -44,6 +47,12 @@ def check_digests(folder: Path, digests: Mapping[str, str], again: str) -> None:
         )
     if {**known, **digests} != known:
         write_json(path, {**known, **digests})
+
+
+def started_from_weights(folder: Path) -> bool:
+    """Whether a training in this folder was begun with the weights of a checkpoint."""
+    path = folder / DIGESTS_FILE
+    return path.is_file() and START in _read(path)
 
 
 def weights_digest(checkpoint: Path) -> str:

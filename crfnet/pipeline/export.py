@@ -19,12 +19,16 @@ from crfnet.checkpoints.convert import convert_file
 from crfnet.crf.config_file import save_crf_config
 from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.data import classes_of
+from crfnet.domain_transform import DomainTransform
+from crfnet.domain_transform.config_file import save_domain_transform
 from crfnet.errors import InputError
 from crfnet.files import one_line, write_atomically
 from crfnet.pipeline.run_config import load_run
-from crfnet.segmenter import Segmenter, build_segmenter
+from crfnet.segmenter import RefinementConfig, Segmenter, build_segmenter
 
 __all__ = ["ExportedModel", "export_onnx", "model_of_checkpoint"]
+
+_LOG = logging.getLogger(__name__)
 
 #: On which the file must answer as the network does; the last ones are multiples of every stride.
 _SIZES = ((97, 129), (65, 80), (130, 67))
@@ -49,8 +53,8 @@ class ExportedModel:
 
 def model_of_checkpoint(
     checkpoint: Path, config: Path | None = None, overrides: Sequence[str] = ()
-) -> tuple[Segmenter, CRFConfig | None]:
-    """The network in a checkpoint, in evaluation mode, and the CRF that was trained with it, by its numbers.
+) -> tuple[Segmenter, RefinementConfig | None]:
+    """The network in a checkpoint, in evaluation mode, and what was trained behind it, by its numbers.
 
     Args:
         checkpoint: of a training run, of ``crfnet import``, or a public one.
@@ -72,17 +76,20 @@ def model_of_checkpoint(
     own = read_checkpoint(checkpoint)
     classes = own["settings"].get("num_classes", len(classes_of(run.data).names))
     crf = checkpoint_crf(checkpoint)
-    whole = build_segmenter(run.model, classes, crf)
+    whole = build_segmenter(run.model.without_weights(), classes, crf, channels=run.data.channels)
     load_model(whole, checkpoint, network_only=crf is None)
-    trained = whole.crf.config_now() if isinstance(whole.crf, DenseCRF) else None
+    trained = whole.crf.config_now() if isinstance(whole.crf, DenseCRF | DomainTransform) else None
+    if whole.edge_net is not None:
+        _LOG.warning("the domain transform is left out: its edges need the network's features")
+        trained = None
     whole.crf = None
     return whole.eval(), trained
 
 
 def export_onnx(
-    model: Segmenter, path: Path, crf: CRFConfig | None = None, *, size: tuple[int, int] | None = None
+    model: Segmenter, path: Path, crf: RefinementConfig | None = None, *, size: tuple[int, int] | None = None
 ) -> ExportedModel:
-    """Write the network with its preprocessing: RGB (b, 3, h, w) in 0..255 to logits at its stride.
+    """Write the network with its preprocessing: images (b, c, h, w) in 0..255 to logits at its stride.
 
     The metadata ``crfnet`` of the file says how they are resized (``align_corners``) and of what rows and
     columns must be a multiple. A CRF is written beside the file, as ``*_crf.yaml``.
@@ -90,7 +97,7 @@ def export_onnx(
     Args:
         model: its CRF is left out.
         path: ends in .onnx.
-        crf: the configuration of a CRF.
+        crf: the configuration of a CRF or a domain transform.
         size: rows and columns, one size alone; None for every size.
 
     Raises:
@@ -107,7 +114,11 @@ def export_onnx(
     onnx.helper.set_model_props(file, {"crfnet": json.dumps(about)})
     write_atomically(path, file.SerializeToString())
     if crf is not None:
-        save_crf_config(path.with_name(f"{path.stem}_crf.yaml"), crf, ["the CRF behind " + path.name])
+        beside, comment = path.with_name(f"{path.stem}_crf.yaml"), ["what stands behind " + path.name]
+        if isinstance(crf, CRFConfig):
+            save_crf_config(beside, crf, comment)
+        else:
+            save_domain_transform(beside, crf, comment)
     return ExportedModel(path, difference, multiple)
 
 
@@ -116,19 +127,19 @@ class _Logits(nn.Module):
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.channels = model, model.mean.numel()
 
     def forward(self, image: Tensor) -> Tensor:
         return self.model.strided_logits(image)
 
 
-def _exported(network: nn.Module, size: tuple[int, int] | None) -> bytes:
+def _exported(network: _Logits, size: tuple[int, int] | None) -> bytes:
     """The ONNX file of a network."""
     import onnxscript  # noqa: F401 - torch.onnx needs it, and says less
 
     dynamic = torch.export.Dim.DYNAMIC
     axes = {0: dynamic} if size else {0: dynamic, 2: dynamic, 3: dynamic}
-    image = _image(size or _SIZES[0], batch=2)
+    image = _image(size or _SIZES[0], network.channels)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "network.onnx"
         try:
@@ -152,7 +163,7 @@ def _exported(network: nn.Module, size: tuple[int, int] | None) -> bytes:
         return path.read_bytes()
 
 
-def _checked(network: nn.Module, content: bytes, size: tuple[int, int] | None) -> tuple[int, float]:
+def _checked(network: _Logits, content: bytes, size: tuple[int, int] | None) -> tuple[int, float]:
     """The multiple that sizes must be, and the largest difference from the network's own logits."""
     import onnxruntime
 
@@ -168,9 +179,9 @@ def _checked(network: nn.Module, content: bytes, size: tuple[int, int] | None) -
     raise InputError(f"export: the file's logits are not the network's (off by {difference:.2g}){hint}")
 
 
-def _difference(network: nn.Module, session: Any, size: tuple[int, int]) -> float:
+def _difference(network: _Logits, session: Any, size: tuple[int, int]) -> float:
     """How far logits of two images are off, relative to the largest; infinity where the runtime fails."""
-    image = _image(size, batch=2)
+    image = _image(size, network.channels)
     with torch.no_grad():
         expected = network(image).numpy()
     try:
@@ -182,9 +193,9 @@ def _difference(network: nn.Module, session: Any, size: tuple[int, int]) -> floa
     return float(np.abs(logits - expected).max() / max(float(np.abs(expected).max()), 1e-6))
 
 
-def _image(size: tuple[int, int], batch: int) -> Tensor:
+def _image(size: tuple[int, int], channels: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (batch, 3, *size), generator=generator).float()
+    return torch.randint(0, 256, (2, channels, *size), generator=generator).float()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from tqdm import tqdm
 from crfnet.errors import InputError, require
 from crfnet.pipeline.predict_images import ImageList
 from crfnet.score_cache import ScoreFolder
+from crfnet.score_cache.score_size import check_score_size
 
 __all__ = ["check_scores"]
 
@@ -39,32 +40,9 @@ def check_scores(scores: ScoreFolder, images: ImageList, num_classes: int) -> No
     bar = tqdm(images.read(), "check", len(images.names), unit="image", mininterval=0.5, leave=False)
     for name, image in bar:
         _, rows, columns = scores.stored_logits(name).shape
-        place, height, width = scores.location(name), image.shape[1], image.shape[2]
-        shown = f"{rows} x {columns} (rows x columns)"
-        if _swapped((height, width), (rows, columns)):
-            raise InputError(
-                f"{place}: scores are {shown} of an image of {height} x {width}: rows and columns look "
-                "swapped, by the order of axes (convert-scores --axes) or in a photo that its EXIF data turn"
-            )
-        if rows > height or columns > width:
-            raise InputError(
-                f"{place}: scores are {shown}, must not be larger than the image, {height} x {width}; those "
-                "of padded images are cropped by convert-scores --images"
-            )
+        check_score_size(scores.location(name), (rows, columns), (image.shape[1], image.shape[2]))
 
 
 def _some(scores: ScoreFolder) -> str:
     more = f", ... ({len(scores.ids)} in all)" if len(scores.ids) > 3 else ""
     return ", ".join(map(repr, scores.ids[:3])) + more
-
-
-def _swapped(size: tuple[int, int], cells: tuple[int, int]) -> bool:
-    """Whether one stride along both sides explains the scores only when rows and columns change places."""
-    return not _one_stride(size, cells) and _one_stride(size, (cells[1], cells[0]))
-
-
-def _one_stride(size: tuple[int, int], cells: tuple[int, int]) -> bool:
-    """Whether one stride along both sides gives so many cells, one more or less by rounding and padding."""
-    least = max(pixels / (count + 1) for pixels, count in zip(size, cells, strict=True))
-    most = min(pixels / max(count - 1, 0.5) for pixels, count in zip(size, cells, strict=True))
-    return least <= most

@@ -1,25 +1,28 @@
 """The report of a finished run again, or one of several runs with different seeds."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
 from crfnet.config.variants import free_keys
-from crfnet.data import load_dataset
+from crfnet.data import Split, load_dataset
 from crfnet.errors import InputError
 from crfnet.files import check_writable, lock_folder, recording, write_atomically, write_json
 from crfnet.pipeline.run_config import Run, load_run
 from crfnet.pipeline.run_folder import output_folder, provenance
 from crfnet.pipeline.samples import strip_samples
-from crfnet.report import ArmResult, StripSample, combine, console_table, shown_images, write_report
+from crfnet.report import StripSample, combine, console_table, shown_images, write_report
+from crfnet.report.report_json import ReportInputs
 
 __all__ = ["rewrite_report"]
 
 log = logging.getLogger(__name__)
 
 _CONFIG = "config.yaml"
+_SPLIT = re.compile(r", split (train|val), ")  #: in what `evaluate_split` says of its data
 
 
 def rewrite_report(
@@ -49,7 +52,7 @@ def rewrite_report(
             inputs = replace(inputs, facts={**inputs.facts, "this report": command})
         given = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
         try:
-            report = write_report(target, **given, strip_samples=_stored_pictures(target, inputs.arms))
+            report = write_report(target, **given, strip_samples=_stored_pictures(target, inputs))
         except InputError as error:  # of files that are whole each, and do not fit one another
             raise InputError(f"{', '.join(map(str, folders))}: {error}") from error
     return report, console_table(inputs.arms, inputs.config)
@@ -72,15 +75,19 @@ def _opened(folders: Sequence[Path], output: Path | None, *, overwrite: bool, co
         yield
 
 
-def _stored_pictures(folder: Path, arms: Sequence[ArmResult]) -> list[StripSample]:
+def _stored_pictures(folder: Path, inputs: ReportInputs) -> list[StripSample]:
     """The images of the gallery and every arm's labels; none where there is no data set to take them from."""
+    arms = inputs.arms
     folders = {arm.name: arm.folder for arm in arms if arm.folder is not None}
     if not (folder / _CONFIG).is_file():
         return []
     run = load_run(folder / _CONFIG)
     ids = shown_images(arms, run.pictures, run.evaluation)
     try:
-        sets = [load_dataset(run.data, split) for split in ("val", "train")]
+        # Begun with the split that was scored: the other one may have images of the same names, or none.
+        scored = _SPLIT.search(inputs.facts.get("data", ""))
+        splits: tuple[Split, ...] = ("train", "val") if scored and scored[1] == "train" else ("val", "train")
+        sets = (load_dataset(run.data, split) for split in splits)
         return strip_samples(next(each for each in sets if set(ids) <= set(each.ids)), ids, folders)
     except (InputError, StopIteration) as error:
         log.warning("the report has no pictures: %s", error)

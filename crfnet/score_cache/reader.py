@@ -16,6 +16,7 @@ from crfnet.files import read_arrays
 from crfnet.resize import AlignCorners, resize_logits
 from crfnet.score_cache.metadata import METADATA_FILE, SCORE_SUFFIXES, ScoreMetadata, list_ids, read_metadata
 from crfnet.score_cache.probabilities import log_probabilities
+from crfnet.score_cache.score_size import check_score_size
 from crfnet.shapes import Logits
 
 __all__ = ["ScoreFolder"]
@@ -111,9 +112,11 @@ class ScoreFolder:
         """The logits (1, l, h, w) of one image, bilinearly resized to `size` = (h, w) pixels; float32.
 
         Raises:
-            InputError: see `stored_logits`.
+            InputError: see `stored_logits` and `check_score_size`.
         """
-        return resize_logits(self.stored_logits(id)[None], size, align_corners=self.align_corners)
+        stored = self.stored_logits(id)
+        check_score_size(self.location(id), (stored.shape[1], stored.shape[2]), size)
+        return resize_logits(stored[None], size, align_corners=self.align_corners)
 
     def digest(self, ids: Sequence[str]) -> str:
         """A digest of the stored scores of some images, and of how they are read.

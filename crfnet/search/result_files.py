@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def write_folds(path: Path, leaderboard: Leaderboard, ids: Sequence[str]) -> Non
         best, held_out = leaderboard.best(fold), fold.held_out_images
         metrics = (leaderboard.metric(best, fold.selection_images), leaderboard.metric(best, held_out))
         rows.append(
-            [str(k), str(len(held_out)), *_fold_row(best, metrics), " ".join(ids[i] for i in held_out)]
+            [str(k), str(len(held_out)), *_fold_row(best, metrics), json.dumps([ids[i] for i in held_out])]
         )
     overall = leaderboard.overall
     best = leaderboard.best(overall)
@@ -152,12 +153,17 @@ def read_folds(path: Path) -> dict[str, CRFConfig]:
             *values, iterations = row[2 : 2 + len(AXES)]
             point = Point._make([*map(float, values), int(iterations)])
             crf = dataclasses.replace(best, **point._asdict())
-            found |= dict.fromkeys(row[-1].split(), crf)
+            found |= dict.fromkeys(_ids(row[-1]), crf)
         if rows[-1][0] != "all" or len(found) != int(rows[-1][1]):
             raise ValueError("a line is missing")
     except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: not the {FOLDS_FILE} of a search ({one_line(error)})") from error
     return found
+
+
+def _ids(cell: str) -> list[str]:
+    """A list in JSON, since an id may hold spaces; files of 0.1.0 have spaces between ids."""
+    return [str(name) for name in json.loads(cell)] if cell.startswith("[") else cell.split()
 
 
 _FOLD_HEADER = ["fold", "images", *AXES, "selection_metric", "held_out_metric", "ids"]

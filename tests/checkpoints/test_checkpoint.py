@@ -155,6 +155,15 @@ def test_other_trained_parameters_are_refused(path):
         restore(path, read_checkpoint(path), model, optimizer)
 
 
+def test_what_was_begun_on_a_cpu_goes_on_on_a_gpu(path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: state.clone())  # None has no clone
+    torch.manual_seed(3)
+    state = random_state(CPU)
+    expected = float(torch.rand(()))
+    set_random_state(state, torch.device("cuda"))
+    assert float(torch.rand(())) == expected
+
+
 def test_every_random_generator_goes_on(path):
     model = tiny_segmenter(crf=True)
     random.seed(3), np.random.seed(3), torch.manual_seed(3)  # noqa: NPY002

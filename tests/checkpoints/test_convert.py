@@ -113,6 +113,19 @@ def test_what_does_not_fit_is_named() -> None:
         fitted(made, ModelConfig(backbone="resnet18", width=0.125), 3)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_network_for_images_of_other_channels(channels: int, tmp_path: Path) -> None:
+    made = Converted("plain", build_segmenter(PLAIN, 3).state_dict())
+    other = fitted(made, PLAIN, 3, channels)
+    model = build_segmenter(PLAIN, 3, channels=channels)
+    load_model(model, write_converted(other, tmp_path / "other.pt")[0])
+    (first,) = (layer for layer in model.modules() if getattr(layer, "in_channels", 0) == channels)
+    name = next(key for key, layer in model.named_modules() if layer is first)
+    rgb = made.model[f"{name}.weight"]
+    expected = rgb.sum(1, keepdim=True) if channels == 1 else rgb[:, [0, 1, 2, 0]] * 3 / 4
+    torch.testing.assert_close(first.weight.detach(), expected)
+
+
 def test_the_layer_of_crf_as_rnn_is_found_in_its_network(tmp_path: Path) -> None:
     matrices = {f"crfrnn.{name}": torch.randn(4, 4) for name in NAMES}
     torch.save({"conv1_1.weight": torch.zeros(2), **matrices}, tmp_path / "crfrnn.pth")

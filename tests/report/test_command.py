@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from crfnet.cli.main import main
 from crfnet.crf.layer import DenseCRF
@@ -48,6 +49,34 @@ def test_report_again_with_its_pictures(toy, tmp_path, capsys):
     for arguments in (["report", str(tmp_path)], ["report", str(folder), "--data.name", "voc"]):
         with pytest.raises(SystemExit):
             main(arguments)
+
+
+def evaluated_folders(root, split, only):
+    """Images of the same names in two splits, evaluated on one, and the report of it written again."""
+    for part in ("train", "val"):
+        for index in range(5) if part in only else ():
+            for kind, value in (("images", 40 if part == "train" else 200), ("masks", index % 2)):
+                (root / kind / part).mkdir(parents=True, exist_ok=True)
+                shape = (32, 40, 3) if kind == "images" else (32, 40)
+                Image.fromarray(np.full(shape, value, np.uint8)).save(root / kind / part / f"{index}.png")
+                write_label_png(root / "predictions" / f"{index}.png", torch.zeros(32, 40, dtype=torch.long))
+    data = {"name": "folders", "root": str(root), "classes": ["a", "b"]}
+    (root / "run.yaml").write_text(yaml.safe_dump({**CONFIG, "data": data, "output": str(root / "out")}))
+    command = ["evaluate", str(root / "run.yaml"), "--predictions", str(root / "predictions")]
+    main([*command, "--split", split])
+    strip = root / "out/evaluation/strip.png"
+    before = strip.read_bytes()
+    strip.unlink()
+    main(["report", str(root / "out/evaluation")])
+    return before, strip.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("split", "only"), [("train", ("train", "val")), ("val", ("train", "val")), ("val", ("val",))]
+)
+def test_pictures_are_those_of_the_split_that_was_scored(tmp_path, split, only):
+    before, after = evaluated_folders(tmp_path, split, only)
+    assert before == after
 
 
 def test_energies_are_those_of_the_layer(toy, tmp_path):

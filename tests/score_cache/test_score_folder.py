@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,21 @@ def test_round_trip(tmp_path):
     expected = F.interpolate(stored[None], (7, 9), mode="bilinear", align_corners=True)
     assert torch.equal(folder.logits("b", (7, 9)), expected)
     assert not torch.equal(expected, F.interpolate(stored[None], (7, 9), mode="bilinear"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "size", "words"),
+    [
+        ((51, 51), (37, 50), "51 x 51 (rows x columns), must not be larger than the image, 37 x 50"),
+        ((37, 51), (37, 50), "must not be larger"),
+        ((10, 5), (40, 80), "look swapped"),
+    ],
+)
+def test_scores_that_cannot_be_of_the_image_are_refused(tmp_path, cells, size, words):
+    folder = folder_with(tmp_path / "s", np.zeros((3, *cells)))
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        folder.logits("a", size)
+    assert str(tmp_path / "s/a.npz") in str(caught.value)
 
 
 def test_float16_on_disk(tmp_path):

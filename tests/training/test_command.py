@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from crfnet.checkpoints.checkpoint import read_checkpoint
+from crfnet.cli.main import main
 from tests.multiprocess import ended, said, start
 from tests.test_cli import CONFIG
 
@@ -69,6 +71,25 @@ def test_sigterm_ends_behind_a_step_with_a_checkpoint(config, tmp_path, ranks):
     assert json.loads((run / "state.json").read_text())["state"] == "running"
     assert steps(run) == list(range(1, len(steps(run)) + 1))
     assert len(steps(run)) >= state["step"] + 2
+
+
+@pytest.mark.parametrize("stage", ["unary", "joint"])
+def test_a_run_killed_before_its_first_checkpoint_needs_its_start_again(config, tmp_path, stage, capsys):
+    out, short = tmp_path / "out", ["--train.iterations", "2", "--joint.iterations", "2"]
+    main(["train", str(config), "--output", str(tmp_path / "start"), *short])
+    start = ["--checkpoint", str(tmp_path / "start/unary/train/checkpoint.pt")]
+    command = ["train", str(config), "--output", str(out), "--stage", stage, *short]
+    main([*command, *start])
+    finished = read_checkpoint(out / stage / "train/checkpoint.pt")["model"]
+    (out / stage / "train/checkpoint.pt").unlink()
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--resume"])
+    assert stop.value.code == 2
+    assert "--checkpoint" in capsys.readouterr().err
+    main([*command, *start, "--resume"])
+    main([*command, "--resume"])  # which has its own now
+    again = read_checkpoint(out / stage / "train/checkpoint.pt")["model"]
+    assert all(torch.equal(again[name], value) for name, value in finished.items())
 
 
 def test_what_ends_training_is_one_line_from_all_processes(config, tmp_path):

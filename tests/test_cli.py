@@ -300,6 +300,9 @@ def test_import_says_what_a_file_is_and_converts_it(config, tmp_path, capsys, re
     assert "cut.pt: damaged" in refused("import", tmp_path / "cut.pt")
     assert "none.pt: no such file" in refused("import", tmp_path / "none.pt")
     assert "must end in" in refused("import", unary, "--out", tmp_path / "w.bin")
+    for option, value in (("--classes", 11), ("--rates", 6), ("--output-stride", 8)):
+        assert f"import {option}" in refused("import", unary, option, value)
+    assert "--classes is 11, must be 6" in refused("import", unary, "--config", config, "--classes", 11)
     assert "no --config" in refused("import", unary, "--model.deeplab_v2.head", "aspp_l")
 
 

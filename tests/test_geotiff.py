@@ -55,6 +55,66 @@ def test_a_raster_of_claims_is_not_read_at_once(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("nodata", [None, 7])
+def test_a_band_that_the_network_reads_is_no_mask(tmp_path, nodata):
+    """GDAL calls the fourth of four 8-bit bands alpha."""
+    pixels = bands(4, 40, 50)
+    pixels[3, :20] = 0
+    pixels[:, 30:, 40:] = 7
+    path = geotiff(tmp_path / "a.tif", pixels, **PLACE, **({} if nodata is None else {"nodata": nodata}))
+    with rasterio.open(path) as file:
+        assert file.colorinterp[3] == rasterio.enums.ColorInterp.alpha
+    labels = predicted(network(4), path, tmp_path / "out", data={"channels": 4})
+    expected = np.zeros((40, 50), bool)
+    expected[30:, 40:] = nodata is not None
+    assert ((labels == 255) == expected).all()
+
+
+def test_a_palette_is_read_in_its_colors(tmp_path):
+    """As Pillow reads the same file in training."""
+    path = geotiff(tmp_path / "a.tif", bands(1, 40, 50, most=3))
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (9, 8, 7), 1: (200, 10, 60), 2: (3, 250, 90)})
+    read = []
+
+    def spy(image):
+        read.append(image[0])
+        return torch.zeros(1, 3, *image.shape[2:])
+
+    predicted(spy, path, tmp_path / "out")
+    assert torch.equal(read[0], read_image(path))
+    assert read[0].unique().numel() > 3
+
+
+def test_rgb_for_a_network_of_gray(tmp_path):
+    path = geotiff(tmp_path / "a.tif", bands(3, 40, 50), **PLACE, photometric="RGB")
+    read = []
+
+    def spy(image):
+        read.append(image[0])
+        return torch.zeros(1, 3, *image.shape[2:])
+
+    predicted(spy, path, tmp_path / "out", data={"channels": 1})
+    assert torch.equal(read[0], read_image(path, 1))
+
+
+def test_a_turned_tiff_is_read_at_once(tmp_path):
+    """No window of it would be as viewers show it."""
+    picture = Image.fromarray(np.zeros((40, 50, 3), np.uint8))
+    for orientation in (1, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture.save(tmp_path / f"{orientation}.tif", exif=exif)
+    assert is_raster(tmp_path / "1.tif", 32)
+    assert not is_raster(tmp_path / "6.tif", 32)
+
+
+def test_bytes_of_more_bands_than_pillow_tells(tmp_path):
+    pixels = bands(5, 20, 24)
+    path = geotiff(tmp_path / "a.tif", pixels, **PLACE, photometric="RGB")
+    assert (read_image(path, 5).numpy() == pixels).all()
+
+
 def network(channels: int = 3) -> Segmenter:
     """Sees 4 pixels around."""
     torch.manual_seed(0)

@@ -119,7 +119,8 @@ class BackboneConfig:
         """
         backbone = self._build()
         if self.weights_file is not None:
-            load_weights_file(backbone, self.weights_file)
+            repeated = tuple(f"layer{number}." for number in range(5, 5 + self.extra_blocks))  # of a ResNet
+            load_weights_file(backbone, self.weights_file, repeated)
         return backbone
 
     def _build(self) -> Backbone:

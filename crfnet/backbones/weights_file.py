@@ -19,17 +19,18 @@ VGG_CLASSIFIER = {
 }
 
 
-def load_weights_file(backbone: nn.Module, path: Path) -> None:
+def load_weights_file(backbone: nn.Module, path: Path, fresh: tuple[str, ...] = ()) -> None:
     """All weights of ``backbone`` become those of a file; a classifier behind them is left out.
 
     Args:
         backbone: unchanged when the file does not fit.
         path: .pth, .pt or .safetensors; see `crfnet.files.weight_files.read_weights`.
+        fresh: how names begin that the file may lack: their weights start at random.
 
     Raises:
         InputError: it cannot be read, lacks weights, or has others; one line that names them.
     """
-    load_weights(backbone, _read(path), str(path))
+    load_weights(backbone, _read(path), str(path), fresh)
 
 
 def read_classifier(path: Path) -> dict[str, Tensor]:
@@ -45,8 +46,12 @@ def read_classifier(path: Path) -> dict[str, Tensor]:
     return {name: state[name] for name in VGG_CLASSIFIER}
 
 
-def load_weights(backbone: nn.Module, state: Mapping[str, Tensor], place: str) -> None:
+def load_weights(
+    backbone: nn.Module, state: Mapping[str, Tensor], place: str, fresh: tuple[str, ...] = ()
+) -> None:
     """All weights of ``backbone`` become those of ``state``, whatever of the known names those have.
+
+    Those whose names begin with one of ``fresh`` may be missing, and stay as they are.
 
     Raises:
         InputError: they do not fit; the line begins with ``place``.
@@ -55,7 +60,11 @@ def load_weights(backbone: nn.Module, state: Mapping[str, Tensor], place: str) -
     names = {common: name for name, common in common_names(ours).items()}
     theirs = _without_prefix(state, names)
     found = {names[name]: value for name, value in theirs.items() if name in names}
-    missing = [n for n in ours if n not in found and not n.endswith("num_batches_tracked")]
+    missing = [
+        name
+        for name in ours
+        if name not in found and not name.endswith("num_batches_tracked") and not name.startswith(fresh)
+    ]
     others = [name for name in theirs if name not in names and not HEAD.fullmatch(name)]
     reshaped = [
         f"{name} is {list(value.shape)}, must be {list(ours[name].shape)}"

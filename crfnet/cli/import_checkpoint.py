@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crfnet.cli.shared import check_not_read
-from crfnet.errors import InputError
+from crfnet.errors import InputError, require
 
 __all__ = ["add_parser", "run"]
 
@@ -73,9 +73,13 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     converted = convert_file(
         options.file, num_classes=options.classes, output_stride=options.output_stride, rates=options.rates
     )
+    _check_own(options, converted.config is None)
     if options.config is not None:
         run = load_run(options.config, overrides)
-        classes = options.classes or len(classes_of(run.data).names)
+        classes = len(classes_of(run.data).names)
+        require(
+            "import --classes", options.classes, options.classes in (None, classes), f"{classes}, as --config"
+        )
         torch.manual_seed(run.seed)
         data = changed(to_plain(run.data), to_plain(DataConfig()), always=("name",))
         converted = replace(fitted(converted, run.model, classes, run.data.channels), data=data)
@@ -85,6 +89,17 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     if options.out is not None:
         lines += ["", *(f"written: {path}" for path in write_converted(converted, options.out))]
     return "\n".join(lines)
+
+
+def _check_own(options: Namespace, own: bool) -> None:
+    """Options that say what a public file leaves open are none for a file that tells, or has no network."""
+    given = {"--rates": options.rates, "--output-stride": options.output_stride}
+    if options.config is None:
+        given["--classes"] = options.classes
+    for name, value in given.items():
+        told = own or (name == "--rates" and options.file.suffix == ".tflite")
+        allowed = "left out: the file tells (for other classes give --config)"
+        require(f"import {name}", value, value is None or not told, allowed)
 
 
 def _check_out(options: Namespace) -> None:

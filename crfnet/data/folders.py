@@ -44,7 +44,7 @@ def folders(config: DataConfig, split: Split) -> SegmentationDataset:
         ids = _names(root / config.images / name, _beside_masks(config))
         without_image = _unpaired(root / config.masks / name, ids, config)
     elif (root / f"{name}.txt").is_file():
-        ids = tuple(_without_ending(image_id) for image_id in read_ids([root], name))
+        ids = tuple(_without_ending(image_id) for image_id in read_ids([root], name, spaces=True))
     else:
         raise InputError(
             f"data.{split} is {name!r}, must be the name of a folder {root / config.images / name} "

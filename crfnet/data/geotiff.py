@@ -117,7 +117,12 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def read_bands(raster: "DatasetReader", part: tuple[slice, slice]) -> np.ndarray:
-    """The pixels (h, w, bands) of some rows and columns; `InputError` where they are broken."""
+    """The pixels (h, w, bands) of some rows and columns, those of a palette in its colors.
+
+    Raises:
+        InputError: they are broken.
+    """
+    from rasterio.enums import ColorInterp
     from rasterio.errors import RasterioError
 
     place = tuple((each.start, each.stop) for each in part)
@@ -125,4 +130,8 @@ def read_bands(raster: "DatasetReader", part: tuple[slice, slice]) -> np.ndarray
         bands: np.ndarray = raster.read(window=place)
     except RasterioError as error:
         raise InputError(f"{raster.name}: cannot be read as a GeoTIFF ({one_line(error)})") from error
+    if raster.colorinterp[0] == ColorInterp.palette and bands.dtype == np.uint8:
+        colors = raster.colormap(1)
+        table = np.array([colors.get(index, (0, 0, 0))[:3] for index in range(256)], np.uint8)
+        return table[bands[0]]
     return np.moveaxis(bands, 0, 2)

@@ -60,11 +60,12 @@ def _no_name(image_id: str) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:
+def read_ids(places: Sequence[Path], name: str, *, spaces: bool = False) -> tuple[str, ...]:
     """The ids in ``<name>.txt`` of the first of the folders `places` that has it.
 
     A line is a bare id, or a pair of an image's and its mask's path, ``/JPEGImages/ID.jpg /MASKS/ID.png``, as
-    in the lists of DeepLab's authors; of those only the id is used. Empty lines are skipped.
+    in the lists of DeepLab's authors; of those only the id is used. Empty lines are skipped. With ``spaces``,
+    ids may hold some.
 
     Raises:
         InputError: The list is missing, empty or no text; a line that is no id; an id that stands twice.
@@ -81,7 +82,7 @@ def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:
         raise InputError(
             f"{path}: cannot be read ({error}), must be a text file with one id a line"
         ) from error
-    ids = [_id(line, path) for line in lines if line.strip()]
+    ids = [_id(line, path, spaces) for line in lines if line.strip()]
     if not ids:
         raise InputError(f"{path}: the list is empty, must be one id a line, at least one")
     check_ids(ids, path)
@@ -93,14 +94,14 @@ def read_ids(places: Sequence[Path], name: str) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _id(line: str, path: Path) -> str:
+def _id(line: str, path: Path, spaces: bool) -> str:
     words = line.split()
     stems = [Path(word).stem for word in words]
     if len(words) == 2 and all("/" in word for word in words) and stems[0] == stems[1]:
         return stems[0]
-    if len(words) != 1 or "/" in line or "\\" in line:
+    if (len(words) != 1 and not spaces) or "/" in line or "\\" in line:
         raise InputError(
             f"{path}: {line.strip()!r} is not an id, must be a file name without folder and ending, "
             "or the paths of an image and its mask"
         )
-    return words[0]
+    return line.strip()

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from PIL import Image
+from PIL.TiffImagePlugin import SAMPLESPERPIXEL, TiffImageFile
 
 from crfnet.data import geotiff
 from crfnet.errors import InputError
@@ -54,6 +55,8 @@ def to_bytes(
     bands = pixels.shape[2]
     if bands == 1 and channels == 3:
         pixels = pixels.repeat(3, 2)
+    elif bands == 3 and channels == 1 and pixels.dtype == np.uint8:
+        pixels = np.array(Image.fromarray(pixels).convert("L"))[..., None]
     elif bands == 4 and channels == 3 and pixels.dtype == np.uint8:
         pixels = pixels[..., :3]  # alpha, or infrared behind red, green and blue
     elif bands != channels:
@@ -101,7 +104,8 @@ def _pillow_reads(path: Path) -> bool:
         return True
     try:
         with open_image(path) as file:
-            return not _deep(file)
+            bands = file.tag_v2.get(SAMPLESPERPIXEL, 1) if isinstance(file, TiffImageFile) else 1
+            return not _deep(file) and int(bands) <= len(file.getbands())
     except InputError:
         return False
 

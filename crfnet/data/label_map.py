@@ -8,7 +8,7 @@ import numpy as np
 
 from crfnet.data.config import DataConfig
 from crfnet.errors import InputError
-from crfnet.files import open_image, upright
+from crfnet.files import MASK_FORMATS, open_image, upright
 from crfnet.labels import DATASET_CLASSES, VOC_PALETTE, VOID, Classes, Color
 
 __all__ = ["Labeling", "own_classes", "read_colors", "resolve_labels"]
@@ -143,7 +143,7 @@ def read_colors(path: Path, colors: Sequence[Color]) -> np.ndarray:
     Raises:
         InputError: The file is broken, or has a color that is none of them.
     """
-    with open_image(path) as file:
+    with open_image(path, MASK_FORMATS) as file:
         pixels = np.array(upright(file).convert("RGB"))
     codes = _codes(pixels)
     known = _codes(np.array(colors))

@@ -1,5 +1,6 @@
 """The choice of a variant on the page, with a widget for each of its own parameters, whatever they are."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
@@ -89,7 +90,7 @@ def _attribute(widget: Any) -> str:
 
 
 def slider(name: str, scale: tuple[str, float, float, float], value: float) -> Slider:
-    """A slider that reaches its first value, whatever that is.
+    """A slider that reaches its first value, whatever that is; of infinity it stands at its end.
 
     Args:
         name: of the parameter.
@@ -97,6 +98,7 @@ def slider(name: str, scale: tuple[str, float, float, float], value: float) -> S
         value: the first.
     """
     title, low, high, step = scale
+    value = high if math.isinf(value) else value  # stands at the end, see `Page.config`
     start, end = min(low, value), max(high, value)
     return Slider(title=title, start=start, end=end, step=step, value=value, width=WIDTH, name=name)
 

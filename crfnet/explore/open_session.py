@@ -13,6 +13,7 @@ from crfnet.files import read_arrays, regular, why
 from crfnet.labels import Palette, read_label_png
 from crfnet.resize import resize_logits
 from crfnet.score_cache import ScoreFolder, hold_probabilities, log_probabilities
+from crfnet.score_cache.score_size import check_score_size
 from crfnet.shapes import ImageBytes
 
 __all__ = ["open_session"]
@@ -48,7 +49,9 @@ def open_session(
     if folder is not None:
         logits = folder.logits(id, size)
     else:
-        logits = resize_logits(_read_array(scores, size)[None], size, align_corners=False)
+        stored = _read_array(scores, size)
+        check_score_size(str(scores), (stored.shape[1], stored.shape[2]), size)
+        logits = resize_logits(stored[None], size, align_corners=False)
     truth = None if labels is None else read_label_png(labels)
     if truth is not None and tuple(truth.shape) != size:
         raise InputError(f"{labels}: labels of {tuple(truth.shape)} pixels, must be {size} as the image")

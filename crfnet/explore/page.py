@@ -4,6 +4,7 @@ Its frame is ``page.html``: what stands where on a wide screen, and on a narrow 
 """
 
 import html
+import math
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
@@ -139,13 +140,19 @@ class Page:
         if self.behind.value == _TRANSFORM:
             return self.transform.value()
         values: dict[str, Any] = {
-            name: round_digits(float(each.value)) for name, each in self.sliders.items()
+            name: self._endless(name, each) or round_digits(float(each.value))
+            for name, each in self.sliders.items()
         }
         values["iterations"] = round(values["iterations"])
         values |= {name: each.value for name, each in self.choices.items()}
         values |= {name: controls.value() for name, controls in self.variants.items()}
         values["prune"] = float(values["prune"])
         return replace(self._crf, **values)
+
+    def _endless(self, name: str, at: Slider) -> float:
+        """Infinity where a slider began there and stands at its end; else 0."""
+        began = float(getattr(self._crf, name))
+        return began if math.isinf(began) and at.value == at.end else 0.0
 
     # bokeh takes callbacks with these three arguments only.
     def _switched(self, attr: str, old: object, new: object) -> None:

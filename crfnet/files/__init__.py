@@ -2,7 +2,15 @@
 
 from crfnet.files.arrays import read_arrays
 from crfnet.files.error_text import one_line, why
-from crfnet.files.images import IMAGE_FORMATS, open_image, read_indices, upright
+from crfnet.files.images import (
+    IMAGE_FORMATS,
+    MASK_FORMATS,
+    is_turned,
+    open_image,
+    read_indices,
+    shown_size,
+    upright,
+)
 from crfnet.files.output_folder import (
     RECORD,
     check_inputs,
@@ -27,6 +35,8 @@ from crfnet.files.yaml_files import MAX_BITS, read_yaml
 
 __all__ = [
     "IMAGE_FORMATS",
+    "MASK_FORMATS",
+    "shown_size",
     "MAX_BITS",
     "RECORD",
     "check_fields",
@@ -37,6 +47,7 @@ __all__ = [
     "leftovers",
     "lock_folder",
     "one_line",
+    "is_turned",
     "open_image",
     "read_arrays",
     "read_indices",

@@ -16,7 +16,15 @@ from crfnet.errors import InputError
 from crfnet.files.error_text import one_line
 from crfnet.files.regular import regular
 
-__all__ = ["IMAGE_FORMATS", "open_image", "read_indices", "upright"]
+__all__ = [
+    "IMAGE_FORMATS",
+    "MASK_FORMATS",
+    "is_turned",
+    "open_image",
+    "read_indices",
+    "shown_size",
+    "upright",
+]
 
 _ORIENTATION = 0x0112  #: the EXIF tag
 #: What undoes each of its values.
@@ -31,23 +39,24 @@ _UNDONE = {
 }
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  #: that are read, by Pillow's names
+MASK_FORMATS = (*IMAGE_FORMATS, "GIF")  #: of masks, too: their palettes hold all classes
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path, formats: tuple[str, ...] = IMAGE_FORMATS) -> Iterator[Image.Image]:
     """Open the image at `path`; errors within name the file.
 
     Raises:
-        InputError: missing, damaged, of a format not in `IMAGE_FORMATS`, or of more pixels than anyone
+        InputError: missing, damaged, of a format not in ``formats``, or of more pixels than anyone
             photographs (Pillow's limit, 179 million).
     """
     try:
-        with Image.open(regular(path), formats=IMAGE_FORMATS) as file:
+        with Image.open(regular(path), formats=formats) as file:
             yield file
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        known = ", ".join(IMAGE_FORMATS)
+        known = ", ".join(formats)
         raise InputError(f"{path}: cannot be read as an image (none of {known})") from error
     except Exception as error:  # Pillow's readers raise whatever the broken bytes lead them to
         raise InputError(f"{path}: cannot be read as an image ({one_line(error)})") from error
@@ -63,6 +72,34 @@ def upright(file: Image.Image) -> Image.Image:
     return file if undone is None else file.transpose(undone)
 
 
+def shown_size(path: Path) -> tuple[int, int]:
+    """Rows and columns of the image at `path` as viewers show it, from its header alone.
+
+    Raises:
+        InputError: see `open_image`.
+    """
+    with open_image(path) as file:
+        across = _orientation(file) in (5, 6, 7, 8)
+        return (file.width, file.height) if across else (file.height, file.width)
+
+
+def is_turned(path: Path) -> bool:
+    """Whether viewers show the image otherwise than it is stored; False where that cannot be read."""
+    try:
+        with open_image(path) as file:
+            return _orientation(file) in _UNDONE
+    except InputError:
+        return False
+
+
+def _orientation(file: Image.Image) -> int:
+    """The EXIF tag, before the pixels are loaded; 1 where there is none that can be read."""
+    try:
+        return int(file.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as with broken pixels, anything
+        return 1
+
+
 def read_indices(path: Path) -> NDArray[np.uint8]:
     """Read the stored numbers of a palette or 8-bit gray image, never through its colors, `upright`.
 
@@ -72,13 +109,14 @@ def read_indices(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: The file is broken or of another kind.
     """
-    with open_image(path) as file:
+    with open_image(path, MASK_FORMATS) as file:
         # Gray of 1, 2 or 4 bits would be stretched to 0..255 by the reader; its raw mode says so.
         tiles = getattr(file, "tile", None)
         mode, raw = file.mode, tiles[0][3] if tiles else file.mode
         raw = raw[0] if isinstance(raw, tuple) and raw else raw  # of a TIFF or BMP
         values: NDArray[np.uint8] = np.array(upright(file))
-    if mode != "P" and (mode, raw) != ("L", "L"):
+    of_gif = file.format == "GIF" and mode == "L"  # a palette of grays, by their numbers
+    if mode != "P" and (mode, raw) != ("L", "L") and not of_gif:
         kind = raw if isinstance(raw, str) else mode
         raise InputError(
             f"{path} is a mask of mode {kind}, must be a palette image (P) or 8-bit gray (L){_advice(kind)}"

@@ -25,7 +25,7 @@ from crfnet.data.geotiff import (
 from crfnet.data.image_files import to_bytes
 from crfnet.errors import require
 from crfnet.evaluation.inference import predict_labels
-from crfnet.files import one_line, record_file
+from crfnet.files import is_turned, one_line, record_file
 from crfnet.labels import VOC_PALETTE, VOID, Palette, overlay
 from crfnet.shapes import Logits
 
@@ -52,7 +52,10 @@ def is_raster(path: Path, window: int) -> bool:
     if path.suffix.lower() not in (".tif", ".tiff") or not available():
         return False
     with open_raster(path) as raster:
-        return bool(georeference(raster)) or raster.height * raster.width > window**2
+        if georeference(raster):
+            return True
+        large = raster.height * raster.width > window**2
+    return large and not is_turned(path)  # which no window is
 
 
 def predict_raster(
@@ -100,16 +103,31 @@ def predict_raster(
         for part in tqdm(parts, path.name, unit="window", mininterval=0.5, disable=len(parts) == 1):
             image = torch.from_numpy(read(part.read)).permute(2, 0, 1).contiguous()
             labels = predict_labels(model, image.to(device)).cpu()[part.inside]
-            labels[torch.from_numpy(_without_data(raster, part))] = VOID
+            labels[torch.from_numpy(_without_data(raster, part, config.channels))] = VOID
             picture = overlay(image[(slice(None), *part.inside)], labels, palette)
             place = tuple((each.start, each.stop) for each in part.kept)
             labels_file.write(labels.byte().numpy(), 1, window=place)
             overlay_file.write(picture.numpy(), window=place)
 
 
-def _without_data(raster: "DatasetReader", part: RasterWindow) -> np.ndarray:
+def _without_data(raster: "DatasetReader", part: RasterWindow, channels: int) -> np.ndarray:
+    """Where the file says that it has no data. A band that the network reads is no mask.
+
+    GDAL calls the fourth of four 8-bit bands alpha unless it is told that it is infrared.
+    """
+    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.errors import NodataShadowWarning
+
     place = tuple((each.start, each.stop) for each in part.kept)
-    without: np.ndarray = raster.dataset_mask(window=place) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NodataShadowWarning)  # that a value counts, not the alpha band
+        without: np.ndarray
+        if raster.count != channels or ColorInterp.alpha not in raster.colorinterp:
+            without = raster.dataset_mask(window=place) == 0
+        elif any(MaskFlags.nodata in flags for flags in raster.mask_flag_enums):
+            without = (raster.read_masks(window=place) == 0).all(0)
+        else:
+            without = np.zeros([each.stop - each.start for each in part.kept], bool)
     return without
 
 

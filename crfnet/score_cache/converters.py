@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crfnet.errors import InputError, require
-from crfnet.files import open_image
+from crfnet.files import shown_size
 from crfnet.score_cache.formats import FORMATS, Format
 from crfnet.score_cache.metadata import Kind
 from crfnet.score_cache.reader import ScoreFolder
@@ -25,7 +25,7 @@ __all__ = ["ConvertOptions", "convert_scores"]
 
 _LOG = logging.getLogger(__name__)
 _LOOKED_AT = 20  # files whose axes are compared
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -227,12 +227,12 @@ def _stored(paths: Sequence[Path], format_: Format, options: ConvertOptions, axe
 
 
 def _image_size(folder: Path, image_id: str) -> tuple[int, int]:
-    """Height and width of an image."""
-    path = next((p for suffix in _IMAGE_SUFFIXES if (p := folder / f"{image_id}{suffix}").is_file()), None)
+    """Height and width of an image as viewers show it."""
+    endings = [case(suffix) for suffix in _IMAGE_SUFFIXES for case in (str.lower, str.upper)]
+    path = next((p for ending in endings if (p := folder / f"{image_id}{ending}").is_file()), None)
     if path is None:
         raise InputError(f"{folder}: no image {image_id!r} ({', '.join(_IMAGE_SUFFIXES)})")
-    with open_image(path) as file:
-        return file.height, file.width
+    return shown_size(path)
 
 
 def _crop(

@@ -158,6 +158,17 @@ def test_what_does_not_match_is_one_line(change: dict[str, Tensor | None], said:
     assert "\n" not in str(caught.value)
 
 
+def test_blocks_that_a_cascade_repeats_start_at_random(tmp_path: Path) -> None:
+    plain = build_backbone("resnet18", width=0.125)
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    cascade = build_backbone(
+        "resnet18", width=0.125, extra_blocks=3, output_stride=16, weights_file=tmp_path / "plain.pth"
+    )
+    state = cascade.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+    assert any(name.startswith("layer7.") for name in state)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     file = written(torchvision_s("resnet18"), tmp_path / "weights.pth")
     with pytest.raises(InputError, match=r"it lacks conv_stem.weight, .* more; it has conv1.weight"):

@@ -47,6 +47,16 @@ def test_a_dot_at_the_front(tmp_path):
         load_dataset(config, "train")
 
 
+def test_spaces_in_a_list(tmp_path):
+    config = folder_of(tmp_path, b"my photo", b"b")
+    for kind in ("images", "masks"):
+        for name in ("my photo", "b"):
+            (tmp_path / kind / f"train/{name}.png").rename(tmp_path / kind / f"{name}.png")
+        (tmp_path / kind / "train").rmdir()
+    (tmp_path / "train.txt").write_text("my photo.png\nb\n")
+    assert load_dataset(config, "train").ids == ("my photo", "b")
+
+
 def test_spaces_within(tmp_path):
     """As `--exclude` reads images.txt, which a search wrote."""
     dataset = load_dataset(folder_of(tmp_path, b"my photo", b"b"), "val")

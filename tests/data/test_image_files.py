@@ -10,6 +10,7 @@ from crfnet.cli.main import main
 from crfnet.data import DataConfig, load_dataset, read_image
 from crfnet.data.check import split_statistics
 from crfnet.errors import InputError
+from crfnet.files import read_indices
 from tests.data.test_layouts import SIZE, image, mask
 
 PIXELS = np.arange(5 * 7 * 3).reshape(5, 7, 3).astype(np.uint8)
@@ -235,6 +236,18 @@ def test_the_check_reports_every_odd_file_once(tmp_path, capsys):
         "._good": 0,
     }
     assert {part: out.count(part) for part in once} == once, out
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_masks_may_be_gif(tmp_path, gray):
+    labels = np.random.default_rng(0).integers(0, 3, (20, 24)).astype(np.uint8)
+    picture = Image.fromarray(labels)
+    grays = [value for value in range(256) for _ in range(3)]  # which Pillow opens as mode L
+    picture.putpalette(grays if gray else [0, 0, 0, 128, 0, 0, 0, 128, 0])
+    picture.save(tmp_path / "a.gif", optimize=False)
+    assert (read_indices(tmp_path / "a.gif") == labels).all()
+    with pytest.raises(InputError, match="none of JPEG, PNG, BMP, WEBP, TIFF"):
+        read_image(tmp_path / "a.gif")
 
 
 def test_masks_without_images_are_told(tmp_path):

@@ -51,6 +51,14 @@ def test_every_form_of_scores(tmp_path, folder, scores):
     torch.testing.assert_close(read.softmax(1), plain.softmax(1))
 
 
+@pytest.mark.parametrize(("shape", "words"), [((3, 99, 99), "must not be larger"), ((3, 10, 5), "swapped")])
+def test_an_array_of_another_size_is_refused(tmp_path, shape, words):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.float32))
+    image = torch.zeros(3, 40, 80, dtype=torch.uint8)
+    with pytest.raises(InputError, match=words):
+        open_session(image, tmp_path / "a.npy", "")
+
+
 def test_labels_and_names(tmp_path, folder):
     write_label_png(tmp_path / "truth.png", torch.ones(SIZE, dtype=torch.long))
     (tmp_path / "names.txt").write_text("sky\n\nroad\ncar\n")

@@ -46,6 +46,16 @@ from crfnet.explore.page import Page  # noqa: E402
 from crfnet.explore.server import MAX_PAGES, address, make_server  # noqa: E402
 
 
+def test_an_infinite_width_is_the_end_of_its_slider(tmp_path):
+    name, crf = "theta_alpha", replace(CRF, theta_alpha=float("inf"))
+    page = Page(Document(), Session(*scene()), crf, "a test", tmp_path)
+    at = page.sliders[name]
+    assert at.value == at.end < float("inf")
+    assert page.config() == crf
+    at.value = at.start
+    assert getattr(page.config(), name) == at.start
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]

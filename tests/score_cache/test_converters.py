@@ -177,6 +177,20 @@ def test_any_order_is_recognized_by_the_images(tmp_path, images):
         same(convert_scores(source, tmp_path / f"out{name}", ConvertOptions(images=images)))
 
 
+def test_images_are_of_the_size_that_viewers_show(tmp_path):
+    """A photo stored on its side, in upper case."""
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 24)).save(tmp_path / "photos/a.JPG", exif=exif)
+    (tmp_path / "raw").mkdir()
+    stored = np.random.default_rng(0).normal(size=(3, 48, 48)).astype(np.float32)
+    np.save(tmp_path / "raw/a.npy", stored)
+    options = ConvertOptions(axes="lhw", images=tmp_path / "photos")
+    found = convert_scores(tmp_path / "raw", tmp_path / "out", options).stored_logits("a")
+    torch.testing.assert_close(found, torch.from_numpy(stored[:, :40, :24]), rtol=1e-2, atol=1e-2)
+
+
 def test_axes_that_cannot_be_told_are_refused(tmp_path):
     one = np.random.default_rng(0).normal(size=(30, 20, 4))
     source = saved(tmp_path / "s", lambda image_id: one)

@@ -14,11 +14,12 @@ import math
 import sys
 from pathlib import Path
 
-__all__ = ["keep_freed_memory", "peak_memory_mb", "reset_peak_memory"]
+__all__ = ["keep_freed_memory", "keeps_freed_memory", "peak_memory_mb", "reset_peak_memory"]
 
 _PROC = Path("/proc/self")
 #: Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_state = {"kept": False}  # of the process
 
 
 def keep_freed_memory() -> bool:
@@ -31,7 +32,13 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl, macOS; Windows
         return False
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    _state["kept"] = bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    return _state["kept"]
+
+
+def keeps_freed_memory() -> bool:
+    """Whether `keep_freed_memory` was called in this process, and does so."""
+    return _state["kept"]
 
 
 def reset_peak_memory() -> None:

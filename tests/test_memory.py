@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from crfnet import memory
+from crfnet.crf import allocator
 
 _PAGES = """
 import resource
@@ -33,3 +38,18 @@ def test_freed_memory_needs_no_new_pages():
     if kept == "False":
         pytest.skip("not glibc")
     assert int(new) < int(given_back) / 4
+
+
+def test_inference_leaves_kept_memory_alone(monkeypatch):
+    """It keeps less, and gives it back afterwards."""
+    if not allocator._glibc():
+        pytest.skip("not glibc")
+    asked = []
+    libc = SimpleNamespace(mallopt=lambda *what: asked.append(what) or 1)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: libc)
+    for kept in (False, True):
+        monkeypatch.setitem(memory._state, "kept", kept)
+        with allocator.retain_freed_memory(torch.device("cpu")):
+            pass
+        assert bool(asked) != kept
+        asked.clear()

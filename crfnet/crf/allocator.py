@@ -9,6 +9,8 @@ from functools import cache
 
 import torch
 
+from crfnet.memory import keeps_freed_memory
+
 __all__ = ["retain_freed_memory"]
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt's names for them
@@ -48,6 +50,8 @@ def _count(change: int) -> None:
     global _users  # noqa: PLW0603 - the thresholds are the process's
     with _lock:
         _users += change
+        if keeps_freed_memory():  # more of it, and for good
+            return
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, _KEPT if _users else 32 << 20)
         libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1 if _users else 256 << 20)

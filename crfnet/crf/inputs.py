@@ -71,7 +71,10 @@ def accepted(
 def beside(name: str, value: object, other: Tensor) -> Tensor:
     """A tensor on the device of another one; tensors without values stay where they are."""
     tensor = as_tensor(name, value)
-    return tensor if tensor.is_meta or other.is_meta else tensor.to(other.device, non_blocking=True)
+    if tensor.is_meta or other.is_meta:
+        return tensor
+    # To a CPU the copy must have arrived: the host reads it at once.
+    return tensor.to(other.device, non_blocking=other.device.type != "cpu")
 
 
 def mapped(image: Tensor, image_range: ImageRange | None) -> Tensor:

@@ -171,10 +171,11 @@ class DenseCRF(nn.Module):
         """How the inference goes: free energy and largest change of every step. Arguments as of `forward`."""
         steps: list[Tensor] = []
         self(logits, image, trace=steps, **options)
-        problem = self.problem(logits, image, **options)
-        q = [step.flatten(2) for step in steps]
-        penalty = problem.penalty(include_constant=True)
-        return trace_of(q, problem.unary, penalty, problem.scene.mask, keep_marginals=keep_marginals)
+        with self._in_full(logits):
+            problem = self.problem(logits, image, **options)
+            q = [step.flatten(2) for step in steps]
+            penalty = problem.penalty(include_constant=True)
+            return trace_of(q, problem.unary, penalty, problem.scene.mask, keep_marginals=keep_marginals)
 
     def free_energy(
         self,
@@ -187,11 +188,12 @@ class DenseCRF(nn.Module):
 
         See `crfnet.crf.energy.free_energy`. Other arguments and errors as of `forward`.
         """
-        problem = self.problem(logits, image, **options)
-        q = as_tensor("marginals", marginals).flatten(2).to(problem.unary)
-        if self._binary(logits):
-            q = torch.cat([1 - q, q], dim=1)
-        return free_energy(q, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
+        with self._in_full(logits):
+            problem = self.problem(logits, image, **options)
+            q = as_tensor("marginals", marginals).flatten(2).to(problem.unary)
+            if self._binary(logits):
+                q = torch.cat([1 - q, q], dim=1)
+            return free_energy(q, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
 
     def energy(
         self,
@@ -201,9 +203,10 @@ class DenseCRF(nn.Module):
         **options: Any,
     ) -> Float[Tensor, " b"]:
         """Gibbs energy E(x) of a labeling, in nats; see `crfnet.crf.energy.energy`."""
-        problem = self.problem(logits, image, **options)
-        indices = beside("labels", labels, problem.unary).flatten(1)
-        return energy(indices, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
+        with self._in_full(logits):
+            problem = self.problem(logits, image, **options)
+            indices = beside("labels", labels, problem.unary).flatten(1)
+            return energy(indices, problem.unary, problem.penalty(include_constant=True), problem.scene.mask)
 
     def problem(
         self,
@@ -254,6 +257,12 @@ class DenseCRF(nn.Module):
     def __prepare_scriptable__(self) -> "DenseCRF":
         """Asked by ``torch.jit.script``, which fails with a page of source code otherwise."""
         raise InputError(NO_EXPORT)
+
+    @staticmethod
+    def _in_full(logits: Tensor | Array) -> torch.autocast:
+        """Within, autocast does not lower the precision."""
+        kind = logits.device.type if isinstance(logits, Tensor) else "cpu"
+        return torch.autocast(kind, enabled=False)
 
     def _binary(self, logits: Tensor | Array) -> bool:
         return self.num_classes == 2 and np.shape(logits)[1] == 1

@@ -54,7 +54,7 @@ def message_passing(terms: Sequence[Term], q: Values, memory: int | None = None)
     if size >= q.shape[1] or any(term.mixes for term in terms):
         return reduce(_plus, (term(q, slice(None)) for term in terms))
     out = torch.empty_like(q)
-    for some in torch.arange(q.shape[1]).tensor_split(
+    for some in torch.arange(q.shape[1], device="cpu").tensor_split(
         -(-q.shape[1] // size)
     ):  # groups of equal size, or nearly
         labels = slice(int(some[0]), int(some[-1]) + 1)

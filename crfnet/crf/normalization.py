@@ -41,7 +41,9 @@ def normalized(
         # Apart, so that factors without gradient can become part of the filter.
         apply = normalized(kernel, like, normalization)
         return lambda values: apply(values) * weight
-    factor = None if not isinstance(weight, Tensor) and weight == 1.0 else torch.as_tensor(weight).to(like)
+    factor = weight.to(like) if isinstance(weight, Tensor) else like.new_tensor(weight)
+    if not isinstance(weight, Tensor) and weight == 1.0:
+        factor = None
     if normalization == "none":
         return kernel.scaled(None, factor)
     send, receive = factors(kernel.row_sums(like), normalization)

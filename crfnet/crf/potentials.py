@@ -303,11 +303,9 @@ class FeaturePotential(Potential):
         if self.source == "image":
             return _image(scene, self).flatten(2)
         if self.source == "spatial":
-            image = _image(scene, self)
-            place = positions(
-                tuple(image.shape[2:]), dtype=image.dtype, device=image.device, spacing=scene.spacing
-            )
-            return place.expand(len(image), -1, -1)
+            like = self.log_diagonal if scene.image is None else scene.image
+            place = positions(_grid(scene), dtype=like.dtype, device=like.device, spacing=scene.spacing)
+            return place.expand(scene.batch, -1, -1)
         if self.source not in scene.features:
             given = ", ".join(scene.features) or "none"
             raise ValueError(f"features: the kernel looks at {self.source!r}, given are {given}")
@@ -320,9 +318,7 @@ class FeaturePotential(Potential):
 
 def _grid(scene: KernelInputs) -> Grid:
     if scene.grid is None:
-        raise ValueError(
-            "SpatialPotential: points have no grid; logits must be (b, l, h, w), with an image if 1-D"
-        )
+        raise ValueError("positions: points have no grid; logits must be (b, l, h, w), with an image if 1-D")
     return scene.grid
 
 

@@ -35,7 +35,7 @@ class Pruning:
         matters.index_fill_(0, q.sum((0, 2)).argmax(), True)  # at least one
         keep = matters.tolist()  # the one wait for a GPU
         kept, dropped = (
-            torch.tensor([label for label, one in enumerate(keep) if one is wanted], dtype=torch.int64)
+            torch.tensor([k for k, one in enumerate(keep) if one is wanted], dtype=torch.int64, device="cpu")
             for wanted in (True, False)
         )
         return cls(*(some.to(unary.device, non_blocking=True) for some in (kept, dropped)))

@@ -116,7 +116,8 @@ class ReducedMessages:
         self._next_look = step + 1 + self._pause
         if basis is None:
             return None
-        return mean.to(q.dtype), torch.tensor(basis, dtype=q.dtype).to(q.device, non_blocking=True)
+        directions = torch.tensor(basis, dtype=q.dtype, device="cpu")
+        return mean.to(q.dtype), directions.to(q.device, non_blocking=True)
 
     def _look(self, q: Values) -> tuple[Float[Tensor, "b l 1"], list[list[list[float]]] | None]:
         """The mean of a sample, and its basis (b, l, k) if fewer groups than all do; the wait of a step."""

@@ -1,5 +1,6 @@
 """Where the filter stops: the differences of an image, or a map that is learned from a network's features."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ from crfnet.errors import InputError
 from crfnet.shapes import EdgeMap, Image
 
 __all__ = ["EdgeNet", "image_edges"]
+
+#: Of the image that a network is tried on: any, a multiple of strides, one of patches of 14, too.
+_SIDES = (65, 64, 224)
 
 
 def image_edges(image: Image) -> EdgeMap:
@@ -64,26 +68,40 @@ class EdgeNet(nn.Module):
             InputError: a name that the network lacks, or a layer that does not give one map (b, c, h, w).
         """
         like = next(network.parameters(), torch.empty(0))
-        training = network.training
+        modes = [(module, module.training) for module in network.modules()]
         network.eval()
-        with torch.no_grad(), features_of(network, layers) as features:
-            network(torch.zeros(1, channels, 65, 65, device=like.device, dtype=like.dtype))
-        network.train(training)
+        try:
+            with torch.no_grad(), features_of(network, layers) as features:
+                for last, side in enumerate(_SIDES, 1 - len(_SIDES)):
+                    try:
+                        network(like.new_zeros(1, channels, side, side))
+                        break
+                    except (RuntimeError, ValueError, AssertionError):  # InputError is of a layer
+                        if last == 0:
+                            raise
+        finally:
+            for module, mode in modes:
+                module.training = mode
         return cls({name: features[name].shape[1] for name in layers})
 
     def forward(self, features: Mapping[str, Tensor], size: tuple[int, int]) -> Float[Tensor, "b 1 h w"]:
         """The edges of an image of that size (rows, columns), >= 0."""
+        weight, bias = self.predict.weight, self.predict.bias
+        assert bias is not None
+        dtype = torch.promote_types(weight.dtype, torch.float32)
         maps = [
-            F.interpolate(features[name].float(), size, mode="bilinear", align_corners=False)
+            F.interpolate(features[name].to(dtype), size, mode="bilinear", align_corners=False)
             for name in self.layers
         ]
-        with torch.autocast(maps[0].device.type, enabled=False):
-            return 255 * F.relu(self.predict(torch.cat(maps, dim=1)))
+        with torch.autocast(weight.device.type, enabled=False):
+            return 255 * F.relu(F.conv2d(torch.cat(maps, dim=1), weight.to(dtype), bias.to(dtype)))
 
 
 @contextmanager
 def features_of(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect what some modules of a network give while it runs; a module that runs again replaces it.
+    """Collect what some modules of a network give while it runs in this thread.
+
+    A module that runs again replaces what it gave before.
 
     Raises:
         InputError: a name that the network lacks, or a module that does not give one map (b, c, h, w).
@@ -94,9 +112,12 @@ def features_of(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str,
             near = ", ".join(each for each in modules if each.count(".") <= 1 and each)
             raise InputError(f"EdgeNet: layer is {name!r}, must be a module of the network: {near}")
     found: dict[str, Tensor] = {}
+    thread = threading.get_ident()  # hooks are the module's: other threads may run it, too
 
     def keep(name: str):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, args: object, output: object) -> None:
+            if threading.get_ident() != thread:
+                return
             if not isinstance(output, Tensor) or output.ndim != 4:
                 raise InputError(
                     f"EdgeNet: layer {name!r} gives {type(output).__name__}, must be one map (b, c, h, w)"

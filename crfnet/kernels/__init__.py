@@ -7,6 +7,7 @@ triton or numba: import it where it is used, once the answer was yes.
 import functools
 import importlib.util
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,8 @@ MODES = ("auto", "on", "off")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _OLDEST = (8, 0)  # compute capability: Ampere, the first with TF32, which the exact kernel splits floats into
 
-_state = {"mode": "auto"}  # of the process: backward passes run in threads of their own
+_modes = [["auto"]]  # of the process, the last one counts: backward passes run in threads of their own
+_lock = threading.Lock()
 
 
 def usable(x: Tensor) -> bool:
@@ -29,11 +31,12 @@ def usable(x: Tensor) -> bool:
     capability 8.0 or later. A CPU tensor only with the mode "on", in Triton's interpreter (TRITON_INTERPRET=1
     in the environment before triton is imported), which is for tests.
     """
-    if _state["mode"] == "off" or x.dtype not in _DTYPES or not _has_triton():
+    mode = _modes[-1][0]
+    if mode == "off" or x.dtype not in _DTYPES or not _has_triton():
         return False
     if x.is_cuda:
         return _capable(x.get_device())
-    return _state["mode"] == "on" and x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    return mode == "on" and x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def compiled(x: Tensor) -> bool:
@@ -41,7 +44,7 @@ def compiled(x: Tensor) -> bool:
 
     Not with the mode "off", and not what those for a GPU take in Triton's interpreter.
     """
-    mode = _state["mode"]
+    mode = _modes[-1][0]
     if mode == "off" or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return False
     return not (mode == "on" and usable(x)) and _has_numba()
@@ -49,7 +52,7 @@ def compiled(x: Tensor) -> bool:
 
 def hidden() -> bool:
     """Whether the mode is "off"."""
-    return _state["mode"] == "off"
+    return _modes[-1][0] == "off"
 
 
 @contextmanager
@@ -61,12 +64,14 @@ def using(mode: str) -> Iterator[None]:
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; allowed are {', '.join(MODES)}")
-    before = _state["mode"]
-    _state["mode"] = mode
+    mine = [mode]  # an object of its own: threads may leave in another order than they came
+    with _lock:
+        _modes.append(mine)
     try:
         yield
     finally:
-        _state["mode"] = before
+        with _lock:
+            _modes[:] = [each for each in _modes if each is not mine]
 
 
 @functools.cache

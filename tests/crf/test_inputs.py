@@ -169,6 +169,19 @@ def test_one_spacing_for_every_axis(spacing: object) -> None:
     same(lambda: crf()(logits(), image(), spacing=spacing), lambda: expected)
 
 
+def test_a_copy_to_the_host_is_waited_for(monkeypatch) -> None:
+    """Which reads it at once."""
+    asked: list[bool] = []
+
+    def to(self: Tensor, device: object, non_blocking: bool = False) -> Tensor:
+        asked.append(non_blocking)
+        return self
+
+    monkeypatch.setattr(Tensor, "to", to)
+    beside("image", torch.zeros(2), torch.zeros(3))
+    assert asked == [False]
+
+
 def test_mask_and_features_of_numpy() -> None:
     mask = torch.ones(1, H, W, dtype=torch.bool)
     mask[0, 0] = False

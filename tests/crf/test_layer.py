@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from crfnet import kernels
 from crfnet.config.variants import to_plain
 from crfnet.crf import PRESETS, CRFConfig, DenseCRF, MeanField, reference
 from crfnet.crf.checks import check_input
@@ -205,6 +206,38 @@ def test_extreme_logits_stay_finite(filter):
     log_q.sum().backward()
     for tensor in (logits, *crf.parameters()):
         assert torch.isfinite(tensor.grad).all()
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("prune", [0.0, 1e-3])
+def test_a_default_device_is_none_of_the_layers_business(mode, prune):
+    """Its helpers are on the host, its tensors where the logits are."""
+    crf = _crf(prune=prune).float()
+    logits, image = _input()
+    logits, image = logits.float(), image.float()
+    with kernels.using(mode):
+        with torch.no_grad():
+            expected = crf.eval()(logits, image)
+        with torch.device("meta"), torch.no_grad():
+            assert torch.equal(crf(logits, image), expected)
+        with torch.device("meta"):
+            found = crf.train()(logits.requires_grad_(), image)
+            found.sum().backward()
+    assert found.device == logits.grad.device == logits.device
+
+
+def test_energies_are_in_full_precision_under_autocast():
+    crf = _crf(normalization="symmetric").float().eval()
+    logits, image = _input()
+    logits, image = logits.float(), image.float()
+    q, labels = logits.softmax(1), logits.argmax(1)
+    with torch.no_grad():
+        expected = crf.free_energy(q, logits, image), crf.energy(labels, logits, image)
+        traced = crf.trace(logits, image).free_energy
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(crf.free_energy(q, logits, image), expected[0])
+            assert torch.equal(crf.energy(labels, logits, image), expected[1])
+            assert torch.equal(crf.trace(logits, image).free_energy, traced)
 
 
 def test_convention_of_crf_as_rnn():

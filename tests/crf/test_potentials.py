@@ -6,7 +6,14 @@ import torch
 from crfnet.crf import reference
 from crfnet.crf.features import KernelInputs, bilateral_features, spatial_features
 from crfnet.crf.filters import ExactFilter
-from crfnet.crf.potentials import WEIGHTS, BilateralPotential, PotentialWeight, SpatialPotential
+from crfnet.crf.layer import DenseCRF
+from crfnet.crf.potentials import (
+    WEIGHTS,
+    BilateralPotential,
+    FeaturePotential,
+    PotentialWeight,
+    SpatialPotential,
+)
 from tests.tolerances import assert_close
 
 LABELS = 3
@@ -77,6 +84,14 @@ def test_bilateral_operator_is_the_kernel_of_the_paper():
     assert_close(
         kernel.operator(KernelInputs(image, (3, 4)), ExactFilter())(values), expected, "layer", torch.float64
     )
+
+
+def test_positions_need_no_image():
+    kernel = FeaturePotential(2.0, [0.5, 0.25], source="spatial", num_classes=LABELS)
+    layer = DenseCRF(3, potentials={"here": kernel}).eval()
+    logits = torch.randn(2, 3, 5, 6)
+    image = torch.rand(2, 3, 5, 6) * 255
+    torch.testing.assert_close(layer(logits), layer(logits, image))
 
 
 def test_spatial_operator_is_the_kernel_of_the_paper():

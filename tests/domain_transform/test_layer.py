@@ -1,6 +1,7 @@
 """The layer: its limits, its formula, what it accepts, and the edges."""
 
 import math
+import threading
 
 import pytest
 import torch
@@ -191,6 +192,72 @@ def test_edges_that_are_learned_must_be_given():
     layer = DomainTransform(edge_net=EdgeNet({"first": 4}))
     with pytest.raises(ValueError, match="edges are None, must be those of edge_net"):
         layer(*logits_and_image())
+
+
+class MultipleOf(TwoLayers):
+    def forward(self, x):
+        if x.shape[2] % 32 or x.shape[3] % 32:
+            raise RuntimeError("sizes must be multiples of 32")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("network", [TwoLayers, MultipleOf])
+def test_building_an_edge_net_leaves_the_modes_of_a_network(network):
+    network = network()
+    network.second.eval()  # as a frozen batch normalization
+    assert EdgeNet.behind(network, ["second"]).predict.in_channels == 5
+    with pytest.raises(InputError, match="layer is 'third'"):
+        EdgeNet.behind(network, ["third"])
+    assert [network.training, network.first.training, network.second.training] == [True, True, False]
+
+
+def test_a_network_that_takes_no_size_says_why():
+    class Broken(TwoLayers):
+        def forward(self, x):
+            return self.head(x)  # of five channels
+
+    with pytest.raises(RuntimeError, match="channels"):
+        EdgeNet.behind(Broken(), ["second"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_learned_edges_of_a_converted_model(dtype):
+    network = TwoLayers()
+    model = Segmenter(network, DomainTransform(edge_net=EdgeNet.behind(network, ["first"]))).eval()
+    image = torch.rand(1, 3, 16, 18) * 255
+    with torch.no_grad():
+        expected, found = model(image), model.to(dtype)(image)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.3)
+
+
+def test_threads_that_share_a_model_keep_their_edges_apart():
+    network = TwoLayers()
+    model = Segmenter(network, DomainTransform(edge_net=EdgeNet.behind(network, ["second"]))).eval()
+    images = [torch.rand(1, 3, 16, 18) * 255 for _ in range(2)]
+    with torch.no_grad():
+        expected = [model(image) for image in images]
+    barrier, found = threading.Barrier(2), {}
+    forward = network.forward
+
+    def meet(x):
+        logits = forward(x)
+        barrier.wait(30)  # both have run the layers
+        return logits
+
+    network.forward = meet
+
+    def work(k):
+        with torch.no_grad():
+            found[k] = model(images[k])
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(2):
+        torch.testing.assert_close(found[k], expected[k])
 
 
 def test_edge_net_refuses_layers_that_are_not_there():

@@ -37,6 +37,16 @@ def test_other_types_take_the_torch_path(dtype, device, kernels_on):
     assert not kernels.usable(torch.zeros(2, dtype=dtype, device=device))
 
 
+def test_threads_may_leave_in_another_order_than_they_came():
+    first, second = kernels.using("off"), kernels.using("off")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert kernels.hidden()
+    second.__exit__(None, None, None)
+    assert not kernels.hidden()
+
+
 def test_the_mode_before_comes_back():
     with kernels.using("off"), pytest.raises(KeyError), kernels.using("on"):
         raise KeyError

@@ -127,5 +127,6 @@ def smooth_logits(image: Image, labels: int, seed: int = 0) -> Logits:
     """Logits as a network of stride 8 might give them: noise on a coarse grid, upsampled; seeded."""
     size = (image.shape[2], image.shape[3])
     generator = torch.Generator().manual_seed(seed)
-    coarse = 3 * torch.randn(len(image), labels, *(-(-side // 8) for side in size), generator=generator)
+    cells = (-(-side // 8) for side in size)
+    coarse = 3 * torch.randn(len(image), labels, *cells, generator=generator, device="cpu")
     return F.interpolate(coarse, size, mode="bilinear", align_corners=False).to(image.device)

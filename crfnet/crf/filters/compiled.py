@@ -230,6 +230,7 @@ def _features_gradient_in_window(grad: Tensor, values: Tensor, features: Tensor,
 def _factors(factor: Tensor | None, values: Values, dtype: torch.dtype) -> np.ndarray:
     """A number for each pixel, (b, n); 1 of none."""
     if factor is None:
-        return np.ones((len(values), values.shape[2]), array_of(torch.empty(0, dtype=dtype)).dtype)
+        kind = np.float64 if dtype == torch.float64 else np.float32
+        return np.ones((len(values), values.shape[2]), kind)
     wide = factor.detach().to(dtype).expand(len(values), 1, values.shape[2])
     return array_of(wide.reshape(len(values), -1))

@@ -111,8 +111,8 @@ def _list_block(block, place, labels, tables, scratch):
     for c in range(count):
         logit = load(unary, first + c * stride)
         for start in range(0, len(scratch.x), count):
-            most = add(logit, spread_at(tables.leads, start + c))
-            if any_above(most, load(scratch.x, 8 * start)):
+            behind = sub(logit, load(scratch.x, 8 * start))  # first: of large logits the lead would be lost
+            if any_above(add(behind, spread_at(tables.leads, start + c)), filled(scratch.x, 0.0)):
                 store(tables.logits, 8 * place, logit)
                 put(tables.names, place, c)
                 place += 1

@@ -45,12 +45,12 @@ def softmax(x, q, listed, variants, cut):
         best = load(x, 8 * first)
         for j in range(first + 1, end):
             best = maximum(load(x, 8 * j), best)
-        lowest, sums = add(best, filled(x, -cut)), filled(x, 0.0)
+        lowest, sums = filled(x, -cut), filled(x, 0.0)
         for j in range(first, end):
-            logit = load(x, 8 * j)
+            behind = sub(load(x, 8 * j), best)  # of large logits best - cut would be best
             value = filled(x, 0.0)
-            if any_above(logit, lowest):
-                value = exp(sub(logit, best))
+            if any_above(behind, lowest):
+                value = exp(behind)
             sums = add(sums, value)
             store(q, 8 * j, value)
         scale = inverse(sums)

@@ -27,11 +27,12 @@ def leads_of_block(block, settings, x):
 def list_block(block, place, settings, leads, names):
     """Labels that can come within ``cut`` of the best, in ``names`` from ``place`` on; how many."""
     unary, first, stride = unary_of_block(block, settings)
-    count, best = 0, load(unary, first)
+    count, best, zero = 0, load(unary, first), filled(settings.unary, 0.0)
     for label in range(1, len(settings.unary)):
         best = maximum(load(unary, first + label * stride), best)
     for label in range(len(settings.unary)):
-        if any_above(add(load(unary, first + label * stride), spread_at(leads, label)), best):
+        behind = sub(load(unary, first + label * stride), best)
+        if any_above(add(behind, spread_at(leads, label)), zero):
             put(names, place + count, label)
             count += 1
     return count
@@ -77,10 +78,10 @@ def _find_behind(listed, variants, lead, told, tables):
         best = load(tables.x, first)
         for j in range(first + 8, end, 8):
             best = maximum(load(tables.x, j), best)
-        best = add(best, filled(tables.x, -lead))
         for k in range(listed):
             j = first + 8 * k
-            counts = maximum(sub(load(tables.x, j), best), add(load(tables.s, j), filled(tables.x, -told)))
+            ahead = add(sub(load(tables.x, j), best), filled(tables.x, lead))
+            counts = maximum(ahead, add(load(tables.s, j), filled(tables.x, -told)))
             store(tables.behind, 8 * k, maximum(load(tables.behind, 8 * k), counts))
 
 

@@ -87,12 +87,12 @@ def softmax_block(x, q, possible, listed, active, variants, cut, inside, place):
         best = load(x, 8 * at(possible, first))
         for k in range(first + 1, end):
             best = maximum(load(x, 8 * at(possible, k)), best)
-        lowest, before, sums = add(best, filled(x, -cut)), count, filled(x, 0.0)
+        lowest, before, sums = filled(x, -cut), count, filled(x, 0.0)
         for k in range(first, end):
             c = at(possible, k)
-            logit = load(x, 8 * c)
-            if any_above(logit, lowest):
-                value = exp(sub(logit, best))
+            behind = sub(load(x, 8 * c), best)  # of large logits best - cut would be best
+            if any_above(behind, lowest):
+                value = exp(behind)
                 sums = add(sums, value)
                 store(q, 8 * c, value)
                 put(active, count, c)
@@ -121,11 +121,11 @@ def log_marginals(x, variants, labels, cut, lanes, out, place, stride):
         best = load(x, 8 * first)
         for c in range(first + 1, end):
             best = maximum(load(x, 8 * c), best)
-        lowest, sums = add(best, filled(x, -cut)), filled(x, 0.0)
+        lowest, sums = filled(x, -cut), filled(x, 0.0)
         for c in range(first, end):
-            logit = load(x, 8 * c)
-            if any_above(logit, lowest):
-                sums = add(sums, exp(sub(logit, best)))
+            behind = sub(load(x, 8 * c), best)
+            if any_above(behind, lowest):
+                sums = add(sums, exp(behind))
         store(lanes, 0, sums)
         for k in range(8):
             put(lanes, k, np.log(at(lanes, k)))

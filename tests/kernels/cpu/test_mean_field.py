@@ -213,6 +213,34 @@ def test_large_logits_stay_finite(size):
     assert np.isfinite(run.log_marginals).all()
 
 
+@pytest.mark.parametrize("size", [1e9, 1e30])
+@pytest.mark.parametrize("pixels", [slice(8, 16), slice(10, 11)], ids=["a block", "one of a block"])
+def test_seeds_are_certain_however_large(size, pixels):
+    """In float32 the best of such logits less 16 is the best."""
+    _, unary, (_, kernel) = _problem((6, 7), 5)
+    unary[3] -= 40  # far behind at the other pixels
+    unary[3, pixels] = size
+    expected = _expected(unary, [_normalized(kernel, "after", np.ones(42, bool))], [0.5], 3)
+    found = _float32(unary)
+    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [1e9, np.finfo(np.float32).max])
+@pytest.mark.parametrize("pixels", [slice(8, 16), slice(10, 11)], ids=["a block", "one of a block"])
+def test_what_all_labels_lack_leaves_them_alike(size, pixels):
+    """As in padding that is filled with a large negative number."""
+    _, unary, _ = _problem((6, 7), 5)
+    unary[:, pixels] = -size
+    np.testing.assert_allclose(np.exp(_float32(unary))[:, pixels], 0.2, atol=1e-6)
+    np.testing.assert_allclose(np.exp(_float32(unary)).sum(0), 1, atol=1e-5)
+
+
+def _float32(unary):
+    grid = grid_of((6, 7), THETA, np.float32)
+    run = mean_field(unary.astype(np.float32), [], [grid], np.full((1, 1), 0.5), iterations=3)
+    return run.log_marginals[0]
+
+
 def test_runs_with_as_many_threads_give_the_same_bits():
     rng = np.random.default_rng(6)
     unary = _low_rank(30, 4004, 9).astype(np.float32)

@@ -57,6 +57,24 @@ def test_same_as_the_rule(dtype, normalization, shape, labels, variants, kernels
     assert tolerance < 1e-3 or shares[-1] < 1  # some have settled
 
 
+@pytest.mark.parametrize("size", [1e9, 1e30])
+@pytest.mark.parametrize("pixels", [slice(8, 16), slice(10, 11)], ids=["a block", "one of a block"])
+def test_seeds_are_certain_however_large(size, pixels):
+    """In float32 the best of such logits less what is cut off is the best."""
+    features, unary, matrices = _problem((6, 7), 5)
+    unary[3] -= 40
+    unary[3, pixels] = size
+    matrices = [_normalized(kernel, "after", np.ones(42, bool)) for kernel in matrices]
+    grid, weights = grid_of((6, 7), THETA, np.float32), np.array([[1.0, 300.0]])
+    run = settled_labels(
+        unary.astype(np.float32), build_lattice(features[None].astype(np.float32)), grid, weights,
+        iterations=4, normalization="after", tolerance=1e-5,
+    )  # fmt: skip
+    expected, _ = _by_rule(unary, matrices, weights, 4, 1e-5)
+    np.testing.assert_array_equal(run.labels, expected)
+    assert (run.labels[:, pixels] == 3).all()
+
+
 @pytest.mark.parametrize("iterations", [0, 1, 2])
 def test_few_steps(iterations):
     features, unary, matrices = _problem((6, 7), 4)

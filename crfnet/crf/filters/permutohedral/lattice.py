@@ -204,7 +204,7 @@ def _sorted(codes: Tensor) -> tuple[Tensor, Tensor]:
         return ordered, order
     # On a CPU numpy sorts bare numbers several times faster than torch sorts numbers with their places.
     both = codes << place
-    both |= torch.arange(len(codes))
+    both |= torch.arange(len(codes), device=codes.device)
     both.numpy().sort()
     order = both & (2**place - 1)
     both >>= place

@@ -97,7 +97,7 @@ def _strides(extents: Tensor, batch: int) -> Tensor:
     strides = F.pad(radices.flip(0).cumprod(0).flip(0), (0, 1), value=1)
     # Too far apart for 63 bits: the code becomes a linear hash modulo 2^64, with random strides. Two corners
     # get the same code with probability 2^-62 or so; any two of a million corners, with probability 1e-6.
-    generator = torch.Generator().manual_seed(0)
-    chance = torch.randint(-(2**61), 2**61, (len(extents),), generator=generator)
+    generator = torch.Generator("cpu").manual_seed(0)
+    chance = torch.randint(-(2**61), 2**61, (len(extents),), generator=generator, device="cpu")
     hashed = F.pad(chance.to(extents.device, non_blocking=True), (0, 1), value=1)
     return torch.where(radices.double().prod() * batch <= _CODE_LIMIT, strides, hashed)

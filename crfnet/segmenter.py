@@ -154,14 +154,15 @@ class Segmenter(nn.Module):
         """Compute the learned edges of images of that size (rows, columns); None where none are learned."""
         if self.edge_net is None:
             return None
-        edges = self.edge_net(features, self.size.padded(size))
+        edges: EdgeMap = self.edge_net(features, self.size.padded(size))
         return edges[:, :, : size[0], : size[1]]
 
     def refine(self, logits: Logits, image: Image, edges: EdgeMap | None = None) -> Logits:
         """Put logits at image size through the CRF, if there is one, with `learned_edges` where given."""
         if self.crf is None:
             return logits
-        return self.crf(logits, image) if edges is None else self.crf(logits, image, edges=edges)
+        refined: Logits = self.crf(logits, image, **({} if edges is None else {"edges": edges}))
+        return refined
 
     def upsample(self, strided: StridedLogits, size: tuple[int, int]) -> Logits:
         """Scores resized to ``size`` (rows, columns); see `resize_logits`."""

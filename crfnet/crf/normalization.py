@@ -41,9 +41,11 @@ def normalized(
         # Apart, so that factors without gradient can become part of the filter.
         apply = normalized(kernel, like, normalization)
         return lambda values: apply(values) * weight
-    factor = weight.to(like) if isinstance(weight, Tensor) else like.new_tensor(weight)
-    if not isinstance(weight, Tensor) and weight == 1.0:
-        factor = None
+    factor: Tensor | None = None
+    if isinstance(weight, Tensor):
+        factor = weight.to(like)
+    elif weight != 1.0:
+        factor = like.new_tensor(weight)
     if normalization == "none":
         return kernel.scaled(None, factor)
     send, receive = factors(kernel.row_sums(like), normalization)

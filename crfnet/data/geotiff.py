@@ -133,5 +133,5 @@ def read_bands(raster: "DatasetReader", part: tuple[slice, slice]) -> np.ndarray
     if raster.colorinterp[0] == ColorInterp.palette and bands.dtype == np.uint8:
         colors = raster.colormap(1)
         table = np.array([colors.get(index, (0, 0, 0))[:3] for index in range(256)], np.uint8)
-        return table[bands[0]]
+        bands = np.moveaxis(table[bands[0]], 2, 0)
     return np.moveaxis(bands, 0, 2)

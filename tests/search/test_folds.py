@@ -1,4 +1,6 @@
+import csv
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -100,10 +102,10 @@ def test_cross_validated_score():
 def test_searched_with_folds(tmp_path, dataset, scores, config):
     small = dataclasses.replace(config, folds=2, rounds=1, theta_alpha=(4.0,))
     search(dataset, dataset.ids, scores, small, tmp_path)
-    lines = (tmp_path / "folds.csv").read_text().splitlines()
-    cross_validated = float(lines[-1].split(",")[9])
+    lines = list(csv.reader((tmp_path / "folds.csv").read_text().splitlines()))
+    cross_validated = float(lines[-1][9])
     assert (
         f"cross-validated in 2 folds: {100 * cross_validated:.3f} %" in (tmp_path / "best.yaml").read_text()
     )
-    held_out = [line.split(",")[-1].split() for line in lines[1:3]]
+    held_out = [json.loads(line[-1]) for line in lines[1:3]]
     assert sorted(held_out[0] + held_out[1]) == (tmp_path / "images.txt").read_text().split()

@@ -1,3 +1,4 @@
+import csv
 import math
 
 import numpy as np
@@ -100,9 +101,9 @@ def test_folds_table(tmp_path):
     config = SearchConfig(images=3, w1=(1.0, 2.0), theta_alpha=(5.0,), theta_beta=(4.0,), rounds=1, folds=3)
     leaderboard = finished_search(config)
     write_folds(tmp_path / "f.csv", leaderboard, ["a", "b", "c"])
-    lines = [line.split(",") for line in (tmp_path / "f.csv").read_text().splitlines()]
+    lines = list(csv.reader((tmp_path / "f.csv").read_text().splitlines()))
     assert [line[0] for line in lines] == ["fold", "1", "2", "3", "all"]
-    assert sorted(line[-1] for line in lines[1:4]) == ["a", "b", "c"]
+    assert sorted(line[-1] for line in lines[1:4]) == ['["a"]', '["b"]', '["c"]']
     assert {line[2] for line in lines[1:]} == {"2"}
     assert {line[8] for line in lines[1:]} == {line[9] for line in lines[1:]} == {"0.041667"}
 

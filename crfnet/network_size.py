@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from crfnet.errors import InputError
 from crfnet.shapes import Image, LogitMap
 
-__all__ = ["NetworkSize", "explained"]
+__all__ = ["NetworkSize", "evaluating", "explained"]
 
 _LOG = logging.getLogger(__name__)
 #: What is tried: strides of encoders, patches of transformers (14, 28) and windows of patches.
@@ -58,7 +58,7 @@ class NetworkSize:
         except (InputError, torch.OutOfMemoryError):
             raise
         except (RuntimeError, ValueError, AssertionError):
-            with _evaluating(module):
+            with evaluating(module):
                 found = None if _works(network, padded) else self._find(network, image)
             if found is None:
                 raise
@@ -123,7 +123,7 @@ def _works(network: _Network, image: Tensor) -> bool:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Within, nothing is learned from what the module sees, not even statistics of batches."""
     modes = [(each, each.training) for each in module.modules()]
     module.eval()

@@ -46,6 +46,18 @@ def predicted(model, path: Path, folder: Path, **keys) -> np.ndarray:
         return np.array(found)
 
 
+def seen(path: Path, folder: Path, **keys) -> torch.Tensor:
+    """What a network is given of a raster of one window."""
+    read = []
+
+    def spy(image):
+        read.append(image[0])
+        return torch.zeros(1, 3, *image.shape[2:])
+
+    predicted(spy, path, folder, **keys)
+    return read[0]
+
+
 def test_a_raster_of_claims_is_not_read_at_once(tmp_path):
     """A file of kilobytes, in which no tile is stored, stands for as many pixels as it likes."""
     shape = {"count": 3, "height": 30_000, "width": 30_000, "dtype": np.uint8}
@@ -75,27 +87,14 @@ def test_a_palette_is_read_in_its_colors(tmp_path):
     path = geotiff(tmp_path / "a.tif", bands(1, 40, 50, most=3))
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {0: (9, 8, 7), 1: (200, 10, 60), 2: (3, 250, 90)})
-    read = []
-
-    def spy(image):
-        read.append(image[0])
-        return torch.zeros(1, 3, *image.shape[2:])
-
-    predicted(spy, path, tmp_path / "out")
-    assert torch.equal(read[0], read_image(path))
-    assert read[0].unique().numel() > 3
+    read = seen(path, tmp_path / "out")
+    assert torch.equal(read, read_image(path))
+    assert read.unique().numel() > 3
 
 
 def test_rgb_for_a_network_of_gray(tmp_path):
     path = geotiff(tmp_path / "a.tif", bands(3, 40, 50), **PLACE, photometric="RGB")
-    read = []
-
-    def spy(image):
-        read.append(image[0])
-        return torch.zeros(1, 3, *image.shape[2:])
-
-    predicted(spy, path, tmp_path / "out", data={"channels": 1})
-    assert torch.equal(read[0], read_image(path, 1))
+    assert torch.equal(seen(path, tmp_path / "out", data={"channels": 1}), read_image(path, 1))
 
 
 def test_a_turned_tiff_is_read_at_once(tmp_path):

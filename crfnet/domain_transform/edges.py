@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crfnet.errors import InputError
+from crfnet.network_size import evaluating
 from crfnet.shapes import EdgeMap, Image
 
 __all__ = ["EdgeNet", "image_edges"]
@@ -68,20 +69,14 @@ class EdgeNet(nn.Module):
             InputError: a name that the network lacks, or a layer that does not give one map (b, c, h, w).
         """
         like = next(network.parameters(), torch.empty(0))
-        modes = [(module, module.training) for module in network.modules()]
-        network.eval()
-        try:
-            with torch.no_grad(), features_of(network, layers) as features:
-                for last, side in enumerate(_SIDES, 1 - len(_SIDES)):
-                    try:
-                        network(like.new_zeros(1, channels, side, side))
-                        break
-                    except (RuntimeError, ValueError, AssertionError):  # InputError is of a layer
-                        if last == 0:
-                            raise
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluating(network), features_of(network, layers) as features:
+            for side in _SIDES:
+                try:
+                    network(like.new_zeros(1, channels, side, side))
+                    break
+                except (RuntimeError, ValueError, AssertionError):
+                    if side == _SIDES[-1]:
+                        raise
         return cls({name: features[name].shape[1] for name in layers})
 
     def forward(self, features: Mapping[str, Tensor], size: tuple[int, int]) -> Float[Tensor, "b 1 h w"]:

@@ -65,10 +65,7 @@ def open_image(path: Path, formats: tuple[str, ...] = IMAGE_FORMATS) -> Iterator
 def upright(file: Image.Image) -> Image.Image:
     """The image as viewers show it: turned and mirrored as its EXIF data say, where they can be read."""
     file.load()  # of a TIFF, Pillow does it there, and the tag is gone
-    try:
-        undone = _UNDONE.get(file.getexif().get(_ORIENTATION, 1))
-    except Exception:  # as with broken pixels, anything; viewers show such an image as it is stored
-        undone = None
+    undone = _UNDONE.get(_orientation(file))
     return file if undone is None else file.transpose(undone)
 
 
@@ -93,10 +90,10 @@ def is_turned(path: Path) -> bool:
 
 
 def _orientation(file: Image.Image) -> int:
-    """The EXIF tag, before the pixels are loaded; 1 where there is none that can be read."""
+    """The EXIF tag, of a TIFF before its pixels are loaded; 1 where there is none that can be read."""
     try:
         return int(file.getexif().get(_ORIENTATION, 1))
-    except Exception:  # as with broken pixels, anything
+    except Exception:  # as with broken pixels, anything; viewers show such an image as it is stored
         return 1
 
 

@@ -16,6 +16,7 @@ from crfnet.distributed import on_all_ranks, on_rank_zero, shard
 from crfnet.evaluation.inference import PredictConfig, TiledInference
 from crfnet.pipeline.digests import text_digest
 from crfnet.pipeline.samples import select_samples, with_progress
+from crfnet.resize import resize_logits
 from crfnet.score_cache import ScoreFolder, add_scores, missing_scores, prepare_score_folder
 from crfnet.segmenter import Segmenter
 from crfnet.shapes import Image, LogitMap
@@ -61,9 +62,11 @@ def cache_scores(
         return missing_scores(folder, ids)
 
     def scores_of(image: Image) -> LogitMap:
-        strided = inference.unary(image) if geometry is None else inference.strided(image)
-        larger = any(a > b for a, b in zip(strided.shape[2:], image.shape[2:], strict=True))
-        return inference.unary(image) if larger else strided
+        if geometry is None:
+            return inference.unary(image)
+        strided, size = inference.strided(image), (image.shape[2], image.shape[3])
+        larger = strided.shape[2] > size[0] or strided.shape[3] > size[1]
+        return resize_logits(strided, size, align_corners=geometry) if larger else strided
 
     def compute(missing: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         for sample in with_progress(select_samples(dataset, missing), "scores", len(missing)):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from crfnet.data.image_files import IMAGE_ENDINGS
 from crfnet.errors import InputError, require
 from crfnet.files import shown_size
 from crfnet.score_cache.formats import FORMATS, Format
@@ -25,7 +26,7 @@ __all__ = ["ConvertOptions", "convert_scores"]
 
 _LOG = logging.getLogger(__name__)
 _LOOKED_AT = 20  # files whose axes are compared
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_IMAGE_SUFFIXES = tuple(ending for ending in IMAGE_ENDINGS if ending != ".npy")  # which scores have
 
 
 @dataclass(frozen=True)

@@ -46,16 +46,6 @@ from crfnet.explore.page import Page  # noqa: E402
 from crfnet.explore.server import MAX_PAGES, address, make_server  # noqa: E402
 
 
-def test_an_infinite_width_is_the_end_of_its_slider(tmp_path):
-    name, crf = "theta_alpha", replace(CRF, theta_alpha=float("inf"))
-    page = Page(Document(), Session(*scene()), crf, "a test", tmp_path)
-    at = page.sliders[name]
-    assert at.value == at.end < float("inf")
-    assert page.config() == crf
-    at.value = at.start
-    assert getattr(page.config(), name) == at.start
-
-
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
@@ -123,6 +113,16 @@ def until(page, holds):
             return
         time.sleep(0.05)
     pytest.fail(f"after 20 s the page says {page.status.text!r}")
+
+
+def test_an_infinite_width_is_the_end_of_its_slider(open_page):
+    name, crf = "theta_alpha", replace(CRF, theta_alpha=float("inf"))
+    page = open_page(Session(*scene()), crf)
+    at = page.sliders[name]
+    assert at.value == at.end < float("inf")
+    assert page.config() == crf
+    at.value = at.start
+    assert getattr(page.config(), name) == at.start
 
 
 def shows(page, wanted):

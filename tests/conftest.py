@@ -1,6 +1,7 @@
 """Seeded tests on fresh memory filled with NaN; extra data found through CRFNET_DATA."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # One process a core: threads of several processes on the same cores slow one another many times over.
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so; commands that tests start and interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -132,7 +132,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         for each, mode in modes:
-            each.training = mode
+            if each.training != mode:
+                each.train(mode)  # sets more than the mode in some, such as an output stride
 
 
 def _padded(image: Tensor, multiple: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from crfnet.crf.layer import DenseCRF
 from crfnet.errors import InputError
 from crfnet.evaluation.inference import PredictConfig, TiledInference
-from crfnet.network_size import explained
+from crfnet.network_size import evaluating, explained
 from crfnet.segmenter import Segmenter, check_image
 
 
@@ -193,3 +193,29 @@ def test_with_tiles_scales_and_a_crf() -> None:
     segmenter = Segmenter(UNet(3), DenseCRF.preset("deeplab", 5, iterations=1)).eval()
     config = PredictConfig(scales=(0.75, 1.0), mirror=True, tile=64, overlap=32)
     assert TiledInference(segmenter, config)(photo(71, 90)).shape == (1, 5, 71, 90)
+
+
+class Dense(nn.Module):
+    """Of another stride in evaluation mode, as DeepLab v3 may be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stride, self.norm, self.frozen = 16, nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.frozen.eval()
+
+    def train(self, mode: bool = True) -> "Dense":
+        self.stride = 16 if mode else 8
+        return super().train(mode)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_after_a_trial_every_module_is_as_it_was(mode: bool) -> None:
+    network = nn.Sequential(Dense(), nn.Identity())
+    network[0].train(mode)
+    network[0].frozen.eval()
+    before = [each.training for each in network.modules()]
+    with evaluating(network):
+        assert not any(each.training for each in network.modules())
+        assert network[0].stride == 8
+    assert [each.training for each in network.modules()] == before
+    assert network[0].stride == (16 if mode else 8)

@@ -68,6 +68,7 @@ def add_parser(commands: Any) -> None:
 def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
     """Serve the page until it is interrupted."""
     from crfnet.crf.layer import CRFConfig
+    from crfnet.domain_transform import DomainTransformConfig
     from crfnet.domain_transform.config_file import load_refinement
     from crfnet.explore.server import serve
 
@@ -76,8 +77,13 @@ def run(options: Namespace, overrides: Sequence[str], command: str) -> str:
         raise InputError(f"explore: {overrides[0]} is no option; the page and --crf say what the CRF is")
     if not options.output.is_dir():
         raise InputError(f"explore --output: {options.output}: no such folder")
-    session, source = _built_in(options) if options.image is None else _own(options)
     crf = CRFConfig() if options.crf is None else load_refinement(options.crf)
+    if isinstance(crf, DomainTransformConfig) and crf.edges == "learned":
+        raise InputError(
+            f"explore --crf: {options.crf}: domain_transform.edges is learned, must be image: the page has "
+            "scores and no network"
+        )
+    session, source = _built_in(options) if options.image is None else _own(options)
     serve(session, crf, source, options.output, port=options.port, browser=not options.no_browser)
     return ""
 

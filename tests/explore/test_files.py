@@ -13,6 +13,8 @@ from crfnet.crf.config_file import load_crf_config
 from crfnet.crf.filters import LocalFilter
 from crfnet.crf.inference import MeanField
 from crfnet.crf.layer import CRFConfig, DenseCRF
+from crfnet.domain_transform import DomainTransformConfig
+from crfnet.domain_transform.config_file import save_domain_transform
 from crfnet.errors import InputError
 from crfnet.explore import open_session, save_crf
 from crfnet.labels import write_label_png
@@ -164,6 +166,9 @@ def test_the_command_refuses_bad_input_before_a_page_is_served(refused, tmp_path
     assert "none.png" in refused(tmp_path / "none.png", folder)
     assert "no scores for image 'c'" in refused(tmp_path / "c.png", folder)
     assert "best.yaml" in refused(tmp_path / "c.png", folder, "--id", "a", "--crf", tmp_path / "best.yaml")
+    learned = tmp_path / "learned.yaml"
+    save_domain_transform(learned, DomainTransformConfig(edges="learned", layers=("backbone.layer1",)))
+    assert "learned.yaml: domain_transform.edges is learned" in refused("--crf", learned)
     assert "--crf.w1 is no option" in refused(tmp_path / "a.png", folder, "--crf.w1", "5")
     assert "--port is 0" in refused(tmp_path / "a.png", folder, "--port", "0")
     assert "SCORES are missing" in refused(tmp_path / "a.png")

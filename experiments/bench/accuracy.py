@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from header import print_header
 from posthoc import load
 from torch import Tensor
 
@@ -47,9 +48,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=16, help="gradient estimates per R")
     options = parser.parse_args()
     problems = [(path.name, center(path, options.crop)) for path in options.images]
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.labels} labels, w1 4, w2 0"
-    )
+    print_header()
+    print(f"{options.labels} labels, w1 4, w2 0")
     print("| photo | theta | filter | raw | after | symmetric | before | largest | labels agree |")
     print("| --- |" + " --- |" * 8)
     for name, image in problems:

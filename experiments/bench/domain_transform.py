@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from header import print_header
 from torch import Tensor
 
 from crfnet.crf.allocator import retain_freed_memory
@@ -25,7 +26,6 @@ from crfnet.crf.layer import CRFConfig, DenseCRF
 from crfnet.domain_transform import DomainTransform, DomainTransformConfig, image_edges
 from crfnet.domain_transform.recursive import recursive_filter
 from crfnet.files import open_image
-from crfnet.pipeline.run_folder import provenance
 from crfnet.score_cache import ScoreFolder
 
 PARTS = ("edges", "weights", "filter")
@@ -35,8 +35,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.processor else time.perf_counter
-    for name, value in provenance("domain_transform").items():
-        print(f"{name}: {value}")
+    print_header()
     columns = ["image", "size", "transform", *PARTS, *(f"CRF {theta}" for theta in options.theta), "ratios"]
     print(f"\nms, {options.threads} threads\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     ratios: list[float] = []

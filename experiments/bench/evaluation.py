@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from header import print_header
 from torch import Tensor
 
 from crfnet.evaluation.boundary import boundary_tallies, contour_matches
@@ -39,9 +40,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     maps = [tuple(each.to(device) for each in label_maps(i, options.classes)) for i in range(options.images)]
+    print_header()
     print(
-        f"torch {torch.__version__}, {options.device}, {options.threads} threads, {options.images} images of "
-        f"{SIZE[1]} x {SIZE[0]}, {options.classes} classes, {options.element}, widths 1..{MAX_WIDTH}"
+        f"{options.device}, {options.images} images of {SIZE[1]} x {SIZE[0]}, {options.classes} classes, "
+        f"{options.element}, widths 1..{MAX_WIDTH}"
     )
     if device.type == "cuda":
         Evaluation(options.classes, MAX_WIDTH, options.element).add("warm-up", *maps[0])

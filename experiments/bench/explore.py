@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from bokeh.document import Document
 from bokeh.protocol import Protocol
+from header import print_header
 from mean_field_cpu import load
 
 from crfnet.crf.config_file import load_crf_config
@@ -39,6 +40,7 @@ PATIENCE = 60.0
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
+    print_header()
     logging.getLogger("bokeh").setLevel(logging.ERROR)
     crf = CRFConfig() if options.crf is None else load_crf_config(options.crf)
     for name, sessions in (("the built-in photo", photos()), ("images with scores", scored(options))):

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from header import print_header
 from torch.amp.grad_scaler import GradScaler
 
 from crfnet.data import Sample
@@ -38,9 +39,8 @@ def main() -> None:
     if options.side:
         print(json.dumps(steps(options)))
         return
-    load = " ".join(f"{x:.1f}" for x in os.getloadavg())
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load}")
-    print(f"torch {torch.__version__}, {platform.libc_ver()}, {options.config.name}")
+    print_header()
+    print(f"{' '.join(platform.libc_ver())}, {options.config.name}")
     print("| threads | freed memory | s / step | processor s | peak MB | times faster |")
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for threads in options.threads:

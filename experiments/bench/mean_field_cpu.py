@@ -18,6 +18,7 @@ from types import ModuleType
 import numpy as np
 import torch
 import torch.nn.functional as F
+from header import print_header
 from PIL import Image
 from torch import Tensor
 
@@ -37,6 +38,7 @@ except ImportError:
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
+    print_header()
     clock = time.process_time if options.processor else time.perf_counter
     titles = "image | theta | size | reduced ms | all labels ms | layer ms | pydensecrf ms | channels | equal"
     print(f"| {titles} |\n|" + " --- |" * 9)

@@ -12,7 +12,6 @@ blurred and noisy. Only in the latter can labels be pruned.
 """
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from header import print_header
 from PIL import Image
 from torch import Tensor
 
@@ -124,15 +124,7 @@ def scores(image: Tensor, path: Path | None, classes: int, kind: str) -> Tensor:
 
 
 def header(options: argparse.Namespace) -> None:
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
-        model = names[0] if names else model
-    print(f"machine    {model}, {options.threads} threads")
-    print(f"versions   python {platform.python_version()}, torch {torch.__version__}")
+    print_header()
     print(f"problem    {options.classes} classes, {options.iterations} iterations, {options.repeats} repeats")
     if dcrf is None:
         print("pydensecrf cannot be imported: our side only")

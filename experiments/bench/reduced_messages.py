@@ -12,6 +12,7 @@ import argparse
 
 import numpy as np
 import torch
+from header import print_header
 from mean_field_cpu import add_images, by_kernels, load
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +25,7 @@ from crfnet.crf.layer import CRFConfig
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
+    print_header()
     print(f"{options.images} images of {options.scores.name}, reduce {options.reduce:g}")
     titles = (
         "labels that differ",

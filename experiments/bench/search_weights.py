@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from header import print_header
 from mean_field_cpu import add_images, load, ways
 from PIL import Image
 from torch import Tensor
@@ -34,6 +35,7 @@ from crfnet.search.sweep import sweep, sweep_labels
 def main() -> None:
     options = parse()
     torch.set_num_threads(1)
+    print_header()
     config = SearchConfig(tolerance=options.tolerance)
     print("| image | theta | ours, ms per point | pydensecrf, ms | times | active | channels | changed |")
     print("|" + " --- |" * 8)

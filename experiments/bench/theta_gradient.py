@@ -11,12 +11,12 @@ images is that of the means of the largest draws; rows that halve a smaller one 
 """
 
 import argparse
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from header import print_header
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
@@ -32,10 +32,8 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    print(
-        f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__},"
-        f" {options.images} images, crop {options.crop}"
-    )
+    print_header()
+    print(f"{options.images} images, crop {options.crop}")
     measure_noise(options)
 
 

@@ -21,6 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from header import print_header
 from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import default_collate
 
@@ -29,7 +30,6 @@ from crfnet.evaluation.evaluator import Evaluation
 from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.cost import Cost
 from crfnet.pipeline.run_config import Run, load_run
-from crfnet.pipeline.run_folder import provenance
 from crfnet.segmenter import Segmenter, build_segmenter
 from crfnet.training import TrainConfig, train
 from crfnet.training.optim import build_optimizer
@@ -59,8 +59,7 @@ def main() -> None:
         joint=sized(run.joint, batch, options.steps),
     )
     bench = Bench(run, options.repeats)
-    for name, value in provenance("throughput").items():
-        print(f"{name}: {value}")
+    print_header()
     print(
         f"{options.config.name} {' '.join(overrides)}: {bench.device}, batch {batch}, "
         f"crop {run.train.augment.crop}, precision {run.train.precision}, {bench.classes} classes\n"

@@ -13,18 +13,16 @@ turns. "theta" is what the backward pass takes longer than with every theta fixe
 
 import argparse
 import dataclasses
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from header import print_header
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
@@ -44,9 +42,7 @@ PARTS = ("network", "crf forward", "crf backward", "theta", "network backward", 
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    load = " ".join(f"{x:.1f}" for x in os.getloadavg())
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load}")
-    print(f"{options.threads} threads, torch {torch.__version__}, numba {version('numba')}")
+    print_header()
     print(f"| scene | side | {' | '.join(PARTS)} | theta / backward | step, times compiled |")
     print(f"| --- | --- |{' ---: |' * (len(PARTS) + 2)}")
     sides = {"compiled": ("auto", None), "torch": ("off", None)}

@@ -291,7 +291,11 @@ class FeaturePotential(Potential):
                 f"{len(self.log_diagonal)}, those of the kernel's precision"
             )
         factor = self.factor.to(features.dtype)
-        return factor.mT @ features if self.full else factor.diagonal().view(-1, 1) * features
+        if not self.full:
+            return factor.diagonal().view(-1, 1) * features
+        # By hand: a matrix product may run in reduced precision (TF32), which would misplace the points.
+        parts = [row.view(-1, 1) * f.unsqueeze(1) for row, f in zip(factor, features.unbind(1), strict=True)]
+        return torch.stack(parts).sum(0)
 
     def operator(self, scene: KernelInputs, filter: GaussianFilter) -> KernelOperator:
         """K over ``C^T f``, by ``filter``."""

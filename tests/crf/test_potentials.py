@@ -14,6 +14,7 @@ from crfnet.crf.potentials import (
     PotentialWeight,
     SpatialPotential,
 )
+from tests.lossy_products import LossyProducts
 from tests.tolerances import assert_close
 
 LABELS = 3
@@ -179,3 +180,14 @@ def test_print_shows_weights_and_widths():
     assert "PotentialWeight(4)" in text
     assert "theta_gamma=3" in str(SpatialPotential(1.0, 3.0, num_classes=2))
     assert "per_class, 5 labels" in str(SpatialPotential(1.0, 3.0, num_classes=5, weights="per_class"))
+
+
+def test_full_precision_places_points_where_products_lose_digits():
+    root = torch.randn(5, 5, dtype=torch.float64)
+    precision = root @ root.mT / 25 + torch.eye(5, dtype=torch.float64) / 9
+    kernel = FeaturePotential(2.0, precision, num_classes=LABELS)
+    image = 255 * torch.rand(2, 3, 30, 40)
+    plain = kernel.factor.double().mT @ bilateral_features(image.double(), 1.0, 1.0)
+    with LossyProducts():
+        features = kernel.features(KernelInputs(image, (30, 40)))
+    torch.testing.assert_close(features.double(), plain, rtol=0, atol=1e-4)

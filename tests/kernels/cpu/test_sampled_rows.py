@@ -10,6 +10,7 @@ import torch
 from crfnet.crf.filters.permutohedral.sampled_theta_gradient import SampledRows
 from crfnet.kernels.cpu import sampled_rows
 from crfnet.kernels.cpu.sampled_rows import pixel_runs, sums_of_sizes
+from tests.lossy_products import LossyProducts
 
 F64 = torch.float64
 
@@ -64,6 +65,20 @@ def both(monkeypatch, problem, rows, **options):
 def test_equals_torch(monkeypatch, sizes, rows, holes, scaled):
     compiled, torch_path = both(monkeypatch, Problem(**sizes, holes=holes), rows, scaled=scaled)
     torch.testing.assert_close(compiled, torch_path, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_theta_gradient_where_products_lose_digits(monkeypatch, scaled):
+    """That of the bandwidths, where positions and colors are far from 0: a row and its neighbors cancel."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    problem = Problem(pixels=300, width=4.0)
+    problem.features += 50
+    exact = (problem.gradient(10**6, scaled=scaled) * problem.features).sum(2)
+    for name in ("features", "values", "grad", "row_sums"):
+        setattr(problem, name, getattr(problem, name).float())
+    with LossyProducts():
+        lossy = problem.gradient(10**6, scaled=scaled)
+    torch.testing.assert_close((lossy * problem.features).sum(2), exact.float(), rtol=1e-3, atol=0.01)
 
 
 def test_single_precision(monkeypatch):

@@ -84,11 +84,9 @@ class SampledRows:
     def _sum(self, grad: _RowValues, values: Values, index: _RowIndex, scale: _RowNumber | None) -> Features:
         """The gradient from the rows ``index``, whose weighted g is ``grad`` and whose R is ``scale``."""
         features = self._features.to(grad.dtype)
-        features = features - features.mean(-1, keepdim=True)  # summed apart below: keep them small
         total = torch.zeros_like(features)
         for some in row_chunks(index.shape[1], len(features), features.shape[2]):
-            place = index[:, None, some].expand(-1, features.shape[1], -1)
-            drawn = features.gather(2, place)
+            drawn = features.gather(2, index[:, None, some].expand(-1, features.shape[1], -1))
             kernel = kernel_rows(drawn, features) * self._inside.unsqueeze(1)  # (b, r, n)
             kernel /= kernel.sum(2, keepdim=True)
             product = grad[:, :, some].mT @ values
@@ -96,10 +94,13 @@ class SampledRows:
                 product -= (kernel * product).sum(2, keepdim=True)  # what the row sum's own change takes off
             else:
                 product *= scale[:, some].unsqueeze(2)
-            # The change of R K with the features is -share (f_i - f_j) . d(f_i - f_j).
+            # The change of R K with the features is -share (f_i - f_j) . d(f_i - f_j). By hand, for in matrix
+            # products with few digits (TF32) a drawn row and its neighbors would not cancel.
             share = kernel * product
-            total += drawn @ share - features * share.sum(1, keepdim=True)
-            total.scatter_add_(2, place, features @ share.mT - drawn * share.sum(2).unsqueeze(1))
+            for k in range(features.shape[1]):
+                pulls = share * (drawn[:, k, :, None] - features[:, k, None, :])
+                total[:, k] += pulls.sum(1)
+                total[:, k].scatter_add_(1, index[:, some], -pulls.sum(2))
         return total
 
     def _sum_compiled(

@@ -8,7 +8,16 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["EXTRAS", "InputError", "how_to_install", "is_refusal", "needing", "printable", "require"]
+__all__ = [
+    "EXTRAS",
+    "InputError",
+    "how_to_install",
+    "is_out_of_memory",
+    "is_refusal",
+    "needing",
+    "printable",
+    "require",
+]
 
 
 _SHOWN, _LONGEST = 500, 1900  #: characters of a value in a message, and of a message
@@ -61,6 +70,13 @@ def is_refusal(error: BaseException) -> bool:
     raised = trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
     module = str(trace.tb_frame.f_globals.get("__name__", ""))
     return raised and module.partition(".")[0] == "crfnet" and module != "crfnet.distributed"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, or by the words of the system, torch, CUDA, cuBLAS or triton."""
+    line = str(error).partition("\n")[0]
+    words = ("allocate", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(word in line for word in words)
 
 
 #: Characters that turn the direction of the text after them.

@@ -4,7 +4,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.bmm.default}
+_ATEN = torch.ops.aten
+#: With how many arguments stand before the factors.
+_PRODUCTS = {
+    _ATEN.mm.default: 0,
+    _ATEN.bmm.default: 0,
+    _ATEN.addmm.default: 1,
+    _ATEN.baddbmm.default: 1,
+    _ATEN.baddbmm_.default: 1,
+}
 
 
 class LossyProducts(TorchDispatchMode):
@@ -12,7 +20,8 @@ class LossyProducts(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function in _PRODUCTS:
-            args = tuple(_rounded(factor) for factor in args)
+            first = _PRODUCTS[function]
+            args = (*args[:first], *map(_rounded, args[first:]))
         return function(*args, **(kwargs or {}))
 
 

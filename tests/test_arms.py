@@ -195,6 +195,25 @@ def test_a_comparison_that_begins_with_a_checkpoint(compared, capsys):
     for path in (compared / "out/unary/predictions").glob("*.png"):
         assert path.read_bytes() == (compared / "again/unary/predictions" / path.name).read_bytes()
     assert "trained before" in (compared / "again/report.md").read_text()
+    assert (
+        f"--checkpoint {given} --seed" not in (compared / "again/report.md").read_text()
+    )  # nothing was trained
+    for other in ([], ["--checkpoint", str(compared / "out/dt_joint/train/checkpoint.pt")]):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, *other, "--arms", "unary,dt", "--resume"])
+        assert stop.value.code == 2
+        assert "was begun with other weights to start from than there are now" in capsys.readouterr().err
+    assert not (compared / "again/unary/train").exists()
+
+
+def test_searches_of_several_seeds_share_a_database(compared):
+    storage = f"sqlite:///{compared / 'shared.db'}"
+    for seed in ("0", "1"):
+        command = ["compare", str(compared / "run.yaml"), "--arms", "unary,posthoc", "--seed", seed]
+        main([*command, "--search.storage", storage, "--output", str(compared / f"shared{seed}")])
+    assert (compared / "shared1/posthoc/search/best.yaml").is_file()
+    again = [*command, "--search.storage", storage, "--output", str(compared / "shared1"), "--overwrite"]
+    main([*again, "--search.w1", "[2, 3]"])
 
 
 def test_search_and_evaluate_commands(compared, capsys):

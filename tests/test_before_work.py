@@ -1,6 +1,7 @@
 """What a late stage of a comparison would refuse is refused when it starts; errors of ours are one line."""
 
 import dataclasses
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 
 from crfnet.crf import DenseCRF
 from crfnet.data import load_dataset
-from crfnet.errors import InputError, is_refusal, require
+from crfnet.errors import InputError, is_out_of_memory, is_refusal, require
 from crfnet.labels import write_label_png
 from crfnet.models import build_network
 from crfnet.pipeline.build import build_run_segmenter
@@ -66,6 +67,31 @@ def test_compare_tries_a_step_of_every_training(config, tmp_path, refused, monke
     assert "joint.batch_size leaves 1 image for a step on cpu, which must fit into its memory" in line
     assert tried
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+)
+def test_whatever_says_that_memory_ran_out(error):
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a shape"), RuntimeError("a\nout of memory"), OSError("a disk")]
+)
+def test_other_errors_are_no_lack_of_memory(error):
+    assert not is_out_of_memory(error)
 
 
 def test_a_step_is_tried_and_forgotten(config, monkeypatch):

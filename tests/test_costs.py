@@ -15,6 +15,7 @@ from crfnet.data.config import ToyConfig
 from crfnet.evaluation.evaluator import Evaluation
 from crfnet.pipeline import measure_costs as module
 from crfnet.pipeline import peak_memory
+from crfnet.pipeline.cost import Cost
 from crfnet.pipeline.measure_costs import MEASURED_IMAGES, image_costs, measure_costs
 from crfnet.pipeline.peak_memory import peak_memory_alone
 from crfnet.report import ArmResult
@@ -142,3 +143,10 @@ def test_costs_of_arms(tmp_path, monkeypatch):
     assert len(calls) == number
     assert measure_costs(tmp_path / "no", arms, {}, dataset) == arms
     assert not (tmp_path / "no").exists()
+
+
+def test_a_run_on_a_cpu_beside_a_gpu_measures_its_own_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with Cost() as cost:
+        pass
+    assert cost.peak_mb > 0

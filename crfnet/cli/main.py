@@ -13,7 +13,7 @@ from crfnet.cli import COMMANDS
 from crfnet.cli.parser import parse, split
 from crfnet.cli.signals import Terminated, terminable
 from crfnet.cli.streams import prepare_streams
-from crfnet.errors import InputError, how_to_install, is_refusal, printable
+from crfnet.errors import InputError, how_to_install, is_out_of_memory, is_refusal, printable
 
 __all__ = ["main"]
 
@@ -130,6 +130,6 @@ def _ending(error: BaseException) -> tuple[str | None, int]:
         line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, BlockingIOError) or "start new thread" in str(error):
         line = f"no more processes or threads can be started ({error}); the limit is that of ulimit -u"
-    if isinstance(error, MemoryError) or "allocate" in str(error).partition("\n")[0]:  # torch: RuntimeError
+    if is_out_of_memory(error):
         line = f"not enough memory: {str(error) or 'no more to be had'}"
     return line, 1

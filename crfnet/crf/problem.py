@@ -11,6 +11,7 @@ from crfnet.crf.checks import check_input
 from crfnet.crf.compatibility import Compatibility, PottsCompatibility
 from crfnet.crf.features import KernelInputs
 from crfnet.crf.filters import GaussianFilter
+from crfnet.crf.filters.rows import multiplies_in_full
 from crfnet.crf.inference import Inference, MeanField, label_by_label
 from crfnet.crf.inference.label_by_label import GridKernel, LatticeKernel
 from crfnet.crf.inputs import ImageRange, mapped
@@ -140,7 +141,8 @@ class InferenceProblem:
             return 0.0
         assert isinstance(inference, MeanField)
         served = self.unary.is_cuda or (self.unary.device.type == "cpu" and not compiled(self.unary))
-        return inference.reduce if served else 0.0
+        # Where products lose digits (TF32), what is left out would be more than is promised.
+        return inference.reduce if served and multiplies_in_full(self.unary) else 0.0
 
     def reduced_messages(self, reduce: float) -> ReducedMessages:
         """The penalty of Potts in few directions, for one run of steps; the operators are built here."""

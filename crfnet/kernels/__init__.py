@@ -6,6 +6,7 @@ triton or numba: import it where it is used, once the answer was yes.
 
 import functools
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ MODES = ("auto", "on", "off")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _OLDEST = (8, 0)  # compute capability: Ampere, the first with TF32, which the exact kernel splits floats into
 
+_LOG = logging.getLogger(__name__)
+
 _modes = [["auto"]]  # of the process, the last one counts: backward passes run in threads of their own
 _lock = threading.Lock()
 
@@ -27,15 +30,16 @@ _lock = threading.Lock()
 def usable(x: Tensor) -> bool:
     """Whether the kernels take this tensor.
 
-    They do where triton can be imported, in float32, bfloat16 and float16, on an NVIDIA GPU of compute
-    capability 8.0 or later. A CPU tensor only with the mode "on", in Triton's interpreter (TRITON_INTERPRET=1
-    in the environment before triton is imported), which is for tests.
+    They do where triton can be imported and can launch them (it compiles that in C, once), in float32,
+    bfloat16 and float16, on an NVIDIA GPU of compute capability 8.0 or later. A CPU tensor only with the mode
+    "on", in Triton's interpreter (TRITON_INTERPRET=1 in the environment before triton is imported), which is
+    for tests.
     """
     mode = _modes[-1][0]
     if mode == "off" or x.dtype not in _DTYPES or not _has_triton():
         return False
     if x.is_cuda:
-        return _capable(x.get_device())
+        return _capable(x.get_device()) and (mode == "on" or _starts())
     return mode == "on" and x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -77,6 +81,19 @@ def using(mode: str) -> Iterator[None]:
 @functools.cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _starts() -> bool:
+    """Whether triton can launch a kernel: where no C compiler or no Python header is, it cannot."""
+    try:
+        from triton.runtime import driver
+
+        _ = driver.active.utils  # compiled at its first use
+    except Exception as error:
+        _LOG.warning("the kernels for a GPU do not start (%s): torch computes instead", error)
+        return False
+    return True
 
 
 def _has_numba() -> bool:

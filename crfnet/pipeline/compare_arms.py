@@ -30,7 +30,7 @@ from crfnet.errors import InputError, require
 from crfnet.pipeline.arms import SEARCH, Arm, described, folder_name, ordered_arms, stages_of
 from crfnet.pipeline.build import build_run_segmenter, load_refinement, resolve_device, warm_start
 from crfnet.pipeline.cache_scores import cache_scores
-from crfnet.pipeline.digests import state_digest, text_digest, weights_digest
+from crfnet.pipeline.digests import START, state_digest, text_digest, weights_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.measure_costs import measure_costs
 from crfnet.pipeline.predictors import predictor_from_checkpoint, predictor_from_model, unary_from_model
@@ -169,8 +169,7 @@ class _Job:
             "validation images": validation.images,
             "validation labels": validation.labels,
         }
-        if checkpoint is not None:
-            self.digests["weights to start from"] = self.weights(checkpoint)["weights"]
+        self.digests[START] = "none" if checkpoint is None else self.weights(checkpoint)["weights"]
         self._rehearse(resume=resume)
 
     def _check_stages(self) -> None:
@@ -311,19 +310,23 @@ class _Job:
             )
             # By the first process, with search.workers others of its own; the rest of the ranks wait.
             search_one = self._search_crf if behind == "crf" else self._search_domain_transform
-            on_rank_zero(lambda: search_one(arm, scores, folder))
+            on_rank_zero(lambda: search_one(arm, scores, folder, weights["weights"]))
             return {}
 
         run_stage(folder, work, weights)
         return load_refinement(folder / "best.yaml")
 
-    def _search_crf(self, arm: str, scores: ScoreFolder, folder: Path) -> None:
-        # All searches of a run may share a database: each under its own name.
-        config = dataclasses.replace(self.run.search, study=f"{self.run.search.study}-{arm}")
+    def _search_crf(self, arm: str, scores: ScoreFolder, folder: Path, weights: str) -> None:
+        config, predict = self.run.search, self.run.predict
+        study = f"{config.study}-{arm}"
+        if config.storage:  # where other searches are, too: those of other seeds, of changed data or settings
+            made_of = text_digest(weights, config.facts(), to_plain(predict), self.digests, self.search_ids)
+            study = f"{study}-{made_of[:12]}"
+        config = dataclasses.replace(config, study=study)
         search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
 
-    def _search_domain_transform(self, arm: str, scores: ScoreFolder, folder: Path) -> None:
-        del arm
+    def _search_domain_transform(self, arm: str, scores: ScoreFolder, folder: Path, weights: str) -> None:
+        del arm, weights
         # Cached scores have no features for learned edges.
         structure = dataclasses.replace(self.run.domain_transform, edges="image", layers=())
         config = self.run.domain_transform_search

@@ -22,7 +22,7 @@ class Cost:
     peak_mb: float = 0.0
 
     def __enter__(self) -> "Cost":
-        self._cuda = torch.cuda.is_available()
+        self._cuda = torch.cuda.is_initialized()  # not where a CPU was asked for
         if self._cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()

@@ -184,16 +184,18 @@ def _with_images(
 ) -> ArmResult:
     """The arm with the images that its CRF was searched on: those left out, and those scored all the same.
 
-    A search, whose images are of the split val, lists them beside the CRF's file.
+    A search, whose images are of the split val, lists them beside the CRF's file; without such a list they
+    are those that were excluded.
     """
     if arm.crf is None:
         return arm
     path = None if source.crf is None else source.crf.parent / IMAGES_FILE
-    if arm.name != "posthoc" or split != "val" or path is None or not path.is_file():
+    if arm.name != "posthoc" or path is None or not path.is_file():
         return replace(arm, search_ids=sorted(excluded))
     listed = set(regular(path).read_text(encoding="utf-8", errors="replace").splitlines())
-    seen = listed & set(arm.evaluation.ids)
-    return replace(arm, search_ids=sorted(excluded or listed - seen), seen_ids=sorted(seen))
+    scored = set(arm.evaluation.ids)
+    seen = listed & scored if split == "val" else set()
+    return replace(arm, search_ids=sorted(listed - scored), seen_ids=sorted(seen))
 
 
 def _title(source: EvaluationSource) -> str:
@@ -283,11 +285,11 @@ def _arms_of_scores(
             f"{scores.path}: scores of {scores.num_classes} classes, must be {classes} for {dataset.name}"
         )
     _require_all(scores.path, sorted(set(ids) - set(scores.ids)))
-    build = partial(predictor_from_scores, scores, None, device)
+    build = partial(predictor_from_scores, scores, None, classes, device)
     arms: _Arms = {"unary": _Arm(build(), build=build)}
     if crf is not None:
         layer = build_refinement(crf, classes).to(device)
-        build = partial(predictor_from_scores, scores, layer, device)
+        build = partial(predictor_from_scores, scores, crf, classes, device)
         arms["posthoc"] = _Arm(build(), layer, unary_from_scores(scores, device), build)
     return arms
 

@@ -15,7 +15,7 @@ from crfnet.labels import read_label_png
 from crfnet.pipeline.build import build_run_segmenter
 from crfnet.pipeline.run_config import Run
 from crfnet.score_cache import ScoreFolder
-from crfnet.segmenter import RefinementConfig, Segmenter
+from crfnet.segmenter import RefinementConfig, Segmenter, build_refinement
 from crfnet.shapes import ImageBytes, LabelMap, Logits
 
 __all__ = [
@@ -66,9 +66,12 @@ def labels_from_scores(
     return label
 
 
-def predictor_from_scores(scores: ScoreFolder, crf: nn.Module | None, device: torch.device) -> Predictor:
-    """Predict from cached scores; see `labels_from_scores`."""
-    label = labels_from_scores(scores, crf, device)
+def predictor_from_scores(
+    scores: ScoreFolder, crf: RefinementConfig | None, num_classes: int, device: torch.device
+) -> Predictor:
+    """Predict from cached scores, through a CRF of that configuration; see `labels_from_scores`."""
+    layer = None if crf is None else build_refinement(crf, num_classes).to(device)
+    label = labels_from_scores(scores, layer, device)
     return lambda sample: label(sample.id, sample.image)
 
 

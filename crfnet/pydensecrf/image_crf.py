@@ -65,14 +65,12 @@ class DenseCRF2D(DenseCRF):
             ValueError: a width is not > 0; or as there.
         """
         sx, sy = first_bandwidths("sxy", sxy, 2)
-        small = self._w * self._h <= _MAX_CACHED_PIXELS
-        shared = _smoothness_kernel if small else _smoothness_kernel.__wrapped__
         self._add(
             self._positions(sxy),
             compat,
             kernel,
             normalization,
-            partial(shared, self._h, self._w, sx, sy, self._solver.device),
+            partial(_smoothness_kernel, self._h, self._w, sx, sy, self._solver.device),
         )
 
     def addPairwiseBilateral(
@@ -127,11 +125,20 @@ def _scaled_positions(h: int, w: int, sx: float, sy: float) -> Features:
     return xy / torch.tensor([sx, sy], dtype=torch.float32, device=_CPU).view(1, 2, 1)
 
 
-@lru_cache(maxsize=2)
 def _smoothness_kernel(
     h: int, w: int, sx: float, sy: float, device: torch.device, normalization: str
 ) -> NormalizedKernel:
     """The smoothness term, cached with its lattice: programs make a CRF for each image of one size."""
+    if str(device) == "cuda":  # which another GPU may be next time
+        device = torch.device("cuda", torch.cuda.current_device())
+    make = _new_smoothness_kernel if w * h <= _MAX_CACHED_PIXELS else _new_smoothness_kernel.__wrapped__
+    return make(h, w, sx, sy, device, normalization)
+
+
+@lru_cache(maxsize=2)
+def _new_smoothness_kernel(
+    h: int, w: int, sx: float, sy: float, device: torch.device, normalization: str
+) -> NormalizedKernel:
     return NormalizedKernel(_scaled_positions(h, w, sx, sy).to(device), normalization)
 
 

@@ -228,7 +228,7 @@ def _cost(results: Results, verdict: Verdict) -> Iterator[str]:
         parts.append(f"{seconds(here)}{what} per image{than}")
     if not math.isnan(mine.peak_mb):
         than = f" against {number(base.peak_mb)}" if arm != first and not math.isnan(base.peak_mb) else ""
-        parts.append(f"{number(mine.peak_mb)} MB of memory{than}")
+        parts.append(f"{number(mine.peak_mb)} MiB of memory{than}")
     for what, more in (
         ("training", mine.train_seconds - base.train_seconds),
         ("search", mine.search_seconds - base.search_seconds),

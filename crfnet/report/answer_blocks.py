@@ -1,5 +1,6 @@
 """What a report begins with: the answer in a paragraph, a small table, and what to do next."""
 
+import itertools
 import math
 import os
 import shlex
@@ -36,14 +37,16 @@ def answer_blocks(
     intervals: MetricIntervals,
     class_names: Sequence[str],
     *,
+    command: str,
     made_up: bool,
 ) -> list[Block]:
     """Paragraph, table, next steps; commands name paths as seen from where the report was made.
 
     Networks of images that are made up know no photos: ``predict`` is shown with the data set's own.
+    ``command`` is that of the run.
     """
     results = results_of(arms, intervals, class_names)
-    run = _run_places(folder, arms)
+    run = _run_places(folder, arms, command)
     steps = next_steps(results, replace(run, images="--split val") if made_up else run)
     what = "**What to do next** (in the folder where crfnet was started)"
     following: list[Block] = [Text(what), Bullets(steps)] if steps else []
@@ -93,7 +96,7 @@ def _with_gain(results: Results, name: str, metric: str) -> str:
 _NETWORKS = {"posthoc": "unary", "dt": "unary", "posthoc+": "unary+", "dt+": "unary+"}
 
 
-def _run_places(folder: Path, arms: Sequence[ArmResult]) -> RunPlaces:
+def _run_places(folder: Path, arms: Sequence[ArmResult], command: str) -> RunPlaces:
     """What commands name of the run, and what each arm is used with: the network of another, where shared."""
     trained = {arm.name: arm.train_folder for arm in arms if arm.train_folder is not None}
     places = {}
@@ -112,7 +115,19 @@ def _run_places(folder: Path, arms: Sequence[ArmResult]) -> RunPlaces:
         seed=_seed(folder / CONFIG_FILE),
         arms=places,
         edges=arms_at_edges(arms),
+        start=_option(command, "--checkpoint"),
+        trained=not command.startswith("crfnet evaluate"),
     )
+
+
+def _option(command: str, name: str) -> str:
+    """The value of an option in a command, quoted; empty where it has none."""
+    try:
+        words = shlex.split(command.replace(f"{name}=", f"{name} "))
+    except ValueError:  # written by hand
+        return ""
+    values = [value for word, value in itertools.pairwise(words) if word == name]
+    return shlex.quote(values[-1]) if values else ""
 
 
 def _there(place: Path | None, name: str) -> str:

@@ -54,7 +54,7 @@ class ArmResult:
         seconds_per_image: wall-clock time of inference with everything behind the network.
         train_seconds: all training this arm needed, also what it shares with others.
         search_seconds: all parameter search this arm needed.
-        peak_memory_mb: at inference, of a process that does nothing else, in MB.
+        peak_memory_mb: at inference, of a process that does nothing else, in MiB.
         crf: CRF parameters used, by name; None without a CRF.
         search_ids: the images on which its parameters were chosen; they must be held out of the evaluation.
         folder: its label maps, evaluation.npz, and energy/ where the CRF's inference was followed.

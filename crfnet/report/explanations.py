@@ -54,16 +54,16 @@ def about_arms(arms: Sequence[ArmResult]) -> list[Block]:
             f"All scores are over the same {scored} images. CRF parameters are cross-validated in {folds} "
             "folds: each image has those that were chosen on the other folds, without it."
         )
-    elif searched:
-        text = (
-            f"The {searched} images that CRF parameters were searched on are held out: none of them is "
-            f"among the {scored} images scored here."
-        )
     elif any(arm.seen_ids for arm in arms):
         seen = len({id for arm in arms for id in arm.seen_ids})
         text = (
             f"All scores are over the same {scored} images. {seen} of them are among those that CRF "
             "parameters were searched on: they were not held out."
+        )
+    elif searched:
+        text = (
+            f"The {searched} images that CRF parameters were searched on are held out: none of them is "
+            f"among the {scored} images scored here."
         )
     else:
         text = (

@@ -41,6 +41,8 @@ class RunPlaces:
         arms: by arm, the files that it is used with.
         edges: arms whose search ended at the edge of what it tried, by where it did.
         images: that ``predict`` is shown with.
+        start: the checkpoint that its trainings began with, where it trained no network of its own.
+        trained: whether the run trains, so that it can be repeated with another seed.
     """
 
     folder: str = "RUN"
@@ -49,6 +51,8 @@ class RunPlaces:
     arms: Mapping[str, Places] = field(default_factory=dict)
     edges: Mapping[tuple[Edge, ...], Sequence[str]] = field(default_factory=dict)
     images: str = "YOUR_PHOTO.jpg"
+    start: str = ""
+    trained: bool = True
 
 
 def next_steps(results: Results, run: RunPlaces) -> list[str]:
@@ -159,12 +163,13 @@ def _more(results: Results, verdict: Verdict, run: RunPlaces) -> Iterator[str]:
         half = (whole.high - whole.low) / 2
         if half > _WIDE:
             yield f"Score more images: the interval still reaches {percent(half)} points to either side."
-    if results.seeds == 1 and names & {"joint", "unary+"}:
+    if run.trained and results.seeds == 1 and names & {"joint", "unary+"}:
         other, seeds = f"{run.folder}_seed{run.seed + 1}", f"{run.folder}_seeds"
         folder, other, seeds = map(shlex.quote, (run.folder, other, seeds))
+        start = f" --checkpoint {run.start}" if run.start else ""
         yield (
             "Before relying on it, repeat with other seeds: "
-            f"{code(f'crfnet compare {run.config} --seed {run.seed + 1} --output {other}')}, then "
+            f"{code(f'crfnet compare {run.config}{start} --seed {run.seed + 1} --output {other}')}, then "
             f"{code(f'crfnet report {folder} {other} --output {seeds}')}."
         )
 

@@ -112,7 +112,9 @@ def write_report(
         "How this was made": [fact_table(facts)] if facts else [],
     }
     caveats = _caveats(facts)
-    answer = answer_blocks(folder, arms, intervals, class_names, made_up=bool(caveats))
+    answer = answer_blocks(
+        folder, arms, intervals, class_names, command=facts.get("command", ""), made_up=bool(caveats)
+    )
     document = Document(
         title,
         [*answer, *caveats],

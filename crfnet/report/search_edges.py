@@ -63,7 +63,7 @@ def arms_at_edges(arms: Sequence[ArmResult]) -> dict[tuple[Edge, ...], list[str]
 def search_edges(folder: Path) -> list[Edge]:
     """What the files of a search say; nothing where they are missing or of another kind.
 
-    A parameter with one value was not searched; a weight of 0 has none below it.
+    A parameter with one value was not searched; a weight of 0 and one iteration have nothing below them.
     """
     try:
         chosen = dict(_numbers(read_yaml(folder / BEST_FILE)))
@@ -76,8 +76,9 @@ def search_edges(folder: Path) -> list[Edge]:
     for name, values in tried.items():
         if len(values) < 2 or name not in chosen:
             continue
+        least = 1 if name == "iterations" else 0  # there is nothing below
         for edge, largest in ((max(values), True), (min(values), False)):
-            if edge > 0 and math.isclose(chosen[name], edge, rel_tol=1e-6):
+            if (largest or edge > least) and math.isclose(chosen[name], edge, rel_tol=1e-6):
                 found.append(Edge(_SECTIONS[name], name, chosen[name], largest))
     return found
 

@@ -20,6 +20,7 @@ CONFIG_FILE = "config.yaml"  #: in a run's folder: the configuration that it was
 #: What runs must have in common, besides images and configuration.
 _ALIKE: dict[str, Callable[[ReportInputs], object]] = {
     "arms": lambda run: ", ".join(arm.name for arm in run.arms),
+    "networks": lambda run: "trained before" if "network" in run.facts else "trained in the run",
     "classes": lambda run: ", ".join(run.class_names),
     "counted widths": lambda run: [
         (each.max_width, each.element, each.boundary) for each in (arm.evaluation for arm in run.arms)
@@ -93,6 +94,11 @@ def _check_alike(first_folder: Path, first: ReportInputs, folder: Path, run: Rep
             place, (a, b) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
             what = f"{len(theirs)} images in arm {old.name}, number {place} is {short(a)}"
             _refuse(first_folder, what, folder, f"{len(mine)} images, number {place} is {short(b)}")
+    truth, other = (each.arms[0].evaluation.confusion.sum(2) for each in (first, run))
+    for image, label in (truth != other).nonzero()[:1].tolist():  # masks were changed in between
+        where = f"pixels of class {label} in the mask of {short(run.arms[0].evaluation.ids[image])}"
+        there, here = (f"{each[image, label]} {where}" for each in (truth, other))
+        _refuse(first_folder, there, folder, here)
 
 
 def _setting(run: ReportInputs, name: str) -> object:

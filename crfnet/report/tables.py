@@ -52,7 +52,7 @@ TITLES = {
 COSTS = {
     "seconds_per_image": "s / image",
     "cpu_seconds_per_image": "processor s / image",
-    "peak_memory_mb": "peak MB",
+    "peak_memory_mb": "peak MiB",
     "train_seconds": "training s",
     "search_seconds": "search s",
 }

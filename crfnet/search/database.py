@@ -33,7 +33,11 @@ _MAX_ATTEMPTS = 10  #: to open a database while other processes create its table
 
 @contextmanager
 def open_study(
-    location: StudyLocation, settings: Mapping[str, Any] | None, *, overwrite: bool = False
+    location: StudyLocation,
+    settings: Mapping[str, Any] | None,
+    *,
+    overwrite: bool = False,
+    begun: bool = False,
 ) -> Iterator[TaskQueue]:
     """Open a search's studies, or create them.
 
@@ -42,10 +46,12 @@ def open_study(
         settings: everything that the result depends on, as JSON values; stored in the study. None to join
             an existing one.
         overwrite: delete what is stored under that name.
+        begun: it must be there, because what it found is in the folder.
 
     Raises:
         InputError: an unknown kind of database, one that cannot be reached or read, or one in which the
-            search was started with other settings (names the first key that differs).
+            search was started with other settings (names the first key that differs) or, though ``begun``,
+            never.
         OSError: its disk is full, or it failed later; finished tasks are kept.
     """
     import optuna
@@ -55,9 +61,7 @@ def open_study(
     with _quiet_optuna():
         try:
             storage = _open_storage(location.url)
-            studies = [
-                _open_study(storage, name, overwrite) for name in (location.name, f"{location.name} tasks")
-            ]
+            studies = _open_studies(storage, location, overwrite=overwrite, begun=begun)
             queue = TaskQueue(storage, *studies)
             queue.check()
             stored = studies[0].user_attrs.get(_SETTINGS_ATTRIBUTE, {})
@@ -117,6 +121,19 @@ def _open_storage(url: str) -> "optuna.storages.RDBStorage":
     return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": dict(connect_args)})
 
 
+def _open_studies(
+    storage: "optuna.storages.RDBStorage", location: StudyLocation, *, overwrite: bool, begun: bool
+) -> "list[optuna.Study]":
+    import optuna
+
+    if begun and location.name not in optuna.get_all_study_names(storage):
+        raise InputError(
+            f"{_display_name(location.url)}: holds no search {location.name!r}, so what is in the folder is "
+            "another's; give its --search.study, --overwrite or another --output"
+        )
+    return [_open_study(storage, name, overwrite) for name in (location.name, f"{location.name} tasks")]
+
+
 def _open_study(storage: "optuna.storages.RDBStorage", name: str, overwrite: bool) -> "optuna.Study":
     import optuna
 
@@ -134,7 +151,8 @@ def _check_settings(study: "optuna.Study", settings: Mapping[str, Any], place: s
     for key in differing(settings, stored):
         raise InputError(
             f"{place}: was created with {key} = {_truncate(stored.get(key))}, "
-            f"now it is {_truncate(settings.get(key))}; keep it, or give another --output or --overwrite"
+            f"now it is {_truncate(settings.get(key))}; keep it, or give another --output (in a database of "
+            "several searches another --search.study) or --overwrite"
         )
 
 

@@ -86,7 +86,7 @@ class Grid(NamedTuple):
 
 
 def finer_grid(coarse: Grid, best: Point, round_number: int) -> Grid:
-    """The grid of round 2, 3, ...: on every axis best - s, best, best + s, those > 0.
+    """The grid of round 2, 3, ...: on every axis best - s, best, best + s, those > 0, and 0 if it was tried.
 
     s is the axis' first-round step halved once per finer round, the step being the smallest distance between
     neighboring values. An axis with one value has no step and stays as it is. Iterations are rounded to
@@ -101,7 +101,7 @@ def finer_grid(coarse: Grid, best: Point, round_number: int) -> Grid:
         around = [round_digits(float(v)) for v in (center - step, center, center + step)]
         if name == "iterations":
             around = sorted({round(v) for v in around})
-        axes[name] = tuple(v for v in around if v > 0)
+        axes[name] = tuple(v for v in around if v > 0 or (v == 0 and 0 in values))
     return Grid(**axes)  # type: ignore[arg-type]
 
 

@@ -138,7 +138,8 @@ class Leaderboard:
                 level=self.config.racing / (len(self.image_blocks) - 1),
             )
             lost = {point for point, worse in zip(fold.points, out, strict=True) if worse}
-            fold.eliminated |= lost.intersection(fold.rounds[-1])
+            # Those of earlier rounds have seen all images; a finer grid proposes its center again.
+            fold.eliminated |= lost.intersection(fold.rounds[-1]).difference(*fold.rounds[:-1])
             fold.points = [point for point in fold.points if point not in fold.eliminated]
 
     def metric(self, point: Point, images: Sequence[int]) -> float:

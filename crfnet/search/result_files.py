@@ -36,16 +36,9 @@ TABLE_FILE = "table.csv"
 HEATMAP_FILE = "heatmap.png"
 IMAGES_FILE = "images.txt"
 FOLDS_FILE = "folds.csv"
-#: Every file of a search.
-OUTPUT_FILES = (
-    STUDY_FILE,
-    f"{STUDY_FILE}-journal",
-    BEST_FILE,
-    TABLE_FILE,
-    HEATMAP_FILE,
-    IMAGES_FILE,
-    FOLDS_FILE,
-)
+#: Every file of what a search found, and of a search.
+RESULT_FILES = (BEST_FILE, TABLE_FILE, HEATMAP_FILE, IMAGES_FILE, FOLDS_FILE)
+OUTPUT_FILES = (STUDY_FILE, f"{STUDY_FILE}-journal", *RESULT_FILES)
 
 
 #: What is said where the best point is no better than the network alone.

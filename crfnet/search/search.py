@@ -23,7 +23,7 @@ from crfnet.search.database import open_study
 from crfnet.search.grid import Point
 from crfnet.search.images import SearchImages, draw_images, evaluation_order
 from crfnet.search.leaderboard import Leaderboard
-from crfnet.search.result_files import OUTPUT_FILES, WORSE, best_config, write_results
+from crfnet.search.result_files import OUTPUT_FILES, RESULT_FILES, WORSE, best_config, write_results
 from crfnet.search.run_tasks import run_tasks
 from crfnet.search.selection_criteria import CRITERIA
 from crfnet.search.task_queue import STUDY_FILE, StudyLocation, TaskQueue
@@ -91,9 +91,10 @@ def search(
                 path.unlink()
     location = StudyLocation.in_folder(folder, config.storage, config.study)
     settings = _settings(images, config, digest)
+    begun = resume and any(path.name in RESULT_FILES for path in old)
     with lock_folder(folder, shared=True), _recording(folder):
         with (
-            open_study(location, settings, overwrite=overwrite and not own_storage) as queue,
+            open_study(location, settings, overwrite=overwrite and not own_storage, begun=begun) as queue,
             worker_processes(location, images, config, device),
             tqdm(desc="search", total=0, unit="point", mininterval=0.5) as progress,
         ):

@@ -139,6 +139,14 @@ class _Settling(_Compiled):
         ).long()
 
 
+def _largest_stack(device: torch.device) -> int:
+    """Of operators; on a GPU half of its memory, of which each number takes 15 in float32 (counted)."""
+    most = _LARGEST_STACK[device.type]
+    if device.type != "cuda":
+        return most
+    return min(most, torch.cuda.get_device_properties(device).total_memory // 2 // (15 * 4))
+
+
 class _Operators:
     """One lattice of one image through operators; labels are pruned once, for Q^0 is the same everywhere."""
 
@@ -148,7 +156,7 @@ class _Operators:
         self.unary, self.scene, self.normalization = unary, scene, config.normalization
         self.start = unary if self.pruning is None else self.pruning.reduce(unary)
         self.compatibility = PottsCompatibility(unary.shape[1])
-        self.side_by_side = max(1, _LARGEST_STACK[unary.device.type] // self.start.numel())
+        self.side_by_side = max(1, _largest_stack(unary.device) // self.start.numel())
         self.bilateral = self._normalized(_bilateral(unary, point))
 
     @torch.no_grad()

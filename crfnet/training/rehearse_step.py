@@ -8,7 +8,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from crfnet.data import SegmentationDataset
 from crfnet.distributed import world_size
-from crfnet.errors import InputError
+from crfnet.errors import InputError, is_out_of_memory
 from crfnet.files import one_line
 from crfnet.segmenter import Segmenter
 from crfnet.training.config import TrainConfig
@@ -59,12 +59,12 @@ def rehearse_step(
         workers=0,
     )
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             _step(model, dataset, config, seed, criterion)
     except TrainingDivergedError:  # of weights that nothing has trained yet
         pass
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "allocate" not in str(error).partition("\n")[0]:
+        if not is_out_of_memory(error):
             raise
         raise InputError(
             f"{place}batch_size leaves {images} image{'s' * (images > 1)} for a step on {device}, which must "

@@ -14,6 +14,7 @@ from crfnet.crf.message_passing import Term
 from crfnet.crf.potentials import FeaturePotential
 from crfnet.crf.reduced_messages import ReducedMessages, leading_directions
 from tests.kernels.fake_gpu import fake_gpu
+from tests.lossy_products import LossyProducts
 
 F64 = torch.float64
 CONFIG = CRFConfig(theta_alpha=6.0, theta_beta=20.0, iterations=4)
@@ -282,3 +283,16 @@ def test_real_scores(extra_data, name):
     assert (reduced.rms <= 1e-4).all()
     if name == "voc":
         assert min(reduced._groups) == 1
+
+
+@pytest.mark.usefixtures("operators")
+def test_nothing_is_reduced_where_products_lose_digits(monkeypatch):
+    """What TF32 leaves out of the marginals would be more than is promised."""
+    crf, scene = DenseCRF(40, CONFIG), sure_scene(batch=1, dtype=torch.float32)
+    runs = calls(monkeypatch)
+    solved(crf, 1e-3, *scene)
+    assert runs
+    runs.clear()
+    with LossyProducts():
+        solved(crf, 1e-3, *scene)
+    assert runs == []

@@ -82,6 +82,7 @@ def fake_gpu(monkeypatch, *answers):
     asked = Answers(answers, waits)
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "_capable", lambda device: True)
+        patch.setattr(kernels, "_starts", lambda: True)
         patch.setattr(torch.cuda, "device_of", waits.guard)
         patch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1 << 37))
         patch.setattr(FakeTensor, "tolist", lambda x: asked.ask("tolist", x) if x.is_cuda else [])

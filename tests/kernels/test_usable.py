@@ -9,6 +9,7 @@ import torch
 from crfnet import kernels
 from crfnet.crf.filters import ExactFilter
 from crfnet.crf.filters.exact import filter as exact_module
+from tests.kernels.fake_gpu import fake_gpu
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -30,6 +31,22 @@ def test_gpu_tensors_take_the_kernels():
     assert all(kernels.usable(torch.zeros(2, dtype=dtype, device="cuda")) for dtype in DTYPES)
     with kernels.using("off"):
         assert not kernels.usable(torch.zeros(2, device="cuda"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there a GPU's driver starts")
+def test_where_triton_cannot_launch_torch_computes(monkeypatch, caplog):
+    """As without a C compiler, with which triton makes what launches its kernels."""
+    kernels._starts.cache_clear()
+    assert not kernels._starts()
+    assert "the kernels for a GPU do not start" in caplog.text
+    kernels._starts.cache_clear()
+    with fake_gpu(monkeypatch):
+        x = torch.zeros(2, device="cuda")
+        assert kernels.usable(x)
+        monkeypatch.setattr(kernels, "_starts", lambda: False)
+        assert not kernels.usable(x)
+        with kernels.using("on"):  # who asks for them is told why there are none
+            assert kernels.usable(x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int32])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from crfnet.pydensecrf import _options
+from crfnet.pydensecrf import _options, image_crf
 from crfnet.pydensecrf import densecrf as dcrf
+from crfnet.pydensecrf._pairwise import NormalizedKernel
 from tests.pydensecrf.small_problem import H, M, N, W, crf, image, numbers
 
 
@@ -33,6 +34,22 @@ def test_a_fork_computes_on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
     assert _options.select_device("auto") == torch.device("cpu")
+
+
+def test_the_smoothness_term_is_cached_for_each_gpu(monkeypatch):
+    """Which "cuda" is may change."""
+    made, kernel = [], NormalizedKernel(torch.zeros(1, 2, 8), "symmetric")
+
+    def new(*key):
+        made.append(key[4])
+        return kernel
+
+    monkeypatch.setattr(image_crf, "_new_smoothness_kernel", new)
+    for current in (0, 1):
+        monkeypatch.setattr(torch.cuda, "current_device", lambda current=current: current)
+        for device in ("cuda", "cuda:0", "cpu"):
+            image_crf._smoothness_kernel(4, 2, 3.0, 3.0, torch.device(device), "symmetric")
+    assert [str(each) for each in made] == ["cuda:0", "cuda:0", "cpu", "cuda:1", "cuda:0", "cpu"]
 
 
 def test_what_is_not_there(monkeypatch):

@@ -1,5 +1,7 @@
 """What the commands leave for the report, and the command that writes it again."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,25 @@ def test_energies_are_those_of_the_layer(toy, tmp_path):
     trace_energy(tmp_path / "arm", crf, lambda _: 1 / 0, dataset, dataset.ids)
 
 
+def test_what_another_process_measures_holds_no_layer(toy, tmp_path, monkeypatch):
+    """One on a GPU would start CUDA in the process that forks it."""
+    config, dataset = toy
+    scores = {id: torch.randn(6, 8, 10) for id in dataset.ids}
+    write_scores(tmp_path / "scores", iter(scores.items()), 6, align_corners=False, source="test")
+    (tmp_path / "best.yaml").write_text("crf: {w1: 4, theta_alpha: 10, iterations: 2}")
+    sent = {}
+
+    def measured(folder, arms, builds, dataset):
+        sent.update({name: pickle.dumps(build) for name, build in builds.items()})
+        return arms
+
+    monkeypatch.setattr("crfnet.pipeline.evaluate_split.measure_costs", measured)
+    scored = ["--scores", str(tmp_path / "scores"), "--crf", str(tmp_path / "best.yaml")]
+    main(["evaluate", str(config), *scored, "--overwrite"])
+    assert sent.keys() == {"unary", "posthoc"}
+    assert not any(b"_rebuild" in each for each in sent.values())
+
+
 def test_evaluate_finds_the_images_of_the_search_beside_its_crf(toy, tmp_path, capsys):
     """Scored all the same, left out, of nothing known; and five images decide nothing."""
     config, dataset = toy
@@ -138,6 +159,8 @@ def test_evaluate_finds_the_images_of_the_search_beside_its_crf(toy, tmp_path, c
     other.write_text(f"{dataset.ids[1]}\n")
     text, _ = reported("--exclude", str(other))
     assert "were chosen on 1 of the 4 images scored here" in text
+    assert "1 of them are among those that CRF parameters were searched on" in text
+    assert "held out: none" not in text
     listed.write_text("elsewhere\n")
     text, arm = reported()
     assert (arm.search_ids, arm.seen_ids) == (["elsewhere"], [])

@@ -147,6 +147,11 @@ def test_commands_name_what_is_there_as_seen_from_here(tmp_path, monkeypatch):
     text = write(folder, arms, samples=()).read_text()
     assert "`crfnet predict config.yaml --checkpoint unary/train/checkpoint.pt --crf posthoc/search/" in text
     assert "`crfnet report ../a ../a_seed4 --output ../a_seeds`" in text
+    begun = {"command": "crfnet compare run.yaml --checkpoint 'my nets/w.pt'"}
+    text = write(folder, arms, samples=(), facts=begun).read_text()
+    assert "`crfnet compare config.yaml --checkpoint 'my nets/w.pt' --seed 4 --output ../a_seed4`" in text
+    text = write(folder, arms, samples=(), facts={"command": "crfnet evaluate run.yaml"}).read_text()
+    assert "other seeds" not in text
 
 
 @pytest.mark.parametrize(("name", "network"), [("dt_joint", "dt_joint"), ("dt", "unary")])
@@ -482,7 +487,7 @@ def test_console_table_has_no_column_without_a_number():
 
 def test_cost_table_has_no_column_without_a_number():
     arms = make_arms()
-    assert cost_table(arms).header == ["arm", "s / image", "peak MB", "training s"]
+    assert cost_table(arms).header == ["arm", "s / image", "peak MiB", "training s"]
     searched = [arms[0], dataclasses.replace(arms[1], search_seconds=7.0)]
     table = cost_table(searched)
     assert table.header[-1] == "search s"

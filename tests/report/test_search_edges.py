@@ -38,6 +38,14 @@ def test_the_last_value_of_an_axis_is_an_edge(tmp_path):
     assert search_edges(none) == []  # no weight is less than none
 
 
+def test_there_is_nothing_below_one_iteration(tmp_path):
+    (tmp_path / "table.csv").write_text("iterations,miou\n1,0.5\n10,0.4\n")
+    save_crf_config(tmp_path / "best.yaml", CRFConfig(iterations=1), [])
+    assert search_edges(tmp_path) == []
+    save_crf_config(tmp_path / "best.yaml", CRFConfig(iterations=10), [])
+    assert [edge.name for edge in search_edges(tmp_path)] == ["iterations"]
+
+
 def test_a_domain_transform_has_edges_too(tmp_path):
     (tmp_path / "table.csv").write_text("sigma_s,sigma_r,miou\n10,15,0.5\n20,30,0.4\n")
     (tmp_path / "best.yaml").write_text("domain_transform: {sigma_s: 10.0, sigma_r: 30.0}\n")

@@ -220,6 +220,17 @@ def test_runs_that_differ_are_refused(runs, tmp_path):
             less.add(f"im{index}", *[scene(index, void=False)[1]] * 2)
         less.save(arm.folder / "evaluation.npz")
     refused(f"^{images}: 5 images, number 5 is im5; .*: 10 images in arm unary, number 5 is im4", images)
+    masks = make_run(tmp_path / "masks", 1)
+    for arm in read_report_json(masks).arms:
+        other = Evaluation(3, CONFIG.max_width)
+        for index in range(10):
+            _, truth, predictions = scene(index, void=False)
+            truth[-1, -1] = 255 if index == 7 else truth[-1, -1]
+            other.add(f"im{index}", predictions[arm.name], truth)
+        other.save(arm.folder / "evaluation.npz")
+    refused(rf"^{masks}: \d+ pixels of class \d in the mask of im7; .*: \d+ pixels of class \d in", masks)
+    begun = changed("begun", lambda saved: saved["facts"].update(network="w.pt, trained before"))
+    refused(f"^{begun}: networks trained before; .*: networks trained in the run; ", begun)
     longer = make_run(tmp_path / "longer", 1, train={"iterations": 9, "workers": 4})
     refused(
         f"^{longer}/config.yaml: train.iterations is 9; .*s0/config.yaml: train.iterations is 3; ", longer

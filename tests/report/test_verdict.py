@@ -212,7 +212,7 @@ def test_costs():
     }
     found = dataclasses.replace(results(["unary", "posthoc"], posthoc_unary=BOTH), costs=costs)
     assert (
-        "Cost of `posthoc`: 80 ms per image against 30 ms, 430 MB of memory against 400, 5 min of search "
+        "Cost of `posthoc`: 80 ms per image against 30 ms, 430 MiB of memory against 400, 5 min of search "
         "more." in answer(found)
     )
     busy = {name: dataclasses.replace(each, load=2.0) for name, each in costs.items()}
@@ -240,6 +240,10 @@ def test_next_steps():
         "Before relying on it, repeat with other seeds: `crfnet compare runs/a/config.yaml --seed 8 --output "
         "runs/a_seed8`, then `crfnet report runs/a runs/a_seed8 --output runs/a_seeds`."
     )
+    *_, seeds = next_steps(results(**POSTHOC), dataclasses.replace(run, start="w.pt"))
+    assert "`crfnet compare runs/a/config.yaml --checkpoint w.pt --seed 8 --output runs/a_seed8`" in seeds
+    untrained = next_steps(results(**POSTHOC), dataclasses.replace(run, trained=False))
+    assert untrained == [use, leave]
     use, *_ = next_steps(results(**POSTHOC, joint_posthocp=BOTH, joint_unary=BOTH), run)
     assert use == (
         "Use `joint`: `crfnet predict runs/a/config.yaml --checkpoint joint/train/checkpoint.pt "

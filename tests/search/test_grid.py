@@ -46,7 +46,7 @@ def test_further_axes():
     )
     points = config.grid().points()
     assert [point[3:] for point in points] == [(0, 2, 5), (0, 2, 10), (3, 2, 5), (3, 2, 10)]
-    assert finer_grid(config.grid(), points[0], 2)[3:] == ((1.5,), (2,), (2, 5, 8))
+    assert finer_grid(config.grid(), points[0], 2)[3:] == ((0, 1.5), (2,), (2, 5, 8))
     assert all(type(point.iterations) is int for point in points)
     assert AXES[3:] == ("w2", "theta_gamma", "iterations")
 
@@ -75,6 +75,13 @@ def test_finer_round_halves_every_step():
 def test_values_stay_positive():
     config = SearchConfig(w1=(1.0, 3.0), theta_alpha=(2.0, 8.0), theta_beta=(0.5, 1.0))
     assert finer_grid(config.grid(), Point(1.0, 2.0, 0.5), 2)[:3] == ((1, 2), (2, 5), (0.25, 0.5, 0.75))
+
+
+def test_a_weight_of_0_that_was_tried_stays():
+    config = SearchConfig(w2=(0.0, 3.0))
+    assert finer_grid(config.grid(), Point(5.0, 60.0, 4.0, 0.0), 2).w2 == (0, 1.5)
+    assert finer_grid(config.grid(), Point(5.0, 60.0, 4.0, 1.5), 2).w2 == (0, 1.5, 3)
+    assert finer_grid(SearchConfig(w2=(1.0, 2.0)).grid(), Point(5.0, 60.0, 4.0, 0.5), 2).w2 == (0.5, 1)
 
 
 def test_step_is_the_smallest_distance_and_one_value_is_fixed():

@@ -7,6 +7,8 @@ from scipy.stats import ttest_rel
 
 from crfnet.score_cache import ScoreFolder, write_scores
 from crfnet.search import SearchConfig, racing, search
+from crfnet.search.counting import PointCounts
+from crfnet.search.leaderboard import Leaderboard
 from crfnet.search.racing import eliminated, image_blocks
 from tests.search.tiny_dataset import CLASSES, TinyDataset, noisy_logits
 
@@ -125,3 +127,26 @@ def test_a_race(tmp_path, many):
     drawn = {name: (tmp_path / name / "images.txt").read_text().split() for name in rows}
     assert sorted(drawn["race"]) == sorted(drawn["plain"])
     assert drawn["race"] != drawn["plain"]
+
+
+def test_a_point_that_has_seen_all_images_stays_in_later_rounds():
+    """A finer grid proposes its center again, which may be behind on the first images."""
+    grid = {"w1": (3.0, 5.0), "theta_alpha": (4.0,), "theta_beta": (10.0,)}
+    board = Leaderboard(SearchConfig(images=20, **grid, rounds=2, racing=0.4), 20)
+
+    def counts(right: list[int]) -> PointCounts:
+        rows = torch.tensor([[[[n, 100 - n], [0, 0]] for n in right]], dtype=torch.int32)
+        return PointCounts(rows, rows)
+
+    first, last = [50] * 10, [90] * 10  # of the best point: worse on the images of the first block
+    board.propose(1)
+    for point, candidate in board.candidates.items():
+        candidate.block_counts = [counts(first + last if point.w1 == 5 else [51, 49] * 10)]
+    board.propose(2)
+    fresh = [candidate for candidate in board.candidates.values() if not candidate.block_counts]
+    for candidate in fresh:
+        candidate.block_counts = [counts([80, 79, 81, 80, 78, 82, 80, 80, 79, 81])]
+    assert len(fresh) == 2
+    center = next(point for point in board.overall.rounds[1] if point.w1 == 5)
+    board.eliminate(10)
+    assert center in board.overall.points

@@ -235,6 +235,14 @@ def test_outputs_without_a_study_cannot_be_resumed(tmp_path, dataset, scores, co
         search(dataset, dataset.ids, scores, config, tmp_path / "out", resume=True)
 
 
+def test_results_of_another_study_cannot_be_resumed(tmp_path, dataset, scores, config, whole):
+    shutil.copytree(whole, tmp_path / "out")
+    other = dataclasses.replace(config, study="other")
+    with pytest.raises(InputError, match=r"study\.db: holds no search 'other', so what is in the folder"):
+        search(dataset, dataset.ids, scores, other, tmp_path / "out", resume=True)
+    assert same_results(tmp_path / "out", whole)
+
+
 def never(*args):
     raise AssertionError("long work began")
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -212,3 +214,11 @@ def test_without_tolerance_every_pixel_takes_all_iterations(monkeypatch, path):
         assert torch.equal(labels[point], log_q[0].argmax(0))
     dict(sweep_labels(logits, image, points, SearchConfig(tolerance=0.02)))
     assert [run["tolerance"] for run in runs] == [0.02]  # both weights side by side
+
+
+def test_on_a_small_gpu_fewer_weights_run_together(monkeypatch):
+    """Fifteen arrays of float32 are alive at once, which take half of the memory at most."""
+    for memory, most in ((80 << 30, 2**28), (8 << 30, (8 << 30) // 2 // 60)):
+        properties = SimpleNamespace(total_memory=memory)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
+        assert sweep._largest_stack(torch.device("cuda")) == most

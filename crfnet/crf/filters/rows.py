@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["exp_normal", "kernel_rows", "row_chunks"]
+__all__ = ["exp_normal", "kernel_rows", "multiplies_in_full", "row_chunks"]
 
 _CHUNK = 1 << 21  # kernel entries alive at once: 8 MB in float32
 
@@ -35,3 +35,9 @@ def exp_normal(exponents: Tensor) -> Tensor:
     Smaller results would be denormal, with which a processor computes a hundred times slower.
     """
     return exponents.clamp_(min=-700.0 if exponents.dtype == torch.float64 else -80.0).exp_()
+
+
+def multiplies_in_full(like: Tensor) -> bool:
+    """Whether matrix products of this dtype and device keep all digits: settings allow TF32 and bfloat16."""
+    ones = torch.ones(128, 8, dtype=like.dtype, device=like.device)
+    return bool((ones @ (ones.mT * (1 + 2.0**-20)) == 8 * (1 + 2.0**-20)).all())

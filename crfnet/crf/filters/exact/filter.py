@@ -14,7 +14,7 @@ from crfnet import kernels
 from crfnet.crf.filters.contract import GaussianFilter, KernelOperator, require_finite
 from crfnet.crf.filters.exact.compiled import CompiledPairs
 from crfnet.crf.filters.exact.tiles import Tiles, build_tiles
-from crfnet.crf.filters.rows import exp_normal, kernel_rows
+from crfnet.crf.filters.rows import exp_normal, kernel_rows, multiplies_in_full
 from crfnet.errors import require
 from crfnet.shapes import Features, Grid, Mask, Values
 
@@ -71,7 +71,7 @@ def _tiles_of_rows(features: Tensor, tiles: Tiles, reach: float) -> Iterator[tup
     """
     points = tiles.sort(features)
     step = max(1, _BLOCK // points.shape[3] ** 2)
-    multiplies = _multiplies_in_full(points)
+    multiplies = multiplies_in_full(points)
     centers = ((tiles.low + tiles.high) / 2).unsqueeze(-1)
     extents = ((tiles.high - tiles.low) / 2).norm(dim=2).tolist()
 
@@ -101,12 +101,6 @@ def _exponents(x: Tensor, y: Tensor) -> Tensor:
     rows = torch.cat([x, torch.ones_like(x[:1]), x.square().sum(0, keepdim=True) * -0.5])
     columns = torch.cat([y, y.square().sum(0, keepdim=True) * -0.5, torch.ones_like(y[:1])])
     return rows.mT @ columns
-
-
-def _multiplies_in_full(like: Tensor) -> bool:
-    """Whether matrix products of this dtype and device keep all digits: settings allow TF32 and bfloat16."""
-    ones = torch.ones(128, 8, dtype=like.dtype, device=like.device)
-    return bool((ones @ (ones.mT * (1 + 2.0**-20)) == 8 * (1 + 2.0**-20)).all())
 
 
 class _Pairs:

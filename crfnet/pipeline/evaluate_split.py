@@ -32,7 +32,7 @@ from crfnet.pipeline.predictors import (
     predictor_from_checkpoint,
     predictor_from_model,
     predictor_from_pngs,
-    predictor_from_scores,
+    predictor_from_scores_and_config,
     unary_from_model,
     unary_from_scores,
 )
@@ -285,11 +285,11 @@ def _arms_of_scores(
             f"{scores.path}: scores of {scores.num_classes} classes, must be {classes} for {dataset.name}"
         )
     _require_all(scores.path, sorted(set(ids) - set(scores.ids)))
-    build = partial(predictor_from_scores, scores, None, classes, device)
+    build = partial(predictor_from_scores_and_config, scores, None, classes, device)
     arms: _Arms = {"unary": _Arm(build(), build=build)}
     if crf is not None:
         layer = build_refinement(crf, classes).to(device)
-        build = partial(predictor_from_scores, scores, crf, classes, device)
+        build = partial(predictor_from_scores_and_config, scores, crf, classes, device)
         arms["posthoc"] = _Arm(build(), layer, unary_from_scores(scores, device), build)
     return arms
 

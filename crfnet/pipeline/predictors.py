@@ -26,6 +26,7 @@ __all__ = [
     "predictor_from_model",
     "predictor_from_pngs",
     "predictor_from_scores",
+    "predictor_from_scores_and_config",
     "unary_from_model",
     "unary_from_scores",
 ]
@@ -66,13 +67,21 @@ def labels_from_scores(
     return label
 
 
-def predictor_from_scores(
+def predictor_from_scores(scores: ScoreFolder, crf: nn.Module | None, device: torch.device) -> Predictor:
+    """Predict from cached scores; see `labels_from_scores`."""
+    label = labels_from_scores(scores, crf, device)
+    return lambda sample: label(sample.id, sample.image)
+
+
+def predictor_from_scores_and_config(
     scores: ScoreFolder, crf: RefinementConfig | None, num_classes: int, device: torch.device
 ) -> Predictor:
-    """Predict from cached scores, through a CRF of that configuration; see `labels_from_scores`."""
+    """Predict from cached scores, through a CRF of that configuration.
+
+    For other processes: they are given no layer, which on a GPU would start CUDA before they are forked.
+    """
     layer = None if crf is None else build_refinement(crf, num_classes).to(device)
-    label = labels_from_scores(scores, layer, device)
-    return lambda sample: label(sample.id, sample.image)
+    return predictor_from_scores(scores, layer, device)
 
 
 def unary_from_model(model: Segmenter, config: PredictConfig) -> Unary:

@@ -27,7 +27,7 @@ from crfnet.pipeline.digests import file_digest, text_digest
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.evaluate_split import read_ids
 from crfnet.pipeline.measure_costs import measure_costs
-from crfnet.pipeline.predictors import predictor_from_scores
+from crfnet.pipeline.predictors import predictor_from_scores_and_config
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import open_run
 from crfnet.pipeline.samples import strip_samples
@@ -83,7 +83,9 @@ def evaluate(options: argparse.Namespace, overrides: Sequence[str]) -> None:
             layer = None
             if name in behind:
                 layer = build_refinement(behind[name], scores.num_classes).to(device)
-            builds[name] = partial(predictor_from_scores, scores, layer, device)
+            builds[name] = partial(
+                predictor_from_scores_and_config, scores, behind.get(name), scores.num_classes, device
+            )
             how = {"config": run.evaluation, "crf": layer, "digests": parameters.get(name, {})}
             arm = evaluate_arm(name, builds[name](), dataset, ids, run.output / name, **how)
             arms.append(replace(arm, search_ids=sorted(searched) if name in found else ()))

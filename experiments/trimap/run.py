@@ -29,7 +29,7 @@ from crfnet.pipeline.build import resolve_device
 from crfnet.pipeline.evaluate_arm import evaluate_arm
 from crfnet.pipeline.evaluate_split import read_ids
 from crfnet.pipeline.measure_costs import measure_costs
-from crfnet.pipeline.predictors import predictor_from_scores
+from crfnet.pipeline.predictors import predictor_from_scores_and_config
 from crfnet.pipeline.run_config import load_run
 from crfnet.pipeline.run_folder import open_run
 from crfnet.report import console_table, write_report
@@ -74,7 +74,9 @@ def trimap(options: argparse.Namespace, overrides: Sequence[str]) -> None:
         for name in options.arms:
             parts = None if ARMS[name] is None else replace(crf, **ARMS[name])
             layer = None if parts is None else DenseCRF(scores.num_classes, parts).to(device)
-            builds[name] = partial(predictor_from_scores, scores, layer, device)
+            builds[name] = partial(
+                predictor_from_scores_and_config, scores, parts, scores.num_classes, device
+            )
             how = {
                 "predict": builds[name](),
                 "config": run.evaluation,

@@ -251,7 +251,7 @@ def test_lattices_are_built_once(monkeypatch):
 )
 def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
     built = counted_builds(monkeypatch)
-    image_crf._smoothness_kernel.cache_clear()
+    image_crf._new_smoothness_kernel.cache_clear()
 
     def answer(h=5, sxy=(2, 3), compat=3, normalization=dcrf.NORMALIZE_SYMMETRIC):
         crf = dcrf.DenseCRF2D(7, h, M, device="cpu")
@@ -264,7 +264,7 @@ def test_images_of_one_size_share_the_smoothness_lattice(monkeypatch, other):
     assert len(built) == 1
     changed = answer(**other)
     assert len(built) == 1 + ("compat" not in other)  # the weight is not in what is shared
-    image_crf._smoothness_kernel.cache_clear()
+    image_crf._new_smoothness_kernel.cache_clear()
     assert np.array_equal(answer(**other), changed)
     assert np.array_equal(answer(), first)
 

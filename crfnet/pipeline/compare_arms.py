@@ -310,23 +310,23 @@ class _Job:
             )
             # By the first process, with search.workers others of its own; the rest of the ranks wait.
             search_one = self._search_crf if behind == "crf" else self._search_domain_transform
-            on_rank_zero(lambda: search_one(arm, scores, folder, weights["weights"]))
+            on_rank_zero(lambda: search_one(arm, scores, folder))
             return {}
 
         run_stage(folder, work, weights)
         return load_refinement(folder / "best.yaml")
 
-    def _search_crf(self, arm: str, scores: ScoreFolder, folder: Path, weights: str) -> None:
-        config, predict = self.run.search, self.run.predict
+    def _search_crf(self, arm: str, scores: ScoreFolder, folder: Path) -> None:
+        config = self.run.search
         study = f"{config.study}-{arm}"
         if config.storage:  # where other searches are, too: those of other seeds, of changed data or settings
-            made_of = text_digest(weights, config.facts(), to_plain(predict), self.digests, self.search_ids)
+            made_of = text_digest(scores.digest(self.search_ids), config.facts(), self.digests)
             study = f"{study}-{made_of[:12]}"
         config = dataclasses.replace(config, study=study)
         search(self.val, self.search_ids, scores, config, folder, resume=True, device=self.device)
 
-    def _search_domain_transform(self, arm: str, scores: ScoreFolder, folder: Path, weights: str) -> None:
-        del arm, weights
+    def _search_domain_transform(self, arm: str, scores: ScoreFolder, folder: Path) -> None:
+        del arm
         # Cached scores have no features for learned edges.
         structure = dataclasses.replace(self.run.domain_transform, edges="image", layers=())
         config = self.run.domain_transform_search

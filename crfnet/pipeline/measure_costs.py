@@ -72,8 +72,7 @@ def measure_costs(
         costs, load = image_costs(predictors, samples)
         write_csv(folder / "per_image.csv", ImageCost._fields, costs)
         del predictors
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # another process measures the memory
+        torch.cuda.empty_cache()  # another process measures the memory
         largest = max(samples, key=lambda sample: sample.labels.numel())
         memory = peak_memory_alone(builds, largest, limit=60 + 20 * max(each.seconds for each in costs))
         found = {"load": load}

@@ -52,8 +52,7 @@ def worker_processes(
         yield
         return
     threads = torch.get_num_threads()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # what training reserved, others need now
+    torch.cuda.empty_cache()  # what training reserved, others need now
     context = process_context()
     processes = [
         context.Process(target=_run_worker, args=(location, images, config, device, rank), daemon=True)
